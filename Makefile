@@ -1,0 +1,36 @@
+# make demo    the whole way on synthetic CT, into nnduet_demo/
+# make test    lint, types and tests with coverage
+# make lint    ruff and mypy only
+# Needs Python 3.11 and make. Each target first brings .venv to the versions in constraints.txt.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+OUTPUT ?= nnduet_demo
+
+.PHONY: demo test lint install
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help:
+	@sed -n 's/^# //p' Makefile
+
+install: .venv/.installed
+
+# torch comes first and alone, so that pip does not look at other torch builds on behalf of a dependency.
+.venv/.installed: pyproject.toml constraints.txt
+	$(BIN)/python -c "" 2>/dev/null || $(PYTHON) -m venv --clear .venv
+	$(PIP) torch==2.13.0
+	$(PIP) -e ".[dev]"
+	touch $@
+
+demo: install
+	$(BIN)/nnduet demo --output $(OUTPUT) --seed 0
+
+lint: install
+	$(BIN)/ruff check src tests
+	$(BIN)/ruff format --check src tests
+	$(BIN)/mypy
+
+test: lint
+	$(BIN)/python -m pytest --cov=nnduet --cov-report=term --cov-fail-under=90
