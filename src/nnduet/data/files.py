@@ -1,0 +1,144 @@
+"""Atomic writing: a final name never holds half a file.
+
+Every writer goes through :func:`replacing`: a hidden temporary file in the same folder, fsync, rename. Writers of bytes read
+the temporary back and compare checksums first, because some disks and libraries report success for truncated output.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from nnduet.errors import CorruptFileError, DiskFullError
+
+__all__ = [
+    "copy_atomically",
+    "file_digest",
+    "is_temporary",
+    "json_text",
+    "remove_temporaries",
+    "replacing",
+    "same_content",
+    "write_bytes_atomically",
+    "write_json_atomically",
+    "write_text_atomically",
+]
+
+_TEMPORARY_PREFIX = ".nnduet-tmp-"
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary sibling of ``path`` with the same suffixes; on success fsync it and rename it to ``path``.
+
+    Missing parent folders are made. On any error the temporary is removed and an existing ``path`` stays as it was.
+
+    Raises:
+        DiskFullError: the disk or the quota is full.
+    """
+    temporary = path.parent / f"{_TEMPORARY_PREFIX}{secrets.token_hex(6)}{''.join(path.suffixes[-2:])}"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        _sync(temporary)
+        os.replace(temporary, path)
+    except OSError as error:
+        if error.errno in _FULL:
+            raise DiskFullError(f"{path}: the disk is full; nothing was left under this name") from error
+        raise
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_bytes_atomically(path: Path, content: bytes) -> None:
+    """Write ``content`` to ``path``: temporary file, fsync, read-back of size and checksum, rename.
+
+    Raises:
+        DiskFullError: the disk is full.
+        CorruptFileError: the bytes on the disk differ from ``content``.
+    """
+    with replacing(path) as temporary:
+        with temporary.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        if file_digest(temporary) != hashlib.sha256(content).hexdigest():
+            raise CorruptFileError(f"{path}: the disk gave back other bytes than the {len(content)} that were written")
+
+
+def write_text_atomically(path: Path, text: str) -> None:
+    """:func:`write_bytes_atomically` of UTF-8 text with the line ends as given."""
+    write_bytes_atomically(path, text.encode("utf-8"))
+
+
+def json_text(value: Any) -> str:
+    """JSON as nnDuet writes it: two spaces, keys in the given order, readable unicode, NaN refused (ValueError)."""
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def write_json_atomically(path: Path, value: Any) -> None:
+    """:func:`write_text_atomically` of :func:`json_text`."""
+    write_text_atomically(path, json_text(value))
+
+
+def copy_atomically(source: Path, target: Path) -> bool:
+    """Copy the bytes of ``source``; False when ``target`` already holds them and nothing was written.
+
+    Raises:
+        DiskFullError: the disk is full.
+        CorruptFileError: the copy differs from the source.
+    """
+    if same_content(source, target):
+        return False
+    with replacing(target) as temporary:
+        shutil.copyfile(source, temporary)
+        if not same_content(source, temporary):
+            raise CorruptFileError(f"{target}: the copy differs from {source}")
+    return True
+
+
+def same_content(first: Path, second: Path) -> bool:
+    """Whether both are files of the same size and SHA-256."""
+    if not (first.is_file() and second.is_file()) or first.stat().st_size != second.stat().st_size:
+        return False
+    return file_digest(first) == file_digest(second)
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file in hexadecimal, read in blocks of 1 MiB."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether ``path`` is named like what :func:`replacing` leaves behind when its process is killed."""
+    return path.name.startswith(_TEMPORARY_PREFIX)
+
+
+def remove_temporaries(folder: Path) -> int:
+    """Delete temporaries left in ``folder`` (not below) by killed processes; returns how many. A missing folder gives 0."""
+    stale = [path for path in folder.iterdir() if is_temporary(path)] if folder.is_dir() else []
+    for path in stale:
+        path.unlink(missing_ok=True)
+    return len(stale)

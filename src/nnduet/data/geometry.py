@@ -1,0 +1,82 @@
+"""Where voxels lie in the world, and whether two images lie in the same place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from nnduet.errors import GeometryError
+
+__all__ = [
+    "DIRECTION_TOLERANCE",
+    "ORIGIN_TOLERANCE_MM",
+    "SPACING_TOLERANCE",
+    "Geometry",
+    "check_same_geometry",
+    "geometries_match",
+]
+
+SPACING_TOLERANCE = 1e-3  # relative, per axis
+DIRECTION_TOLERANCE = 1e-3  # absolute, per cosine
+ORIGIN_TOLERANCE_MM = 1e-2  # per axis
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Grid of an image. A PNG has shape (1, Y, X), spacing 1 mm, origin 0 and the identity for lack of anything better.
+
+    ``shape`` and ``spacing_mm`` are (Z, Y, X). ``origin_mm`` is the (x, y, z) of voxel 0 in LPS and ``direction`` the nine
+    cosines, row-major, both as ITK gives them.
+    """
+
+    shape: tuple[int, int, int]
+    spacing_mm: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    origin_mm: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    direction: tuple[float, ...] = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+
+    def affine_ras(self) -> npt.NDArray[np.float64]:
+        """The 4x4 matrix from voxel (x, y, z) to RAS millimetres, as NIfTI headers want it."""
+        to_ras = np.diag([-1.0, -1.0, 1.0])
+        affine = np.eye(4)
+        affine[:3, :3] = to_ras @ np.reshape(self.direction, (3, 3)) @ np.diag(self.spacing_mm[::-1])
+        affine[:3, 3] = to_ras @ np.asarray(self.origin_mm)
+        return affine
+
+    def __str__(self) -> str:
+        spacing = ", ".join(f"{value:.6g}" for value in self.spacing_mm)
+        origin = ", ".join(f"{value:.6g}" for value in self.origin_mm)
+        direction = ", ".join(f"{value:.4g}" for value in self.direction)
+        return f"shape (Z,Y,X) {self.shape}, spacing_mm ({spacing}), origin_mm ({origin}), direction ({direction})"
+
+
+def geometries_match(first: Geometry, second: Geometry) -> bool:
+    """Same shape, and spacing within 0.1 %, direction cosines within 1e-3, origin within 0.01 mm."""
+    return (
+        first.shape == second.shape
+        and bool(np.allclose(first.spacing_mm, second.spacing_mm, rtol=SPACING_TOLERANCE, atol=0.0))
+        and bool(np.allclose(first.direction, second.direction, rtol=0.0, atol=DIRECTION_TOLERANCE))
+        and bool(np.allclose(first.origin_mm, second.origin_mm, rtol=0.0, atol=ORIGIN_TOLERANCE_MM))
+    )
+
+
+def check_same_geometry(expected: Geometry, got: Geometry, case_id: str, what: str) -> None:
+    """Refuse ``what`` (e.g. "mask") of a case when it does not lie on the grid of the image.
+
+    Raises:
+        GeometryError: with both headers and the names of the fields that differ.
+    """
+    if geometries_match(expected, got):
+        return
+    fields = [
+        name
+        for name, differs in (
+            ("shape", expected.shape != got.shape),
+            ("spacing", not np.allclose(expected.spacing_mm, got.spacing_mm, rtol=SPACING_TOLERANCE, atol=0.0)),
+            ("origin", not np.allclose(expected.origin_mm, got.origin_mm, rtol=0.0, atol=ORIGIN_TOLERANCE_MM)),
+            ("direction", not np.allclose(expected.direction, got.direction, rtol=0.0, atol=DIRECTION_TOLERANCE)),
+        )
+        if differs
+    ]
+    raise GeometryError(f"{case_id}: {what} differs in {', '.join(fields)}: expected {expected}; got {got}")

@@ -1,0 +1,218 @@
+"""The one place where images and masks are read and written: NIfTI (.nii, .nii.gz) and greyscale PNG.
+
+Arrays are (Z, Y, X); a PNG or a 2D NIfTI is one slice, (1, Y, X).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nnduet.data.files import write_bytes_atomically
+from nnduet.data.geometry import Geometry, check_same_geometry, geometries_match
+from nnduet.data.nifti import check_nifti, encode_nifti, read_nifti
+from nnduet.data.nifti_header import NiftiHeader
+from nnduet.data.png import PngHeader, check_png, encode_png, read_png
+from nnduet.errors import AmbiguousFileError, GeometryError, LabelError, UnreadableFileError
+
+__all__ = [
+    "FILE_ENDINGS",
+    "MAX_IMAGE_BYTES",
+    "Geometry",
+    "Image",
+    "ImageHeader",
+    "check_image",
+    "check_same_geometry",
+    "file_ending",
+    "geometries_match",
+    "inspect_image",
+    "read_image",
+    "read_segmentation",
+    "write_image",
+    "write_segmentation",
+]
+
+FILE_ENDINGS = (".nii.gz", ".nii", ".png")
+MAX_IMAGE_BYTES = 2**31
+_ROUNDING = 1e-3
+_MAX_LABEL = 65535
+
+
+@dataclass(frozen=True)
+class ImageHeader:
+    """What is known of an image that passed all checks.
+
+    ``notes`` tells what was chosen where the file contradicts itself; ``is_canonical`` is False where other readers might
+    choose otherwise, so that the file should be rewritten before they see it. ``is_plain`` means stored values are the values.
+    """
+
+    geometry: Geometry
+    dtype: np.dtype[Any]
+    notes: tuple[str, ...] = ()
+    is_canonical: bool = True
+    is_plain: bool = True
+
+
+@dataclass(frozen=True)
+class Image:
+    """Voxels (Z, Y, X), native integers or float32, with their header and the file they came from."""
+
+    array: npt.NDArray[Any]
+    header: ImageHeader
+    path: Path
+
+    @property
+    def geometry(self) -> Geometry:
+        """Grid of the image."""
+        return self.header.geometry
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Choices made while reading, empty for a sound file."""
+        return self.header.notes
+
+
+def file_ending(path: Path) -> str:
+    """``.nii.gz``, ``.nii`` or ``.png``.
+
+    Raises:
+        UnreadableFileError: the name ends otherwise.
+    """
+    for ending in FILE_ENDINGS:
+        if path.name.lower().endswith(ending):
+            return ending
+    raise UnreadableFileError(f"{path}: expected a file name ending in {', '.join(FILE_ENDINGS)}")
+
+
+def inspect_image(path: Path, *, max_bytes: int = MAX_IMAGE_BYTES) -> ImageHeader:
+    """Check a file from first to last byte in bounded memory and describe it.
+
+    Raises:
+        UnreadableFileError, CorruptFileError, AmbiguousFileError, TooLargeError, GeometryError: by name what is wrong.
+    """
+    if _guard(path) == ".png":
+        return _png_header(check_png(path, max_bytes))
+    return _nifti_header(check_nifti(path, max_bytes))
+
+
+def check_image(path: Path, *, max_bytes: int = MAX_IMAGE_BYTES) -> Geometry:
+    """The grid of a file that passed :func:`inspect_image`."""
+    return inspect_image(path, max_bytes=max_bytes).geometry
+
+
+def read_image(path: Path, *, max_bytes: int = MAX_IMAGE_BYTES) -> Image:
+    """Voxels (Z, Y, X) after the checks of :func:`inspect_image`: native integers where unscaled, else float32."""
+    if _guard(path) == ".png":
+        png, pixels = read_png(path, max_bytes)
+        return Image(pixels, _png_header(png), path)
+    nifti, voxels = read_nifti(path, max_bytes)
+    return Image(voxels, _nifti_header(nifti), path)
+
+
+def read_segmentation(
+    path: Path, allowed_labels: Collection[int] | None = None, *, max_bytes: int = MAX_IMAGE_BYTES
+) -> tuple[Image, int]:
+    """A segmentation as uint8 (uint16 where a label exceeds 255) and the number of voxels that had to be rounded.
+
+    Values within 0.001 of a whole number are rounded, because interpolating tools leave such traces.
+
+    Raises:
+        LabelError: other fractions, negative labels, labels beyond 65535 or not in ``allowed_labels`` (None allows all).
+    """
+    image = read_image(path, max_bytes=max_bytes)
+    labels, num_rounded = _whole_numbers(image.array, path)
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high > _MAX_LABEL:
+        raise LabelError(f"{path}: labels expected from 0 to {_MAX_LABEL}, got {low} to {high}")
+    segmentation = labels.astype(np.uint8 if high <= 255 else np.uint16)
+    if allowed_labels is not None:
+        _check_declared(segmentation, allowed_labels, path)
+    return Image(segmentation, image.header, path), num_rounded
+
+
+def write_image(path: Path, array: npt.NDArray[Any], geometry: Geometry) -> None:
+    """Write ``array`` (Z, Y, X) atomically; the same input gives the same bytes.
+
+    Raises:
+        DiskFullError: the disk is full; ``path`` is untouched.
+        GeometryError: array and geometry differ in shape, or the format cannot hold the array.
+    """
+    if array.shape != geometry.shape:
+        raise GeometryError(f"{path}: array of shape {array.shape} for {geometry}")
+    ending = file_ending(path)
+    content = encode_png(array) if ending == ".png" else encode_nifti(array, geometry, compressed=ending == ".nii.gz")
+    write_bytes_atomically(path, content)
+
+
+def write_segmentation(path: Path, array: npt.NDArray[Any], geometry: Geometry) -> None:
+    """Write an integer segmentation (Z, Y, X) atomically as uint8, or uint16 where a label exceeds 255.
+
+    Raises:
+        LabelError: the array is not of integers from 0 to 65535.
+        DiskFullError, GeometryError: as :func:`write_image`.
+    """
+    if array.dtype.kind not in "iub" or (array.size and not 0 <= int(array.min()) <= int(array.max()) <= _MAX_LABEL):
+        raise LabelError(f"{path}: a segmentation holds integers from 0 to {_MAX_LABEL}, got {array.dtype}")
+    wide = array.size > 0 and int(array.max()) > 255
+    write_image(path, array.astype(np.uint16 if wide else np.uint8), geometry)
+
+
+def _guard(path: Path) -> str:
+    """The file ending, after the checks that need no format: presence, emptiness, pointers, rivals."""
+    ending = file_ending(path)
+    if not path.is_file():
+        raise UnreadableFileError(f"{path}: no such file")
+    _refuse_rival(path, ending)
+    try:
+        with path.open("rb") as stream:
+            start = stream.read(64)
+    except OSError as error:
+        raise UnreadableFileError(f"{path}: {error.strerror}") from error
+    if not start:
+        raise UnreadableFileError(f"{path}: the file is empty")
+    if start.startswith(b"version https://git-lfs"):
+        raise UnreadableFileError(f"{path}: looks like a Git LFS pointer: run git lfs pull")
+    return ending
+
+
+def _refuse_rival(path: Path, ending: str) -> None:
+    """Refuse A.nii beside A.nii.gz: SimpleITK opens the former when asked for the latter."""
+    if ending == ".png":
+        return
+    rival = path.with_name(path.name[: -len(ending)] + (".nii" if ending == ".nii.gz" else ".nii.gz"))
+    if rival.exists():
+        raise AmbiguousFileError(f"{path}: {rival.name} stands beside it and some readers open that instead; remove one")
+
+
+def _png_header(png: PngHeader) -> ImageHeader:
+    return ImageHeader(Geometry((1, png.height, png.width)), np.dtype(np.uint8 if png.bits == 8 else np.uint16))
+
+
+def _nifti_header(header: NiftiHeader) -> ImageHeader:
+    dtype = header.dtype.newbyteorder("=")
+    return ImageHeader(header.geometry, dtype, header.notes, header.is_canonical, not header.is_scaled)
+
+
+def _whole_numbers(values: npt.NDArray[Any], path: Path) -> tuple[npt.NDArray[Any], int]:
+    if values.dtype.kind in "iu":
+        return values, 0
+    rounded = np.rint(values)
+    distance = np.abs(values - rounded)
+    fractional = distance > _ROUNDING
+    if fractional.any():
+        examples = np.unique(values[fractional])[:5].tolist()
+        raise LabelError(f"{path}: {int(fractional.sum())} voxels are no whole numbers, e.g. {examples}")
+    return rounded, int(np.count_nonzero(distance))
+
+
+def _check_declared(segmentation: npt.NDArray[Any], allowed: Collection[int], path: Path) -> None:
+    found = np.flatnonzero(np.bincount(segmentation.ravel())).tolist()
+    unknown = sorted(set(found) - set(allowed))
+    if unknown:
+        hint = "; map 255 to 1 (label_map, --map-label 255=1)" if unknown == [255] and 1 in allowed else ""
+        raise LabelError(f"{path}: undeclared labels {unknown}; declared are {sorted(allowed)}{hint}")

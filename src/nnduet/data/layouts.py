@@ -1,0 +1,271 @@
+"""Reads the folder layouts in which users keep their cases into a :class:`~nnduet.data.sources.Source`."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nnduet.data.folds import Folds, make_folds, parse_folds
+from nnduet.data.sources import Source, SourceCase, find_cases, list_images
+from nnduet.data.tables import CaseTable, check_case_ids, parse_task_specs, read_table
+from nnduet.errors import DatasetError, SettingsError, TableError
+from nnduet.schema import GROUP_COLUMN, LABELS_FILE, SPLITS_FILE, Task
+
+__all__ = ["CHALLENGE_LABELS", "read_folder", "read_subtype_folders"]
+
+CHALLENGE_LABELS = {"background": 0, "pancreas": 1, "lesion": 2}
+_OWN_KEYS = ("channel_names", "labels", "numTraining", "file_ending", "classification", "covariates")
+
+
+def read_folder(
+    folder: Path,
+    *,
+    task_specs: Sequence[str] = (),
+    images: Path | None = None,
+    labels: Path | None = None,
+    table: Path | None = None,
+    test_images: Path | None = None,
+    splits: Path | None = None,
+    id_column: str | None = None,
+    group_column: str | None = None,
+    covariates: Sequence[str] = (),
+    label_map: Mapping[int, int] | None = None,
+) -> Source:
+    """A folder with ``images/<case>_0000.<ext>``, ``labels/<case>.<ext>``, ``cases.csv``, each replaceable by a path.
+
+    ``dataset.json`` (channel names, labels) and ``splits_final.json`` in the folder are used if present; nnU-Net's names
+    ``imagesTr``, ``labelsTr``, ``imagesTs`` are understood as well. ``task_specs`` as in ``tables.parse_task_specs``;
+    ``label_map`` replaces mask values, e.g. ``{255: 1}``. The table needs a row for every training case and may have rows of
+    test cases.
+
+    Raises:
+        DatasetError, AmbiguousFileError: files that are missing or do not belong together.
+        TableError, SettingsError: see ``tables``.
+    """
+    description = _read_json_object(folder / "dataset.json")
+    num_channels = len(description["channel_names"]) if "channel_names" in description else None
+    files = find_cases(images or _first_folder(folder, "images", "imagesTr"), num_channels)
+    cases = _with_labels(files, labels or _first_folder(folder, "labels", "labelsTr"))
+    num_channels = len(cases[0].images)
+    tests = _test_cases(test_images or _existing(folder, "test_images", "imagesTs"), num_channels)
+    details = _read_details(
+        table or _existing(folder, "cases.csv", LABELS_FILE), cases, tests, task_specs, id_column, group_column, covariates
+    )
+    return Source(
+        cases=cases,
+        test_cases=tests,
+        channel_names=_channel_names(description, num_channels),
+        labels=description.get("labels"),
+        tasks=details.tasks,
+        rows=details.rows,
+        groups=details.groups,
+        covariates=tuple(covariates),
+        folds=_read_folds(splits or _existing(folder, SPLITS_FILE)),
+        label_map=label_map or {},
+        extra={key: value for key, value in description.items() if key not in _OWN_KEYS},
+    )
+
+
+def read_subtype_folders(
+    folder: Path,
+    *,
+    task_name: str = "subtype",
+    labels: Mapping[str, int] | None = None,
+    label_map: Mapping[int, int] | None = None,
+    num_folds: int = 5,
+    seed: int = 12345,
+) -> Source:
+    """The challenge layout: ``train/subtypeN/<id>_0000.nii.gz`` with ``<id>.nii.gz``, ``validation/subtypeN``, ``test``.
+
+    Fold 0 trains on ``train`` and validates on ``validation``. Folds 1 and up are cross-validation folds inside ``train``, so
+    that asking for them never trains on ``validation`` (nnU-Net would split all cases at random). Without a ``validation``
+    folder there are ``num_folds`` cross-validation folds. The N are the classes, however many there are. ``labels`` None names
+    the masks' values pancreas and lesion if they are exactly 0, 1 and 2.
+
+    Raises:
+        DatasetError: missing folders, images or masks, or an id that occurs twice.
+    """
+    train = _read_part(folder / "train")
+    validation = _read_part(folder / "validation") if (folder / "validation").is_dir() else {}
+    twice = sorted(set(train) & set(validation))
+    if twice:
+        raise DatasetError(f"{folder}: cases in train and validation: {', '.join(twice[:10])}")
+    entries = {**train, **validation}
+    rows = {case_id: {task_name: entry[1]} for case_id, entry in entries.items()}
+    cases = tuple(entries[case_id][0] for case_id in sorted(entries))
+    num_channels = _common_channels(cases)
+    classes = _ordered_subtypes({entry[1] for entry in entries.values()}, folder)
+    strata = {case_id: row[task_name] for case_id, row in rows.items()}
+    return Source(
+        cases=cases,
+        test_cases=_test_cases(_existing(folder, "test"), num_channels),
+        channel_names=_channel_names({}, num_channels),
+        labels=labels,
+        label_map=label_map or {},
+        suggested_labels=CHALLENGE_LABELS,
+        tasks=(Task(task_name, "binary" if len(classes) == 2 else "multiclass", classes),),
+        rows=rows,
+        folds=_challenge_folds(sorted(train), sorted(validation), strata, num_folds, seed),
+    )
+
+
+@dataclass(frozen=True)
+class _Details:
+    tasks: tuple[Task, ...] = ()
+    rows: Mapping[str, Mapping[str, str]] | Any = None
+    groups: Mapping[str, str] | None = None
+
+
+def _read_details(
+    path: Path | None,
+    cases: tuple[SourceCase, ...],
+    tests: tuple[SourceCase, ...],
+    task_specs: Sequence[str],
+    id_column: str | None,
+    group_column: str | None,
+    covariates: Sequence[str],
+) -> _Details:
+    """Tasks, rows of the training cases and their patients from the case table."""
+    case_ids = [case.case_id for case in cases]
+    if path is None:
+        if task_specs or covariates or group_column:
+            raise DatasetError("tasks, groups or covariates are asked for, but there is no case table (cases.csv)")
+        return _Details(rows={case_id: {} for case_id in case_ids})
+    complete = read_table(path, id_column)
+    check_case_ids(complete, case_ids, [case.case_id for case in tests])
+    table = complete.restricted_to(case_ids)
+    if not task_specs:
+        raise SettingsError(f"name at least one task; the columns of {path} are {', '.join(table.columns)}")
+    tasks = parse_task_specs(task_specs, table)
+    columns = {task.name: table.column(task.name) for task in tasks}
+    columns |= {name: table.numbers(name) for name in covariates}
+    rows = {case_id: {name: cells[case_id] for name, cells in columns.items()} for case_id in case_ids}
+    return _Details(tasks, rows, _groups(table, group_column))
+
+
+def _groups(table: CaseTable, group_column: str | None) -> dict[str, str] | None:
+    """Patients by case; the column ``patient_id`` is used without being asked for."""
+    name = group_column or (GROUP_COLUMN if GROUP_COLUMN in table.columns else None)
+    if name is None:
+        return None
+    groups = table.column(name)
+    for case_id, group in groups.items():
+        if not group:
+            raise TableError(f"{table.path} line {table.lines[case_id]}: case {case_id!r} has no {name}")
+    return groups
+
+
+def _with_labels(files: Mapping[str, tuple[Path, ...]], folder: Path) -> tuple[SourceCase, ...]:
+    masks = {stem: path for path, stem in list_images(folder).items()}
+    lonely = sorted(set(files) - set(masks))
+    if lonely:
+        raise DatasetError(f"{folder}: {len(lonely)} training images have no mask: {', '.join(lonely[:10])}")
+    spare = sorted(set(masks) - set(files))
+    if spare:
+        raise DatasetError(f"{folder}: {len(spare)} masks have no image: {', '.join(spare[:10])}")
+    return tuple(SourceCase(case_id, files[case_id], masks[case_id]) for case_id in sorted(files))
+
+
+def _test_cases(folder: Path | None, num_channels: int) -> tuple[SourceCase, ...]:
+    if folder is None:
+        return ()
+    found = find_cases(folder, num_channels)
+    return tuple(SourceCase(case_id, found[case_id]) for case_id in sorted(found))
+
+
+def _existing(folder: Path, *names: str) -> Path | None:
+    return next((folder / name for name in names if (folder / name).exists()), None)
+
+
+def _first_folder(folder: Path, *names: str) -> Path:
+    return _existing(folder, *names) or folder / names[0]
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise DatasetError(f"{path}: no readable JSON: {error}") from error
+
+
+def _read_json_object(path: Path) -> dict[str, Any]:
+    value = _read_json(path) if path.exists() else {}
+    if not isinstance(value, dict) or not all(isinstance(value.get(key, {}), dict) for key in ("channel_names", "labels")):
+        raise DatasetError(f"{path}: expected an object whose channel_names and labels are objects")
+    return value
+
+
+def _read_folds(path: Path | None) -> Folds | None:
+    return None if path is None else parse_folds(_read_json(path), str(path))
+
+
+def _channel_names(description: Mapping[str, Any], num_channels: int) -> dict[str, str]:
+    names = description.get("channel_names") or {
+        str(i): "image" if num_channels == 1 else f"image_{i}" for i in range(num_channels)
+    }
+    if sorted(names) != sorted(str(i) for i in range(num_channels)):
+        raise DatasetError(f"channel_names expected keys 0 to {num_channels - 1}, got {sorted(names)}")
+    return {str(i): str(names[str(i)]) for i in range(num_channels)}
+
+
+def _read_part(folder: Path) -> dict[str, tuple[SourceCase, str]]:
+    """Cases of ``train`` or ``validation`` with their subtype."""
+    found: dict[str, tuple[SourceCase, str]] = {}
+    subfolders = sorted(path for path in folder.glob("subtype*") if path.is_dir())
+    if not subfolders:
+        raise DatasetError(f"{folder}: expected folders subtype0, subtype1, …")
+    for subfolder in subfolders:
+        for case in _paired_cases(subfolder):
+            if case.case_id in found:
+                raise DatasetError(f"{subfolder}: case {case.case_id!r} is also in subtype {found[case.case_id][1]}")
+            found[case.case_id] = (case, subfolder.name.removeprefix("subtype").strip("_- "))
+    return found
+
+
+def _paired_cases(folder: Path) -> list[SourceCase]:
+    """Cases of a folder that holds images ``<id>_0000`` and masks ``<id>`` side by side."""
+    files = {stem: path for path, stem in list_images(folder).items()}
+    matches = {stem: re.fullmatch(r"(.+)_\d{4}", stem) for stem in files}
+    owners = {stem: match[1] for stem, match in matches.items() if match and (match[1] in files or stem.endswith("_0000"))}
+    masks = set(files) - set(owners)
+    for case_id in sorted(set(owners.values()) ^ masks):
+        raise DatasetError(f"{folder}: case {case_id!r} has no {'image ' + case_id + '_0000' if case_id in masks else 'mask'}")
+    return [SourceCase(case_id, _channels_of(case_id, owners, files), files[case_id]) for case_id in sorted(masks)]
+
+
+def _channels_of(case_id: str, owners: Mapping[str, str], files: Mapping[str, Path]) -> tuple[Path, ...]:
+    stems = sorted(stem for stem, owner in owners.items() if owner == case_id)
+    if stems != [f"{case_id}_{i:04d}" for i in range(len(stems))]:
+        raise DatasetError(f"case {case_id!r}: expected channels from 0000 on, got {stems}")
+    return tuple(files[stem] for stem in stems)
+
+
+def _common_channels(cases: tuple[SourceCase, ...]) -> int:
+    expected = len(cases[0].images)
+    for case in cases:
+        if len(case.images) != expected:
+            raise DatasetError(f"case {case.case_id!r}: expected {expected} channels, got {len(case.images)}")
+    return expected
+
+
+def _ordered_subtypes(found: set[str], folder: Path) -> tuple[str, ...]:
+    if len(found) < 2:
+        raise DatasetError(f"{folder}: expected at least two subtypes, got {sorted(found)}")
+    if all(name.isdecimal() for name in found):
+        return tuple(sorted(found, key=int))
+    return tuple(sorted(found))
+
+
+def _challenge_folds(
+    train: list[str], validation: list[str], strata: Mapping[str, str], num_folds: int, seed: int
+) -> Folds | None:
+    if not validation:
+        return None
+    given: Folds = [{"train": train, "val": validation}]
+    if len(train) < num_folds - 1 or num_folds < 3:
+        return given
+    return given + make_folds(train, None, strata, num_folds - 1, seed)

@@ -1,0 +1,130 @@
+"""A dataset as its user has it, read but not yet checked voxel by voxel: what ``layouts`` produce and ``conversion`` takes."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nnduet.data.folds import Folds
+from nnduet.data.images import FILE_ENDINGS
+from nnduet.errors import AmbiguousFileError, DatasetError
+from nnduet.schema import Task
+
+__all__ = ["Source", "SourceCase", "check_case_names", "find_cases", "list_images"]
+
+_CHANNEL = re.compile(r"(?P<case_id>.+)_(?P<channel>\d{4})")
+_MAX_ID_BYTES = 200
+
+
+@dataclass(frozen=True)
+class SourceCase:
+    """One case: a file per channel in order, and its mask (None for a test case)."""
+
+    case_id: str
+    images: tuple[Path, ...]
+    label: Path | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """Cases, tasks and folds of a dataset.
+
+    ``labels`` None asks the conversion to find them; ``suggested_labels`` gives the names if exactly these values are found;
+    ``label_map`` replaces values of the masks first.
+    ``rows`` holds the table cells of the training cases (tasks and covariates), ``groups`` their patients, ``folds`` given
+    folds (None: to be made). ``extra`` are further keys of the user's dataset.json, passed on.
+    """
+
+    cases: tuple[SourceCase, ...]
+    channel_names: Mapping[str, str]
+    test_cases: tuple[SourceCase, ...] = ()
+    labels: Mapping[str, Any] | None = None
+    suggested_labels: Mapping[str, int] | None = None
+    label_map: Mapping[int, int] = field(default_factory=dict)
+    tasks: tuple[Task, ...] = ()
+    rows: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    groups: Mapping[str, str] | None = None
+    covariates: tuple[str, ...] = ()
+    folds: Folds | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def list_images(folder: Path) -> dict[Path, str]:
+    """Image files of a folder and their names without ending, sorted; hidden and other files are passed over.
+
+    Raises:
+        DatasetError: no such folder, or no image in it.
+        AmbiguousFileError: the same name with .nii and .nii.gz.
+    """
+    if not folder.is_dir():
+        raise DatasetError(f"{folder}: no such folder")
+    found: dict[Path, str] = {}
+    for path in sorted(folder.iterdir()):
+        ending = next((e for e in FILE_ENDINGS if path.name.lower().endswith(e)), None)
+        if ending and not path.name.startswith("."):
+            found[path] = path.name[: -len(ending)]
+    if not found:
+        raise DatasetError(f"{folder}: no file ending in {', '.join(FILE_ENDINGS)}")
+    names = list(found.values())
+    twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+    if twice:
+        raise AmbiguousFileError(f"{folder}: more than one file for {', '.join(twice[:10])}; keep one ending each")
+    return found
+
+
+def find_cases(folder: Path, num_channels: int | None = None) -> dict[str, tuple[Path, ...]]:
+    """Channel files by case from names like ``<case>_0000.nii.gz``.
+
+    ``num_channels`` None takes the first case's number for all.
+
+    Raises:
+        DatasetError: a name without channel, or a case whose channels are not 0000, 0001, … up to the same number.
+    """
+    channels: dict[str, dict[int, Path]] = {}
+    for path, stem in list_images(folder).items():
+        match = _CHANNEL.fullmatch(stem)
+        if match is None:
+            raise DatasetError(f"{path}: expected <case>_0000 (a four-digit channel) before the ending")
+        channels.setdefault(match["case_id"], {})[int(match["channel"])] = path
+    expected = list(range(num_channels or len(next(iter(channels.values())))))
+    for case_id, files in channels.items():
+        if sorted(files) != expected:
+            raise DatasetError(f"{folder}: case {case_id!r} expected channels {expected}, got {sorted(files)}")
+    return {case_id: tuple(files[i] for i in expected) for case_id, files in channels.items()}
+
+
+def check_case_names(case_ids: Iterable[str]) -> None:
+    """Refuse ids that cannot be file names everywhere; spaces and any script are fine.
+
+    Raises:
+        DatasetError: a path separator or control character, a leading dot, over 200 bytes, a left-over ``_0000``, or two ids
+            that differ only in case or unicode form.
+    """
+    seen: dict[str, str] = {}
+    for case_id in case_ids:
+        problem = _name_problem(case_id)
+        if problem:
+            raise DatasetError(f"case id {case_id[:80]!r}: {problem}")
+        key = unicodedata.normalize("NFC", unicodedata.normalize("NFC", case_id).casefold())
+        if key in seen:
+            raise DatasetError(
+                f"case ids {seen[key]!r} and {case_id!r} are the same file on some systems; rename or remove one"
+            )
+        seen[key] = case_id
+
+
+def _name_problem(case_id: str) -> str | None:
+    problems: Sequence[tuple[bool, str]] = (
+        (not case_id.strip() or case_id != case_id.strip(), "is empty, or begins or ends with a space"),
+        ("/" in case_id or "\\" in case_id, "holds a path separator"),
+        (case_id.startswith("."), "begins with a dot"),
+        (any(unicodedata.category(c) in ("Cc", "Cs") for c in case_id), "holds a control character or broken unicode"),
+        (len(case_id.encode("utf-8", "replace")) > _MAX_ID_BYTES, f"is longer than {_MAX_ID_BYTES} bytes"),
+        (case_id.endswith("_0000"), "ends in _0000, which looks like a channel number"),
+    )
+    return next((text for applies, text in problems if applies), None)

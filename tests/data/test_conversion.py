@@ -1,0 +1,352 @@
+"""FAULTS rows 10-22 end to end: from a user's folder to an nnU-Net raw dataset."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK
+from data_builders import GRID, dataset, raw_nifti, shared, ten_cases, tree, workspace
+
+from nnduet.data.conversion import ConversionSummary, convert
+from nnduet.data.images import Geometry, read_image, write_image, write_segmentation
+from nnduet.data.layouts import read_folder
+from nnduet.data.sources import Source
+from nnduet.errors import (
+    CorruptFileError,
+    DatasetError,
+    DiskFullError,
+    GeometryError,
+    LabelError,
+    LeakError,
+    OutputExistsError,
+    SettingsError,
+)
+
+
+def source_of(folder: Path, **options: str) -> Source:
+    return read_folder(folder, task_specs=["grade"], **options)  # type: ignore[arg-type]
+
+
+def run(source: Source, folder: Path, **options: bool) -> ConversionSummary:
+    return convert(source, workspace=workspace(folder), dataset_id=7, name="Test", **options)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Ten cases c0 … c9 of two classes."""
+    return dataset(tmp_path / "user", ten_cases())
+
+
+def test_a_folder_becomes_a_raw_dataset(folder: Path, tmp_path: Path) -> None:
+    summary = run(source_of(folder), tmp_path)
+    raw = tmp_path / "raw" / "Dataset007_Test"
+    assert sorted(p.name for p in raw.iterdir()) == [
+        "classification_labels.csv", "dataset.json", "imagesTr", "labelsTr", "splits_final.json",
+    ]  # fmt: skip
+    assert json.loads((raw / "dataset.json").read_text()) == {
+        "channel_names": {"0": "image"},
+        "labels": {"background": 0, "label_1": 1},
+        "numTraining": 10,
+        "file_ending": ".nii.gz",
+        "classification": {"grade": {"type": "binary", "classes": ["a", "b"]}},
+        "covariates": [],
+    }
+    assert (raw / "classification_labels.csv").read_text().splitlines()[:3] == ["case_id,grade", "c0,a", "c1,b"]
+    assert len(json.loads((raw / "splits_final.json").read_text())) == 5
+    assert (raw / "imagesTr" / "c3_0000.nii.gz").read_bytes() == (folder / "images" / "c3_0000.nii.gz").read_bytes()
+    assert summary.tasks == {"grade": {"type": "binary", "classes": {"a": 5, "b": 5}, "missing": 0}}
+    assert (summary.num_cases, summary.num_rewritten, summary.rounded_voxels, summary.num_folds) == (10, 0, 0, 5)
+    assert json.loads(json.dumps(summary.to_json()))["dataset"] == "Dataset007_Test"
+
+
+def test_tables_also_stand_where_nnunet_reads_the_folds(folder: Path, tmp_path: Path) -> None:
+    run(source_of(folder), tmp_path)
+    raw, preprocessed = tmp_path / "raw" / "Dataset007_Test", tmp_path / "preprocessed" / "Dataset007_Test"
+    assert tree(preprocessed) == {p.name: p.read_bytes() for p in raw.iterdir() if p.is_file()}
+
+
+def test_patients_and_covariates_are_written_and_missing_labels_stay_empty(tmp_path: Path) -> None:
+    classes = {**ten_cases(), "c4": "NA"}
+    cells = {f"c{i}": f"p{i // 2},{i}.5" for i in range(10)}
+    folder = dataset(tmp_path / "user", classes, header="case_id,grade,who,age", extra_columns=cells)
+    source = read_folder(folder, task_specs=["grade"], group_column="who", covariates=["age"])
+    summary = convert(source, workspace=workspace(tmp_path), dataset_id=7, name="Test", num_folds=2)
+    with (tmp_path / "raw/Dataset007_Test/classification_labels.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert rows[4] == {"case_id": "c4", "grade": "", "patient_id": "p2", "age": "4.5"}
+    assert summary.tasks["grade"]["missing"] == 1 and summary.num_folds == 2
+
+
+def test_a_covariate_that_is_also_a_task_is_refused(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="stand once"):
+        run(replace(source_of(folder), covariates=("grade",)), tmp_path)
+
+
+def test_test_images_go_to_images_ts_and_nowhere_else(folder: Path, tmp_path: Path) -> None:
+    (dataset(tmp_path / "other", {"t0": "a"}) / "images").rename(folder / "imagesTs")
+    summary = run(source_of(folder), tmp_path)
+    raw = tmp_path / "raw" / "Dataset007_Test"
+    assert [p.name for p in (raw / "imagesTs").iterdir()] == ["t0_0000.nii.gz"] and summary.num_test_cases == 1
+    assert "t0" not in (raw / "classification_labels.csv").read_text() + (raw / "splits_final.json").read_text()
+
+
+def test_a_dry_run_checks_everything_and_writes_nothing(folder: Path, tmp_path: Path) -> None:
+    before, seen = tree(tmp_path), []
+    summary = convert(
+        source_of(folder),
+        workspace=workspace(tmp_path),
+        dataset_id=7,
+        name="T",
+        dry_run=True,
+        progress=lambda *a: seen.append(a),
+    )
+    assert tree(tmp_path) == before and summary.dry_run and seen[-1] == (10, 10, "c9")
+    (folder / "images" / "c5_0000.nii.gz").write_bytes(b"\x1f\x8b")
+    with pytest.raises(CorruptFileError):
+        run(source_of(folder), tmp_path, dry_run=True)
+
+
+def test_a_fault_in_the_last_case_is_found_before_the_first_file_is_written(folder: Path, tmp_path: Path) -> None:
+    path = folder / "labels" / "c9.nii.gz"
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(CorruptFileError, match=r"c9\.nii\.gz"):
+        run(source_of(folder), tmp_path)
+    assert not (tmp_path / "raw").exists() and not (tmp_path / "preprocessed").exists()
+
+
+@pytest.mark.parametrize("ending", [".nii", ".png"])
+def test_nii_becomes_nii_gz_and_png_stays_png(tmp_path: Path, ending: str) -> None:
+    run(source_of(dataset(tmp_path / "user", ten_cases(), ending=ending)), tmp_path)
+    raw = tmp_path / "raw" / "Dataset007_Test"
+    written = ".png" if ending == ".png" else ".nii.gz"
+    assert json.loads((raw / "dataset.json").read_text())["file_ending"] == written
+    np.testing.assert_array_equal(read_image(raw / "imagesTr" / f"c3_0000{written}").array, 3)
+    assert len(list((raw / "labelsTr").glob(f"*{written}"))) == 10
+
+
+def test_rows_12_14_and_17_repaired_files_look_the_same_to_nnunets_reader(folder: Path, tmp_path: Path) -> None:
+    voxels = np.arange(120, dtype=np.int64).reshape(6, 5, 4, 1)
+    raw_nifti(folder / "images" / "c0_0000.nii.gz", voxels, edit=lambda header: header.__setitem__("qoffset_x", 77))
+    raw_nifti(
+        folder / "labels" / "c0.nii.gz",
+        np.full((6, 5, 4), 1.0000152587890625, np.float32),
+        affine=np.diag([1000.0, 1000, 1000, 1]) @ np.array([[2.0, 0, 0, 10], [0, 3, 0, 20], [0, 0, 4, 30], [0, 0, 0, 1]]),
+        edit=lambda header: header.__setitem__("xyzt_units", 3),
+    )
+    summary = run(source_of(folder), tmp_path)
+    for name in ("imagesTr/c0_0000.nii.gz", "labelsTr/c0.nii.gz"):
+        written = SimpleITK.ReadImage(str(tmp_path / "raw/Dataset007_Test" / name))
+        assert written.GetSpacing() == (2.0, 3.0, 4.0) and written.GetOrigin() == (-10.0, -20.0, 30.0)
+        assert written.GetSize() == (6, 5, 4)
+    assert (summary.rounded_masks, summary.rounded_voxels, summary.num_rewritten) == (1, 120, 2)
+    assert any("micron" in note for note in summary.notes) and any("disagree" in note for note in summary.notes)
+
+
+def test_many_notes_of_one_kind_are_counted(folder: Path, tmp_path: Path) -> None:
+    for i in range(10):
+        raw_nifti(folder / "images" / f"c{i}_0000.nii.gz", np.zeros((6, 5, 4, 1), np.uint8))
+    notes = run(source_of(folder), tmp_path).notes
+    assert len(notes) == 6 and notes[-1] == "… and 5 more files of that kind"
+
+
+def test_row_14_a_bad_sform_is_converted_with_the_spacing_of_pixdim(tmp_path: Path) -> None:
+    bad = shared("robustness/acdc_bad_sform")
+    folder = dataset(tmp_path / "user", ten_cases())
+    for name, target in (("patient001_frame01", "images/c0_0000"), ("patient001_frame01_gt", "labels/c0")):
+        (folder / f"{target}.nii.gz").write_bytes((bad / f"{name}.nii.gz").read_bytes())
+    source = replace(source_of(folder), labels={"background": 0, "RV": 1, "MYO": 2, "LV": 3})
+    run(source, tmp_path)
+    header = read_image(tmp_path / "raw/Dataset007_Test/imagesTr/c0_0000.nii.gz").header
+    assert header.geometry.spacing_mm == (10.0, 1.5625, 1.5625) and header.is_canonical
+
+
+def test_row_15_a_mask_of_another_shape_is_refused(folder: Path, tmp_path: Path) -> None:
+    write_segmentation(folder / "labels" / "c2.nii.gz", np.ones((1, 5, 6), np.uint8), Geometry((1, 5, 6)))
+    with pytest.raises(GeometryError, match="c2: mask"):
+        run(source_of(folder), tmp_path)
+
+
+def test_row_16_gaps_are_refused_and_mapping_them_works(folder: Path, tmp_path: Path) -> None:
+    array = np.zeros(GRID.shape, np.uint8)
+    array[0, 0, 0] = 255
+    for i in range(10):
+        write_segmentation(folder / "labels" / f"c{i}.nii.gz", array, GRID)
+    with pytest.raises(LabelError, match=r"\[0, 255\] have gaps.*--map-label"):
+        run(source_of(folder), tmp_path)
+    summary = run(read_folder(folder, task_specs=["grade"], label_map={255: 1}), tmp_path)
+    assert summary.labels == {"background": 0, "label_1": 1} and summary.num_rewritten == 10
+    assert read_image(tmp_path / "raw/Dataset007_Test/labelsTr/c0.nii.gz").array.max() == 1
+
+
+def test_rows_19_and_20_given_folds_are_checked(folder: Path, tmp_path: Path) -> None:
+    names = [f"c{i}" for i in range(10)]
+    folds = [{"train": names[1:], "val": names[:1]}]
+    summary = run(replace(source_of(folder), folds=folds), tmp_path, dry_run=True)
+    assert summary.notes == ("fold 0 val has no case of grade class b",)
+    with pytest.raises(LeakError):
+        run(replace(source_of(folder), folds=folds, groups=dict.fromkeys(names, "p")), tmp_path)
+
+
+def test_row_21_unicode_and_spaces_survive_the_whole_way(tmp_path: Path) -> None:
+    names = [f"Fall {i} – ä患" for i in range(10)]
+    run(source_of(dataset(tmp_path / "user", {name: "ab"[i % 2] for i, name in enumerate(names)})), tmp_path)
+    raw = tmp_path / "raw" / "Dataset007_Test"
+    assert (raw / "imagesTr" / f"{names[0]}_0000.nii.gz").exists()
+    with (raw / "classification_labels.csv").open(encoding="utf-8") as stream:
+        assert [row["case_id"] for row in csv.DictReader(stream)] == names
+
+
+def test_row_21_colliding_ids_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="same file"):
+        run(source_of(dataset(tmp_path / "user", {"A": "a", "a": "b", **ten_cases()})), tmp_path)
+
+
+def test_sources_that_lack_something_are_refused(folder: Path, tmp_path: Path) -> None:
+    source = source_of(folder)
+    with pytest.raises(DatasetError, match="no training case"):
+        run(replace(source, cases=()), tmp_path)
+    with pytest.raises(DatasetError, match="no mask: c0"):
+        run(replace(source, cases=(replace(source.cases[0], label=None), *source.cases[1:])), tmp_path)
+    with pytest.raises(DatasetError, match="c0: expected 2 channels, got 1"):
+        run(replace(source, channel_names={"0": "CT", "1": "PET"}), tmp_path)
+    with pytest.raises(DatasetError, match="c0: no row"):
+        run(replace(source, rows={}), tmp_path)
+    for dataset_id, name in ((0, "a"), (1000, "a"), (7, "a b"), (7, "../a")):
+        with pytest.raises(SettingsError):
+            convert(source, workspace=workspace(tmp_path), dataset_id=dataset_id, name=name)
+
+
+def test_a_dataset_without_tasks_is_plain_segmentation(folder: Path, tmp_path: Path) -> None:
+    (folder / "cases.csv").unlink()
+    assert run(read_folder(folder), tmp_path).tasks == {}
+
+
+def test_converting_again_changes_nothing(folder: Path, tmp_path: Path) -> None:
+    first = run(source_of(folder), tmp_path)
+    stamps = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    assert run(source_of(folder), tmp_path) == first
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == stamps
+
+
+def test_an_id_taken_by_another_name_is_refused(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "preprocessed" / "Dataset007_Other").mkdir(parents=True)
+    with pytest.raises(OutputExistsError, match="taken by Dataset007_Other"):
+        run(source_of(folder), tmp_path)
+
+
+def test_other_labels_replace_a_finished_dataset_only_on_purpose(folder: Path, tmp_path: Path) -> None:
+    run(source_of(folder), tmp_path)
+    table = folder / "cases.csv"
+    table.write_text(table.read_text().replace("c0,a", "c0,c"))
+    before = tree(tmp_path)
+    with pytest.raises(OutputExistsError, match=r"classification_labels\.csv.*--replace"):
+        run(source_of(folder), tmp_path)
+    assert tree(tmp_path) == before
+    summary = run(source_of(folder), tmp_path, replace=True)
+    assert summary.tasks["grade"]["classes"] == {"a": 4, "b": 5, "c": 1}
+    for root in ("raw", "preprocessed"):
+        assert "c0,c" in (tmp_path / root / "Dataset007_Test" / "classification_labels.csv").read_text()
+
+
+def test_a_reformatted_dataset_json_is_the_same_and_a_broken_one_is_not(folder: Path, tmp_path: Path) -> None:
+    run(source_of(folder), tmp_path)
+    copy = tmp_path / "preprocessed" / "Dataset007_Test" / "dataset.json"
+    copy.write_text(json.dumps(json.loads(copy.read_text())))
+    run(source_of(folder), tmp_path)
+    copy.write_text("{")
+    with pytest.raises(OutputExistsError, match=r"dataset\.json"):
+        run(source_of(folder), tmp_path)
+
+
+def test_files_of_other_cases_are_never_mixed_in(folder: Path, tmp_path: Path) -> None:
+    run(source_of(folder), tmp_path)
+    for path in (folder / "images" / "c9_0000.nii.gz", folder / "labels" / "c9.nii.gz"):
+        path.unlink()
+    table = folder / "cases.csv"
+    table.write_text(table.read_text().replace("c9,b\n", ""))
+    for option in (False, True):
+        with pytest.raises(OutputExistsError, match="2 files of other cases"):
+            run(source_of(folder), tmp_path, replace=option)
+
+
+def test_a_disk_that_fills_up_leaves_no_half_file_and_the_next_run_completes(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls, real = [0], os.fsync
+
+    def full(descriptor: int) -> None:
+        calls[0] += 1
+        if calls[0] == 5:
+            raise OSError(28, "No space left on device")
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(DiskFullError):
+        run(source_of(folder), tmp_path)
+    assert not (tmp_path / "raw/Dataset007_Test/dataset.json").exists()
+    assert not list(tmp_path.rglob(".nnduet-tmp-*"))
+    run(source_of(folder), tmp_path)
+    assert (tmp_path / "raw/Dataset007_Test/dataset.json").exists()
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from nnduet.data.conversion import convert
+from nnduet.data.layouts import read_folder
+from nnduet.schema import Workspace
+
+renames, limit, root = 0, int(sys.argv[3]), Path(sys.argv[2])
+
+def die_before_a_rename(event, arguments):
+    global renames
+    if event == "os.rename" and root.as_posix() in str(arguments[0]):
+        renames += 1
+        if renames == limit:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(die_before_a_rename)
+source = read_folder(Path(sys.argv[1]), task_specs=["grade"])
+convert(source, workspace=Workspace(root / "raw", root / "preprocessed", root / "results"), dataset_id=7, name="Test")
+"""
+
+
+@pytest.mark.parametrize("rename", [1, 8, 21, 26])
+def test_row_22_after_kill_9_the_same_call_gives_the_tree_of_an_uninterrupted_run(
+    folder: Path, tmp_path: Path, rename: int
+) -> None:
+    write_image(folder / "images" / "c0_0000.nii.gz", np.ones(GRID.shape, np.float32), GRID)
+    (tmp_path / "killed").mkdir()
+    process = subprocess.run(
+        [sys.executable, "-c", KILLED, str(folder), str(tmp_path / "killed"), str(rename)], timeout=60, check=False
+    )
+    assert process.returncode == -signal.SIGKILL
+    assert not (tmp_path / "killed/raw/Dataset007_Test/dataset.json").exists()
+    assert list((tmp_path / "killed").rglob(".nnduet-tmp-*"))
+    run(source_of(folder), tmp_path / "killed")
+    run(source_of(folder), tmp_path / "whole")
+    assert tree(tmp_path / "killed") == tree(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(("name", "task", "num_cases"), [("busi", "label", 148), ("acdc", "group", 99)])
+def test_shared_data_pass_every_check(tmp_path: Path, name: str, task: str, num_cases: int) -> None:
+    summary = convert(
+        read_folder(shared(name), task_specs=[task]), workspace=workspace(tmp_path), dataset_id=1, name=name, dry_run=True
+    )
+    assert summary.num_cases == num_cases and summary.num_rewritten == 0 and summary.notes == ()
+
+
+def test_lidc_with_its_own_folds_passes_every_check(tmp_path: Path) -> None:
+    source = read_folder(shared("lidc"), task_specs=["malignancy3", "texture:ordinal"], group_column="patient_id")
+    summary = convert(source, workspace=workspace(tmp_path), dataset_id=1, name="lidc", dry_run=True)
+    assert summary.tasks["malignancy3"]["classes"] == {"0": 263, "1": 255, "2": 176}
+    assert summary.notes == ("fold 1 val has no case of texture class 2",)

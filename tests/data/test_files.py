@@ -1,0 +1,105 @@
+"""Atomic writing: all or nothing, and the same again costs nothing."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from data_builders import tree
+
+from nnduet.data import files
+from nnduet.data.files import (
+    copy_atomically,
+    file_digest,
+    is_temporary,
+    json_text,
+    remove_temporaries,
+    replacing,
+    same_content,
+    write_bytes_atomically,
+    write_json_atomically,
+    write_text_atomically,
+)
+from nnduet.errors import CorruptFileError, DiskFullError
+
+
+def test_the_temporary_is_a_hidden_sibling_with_the_same_suffixes(tmp_path: Path) -> None:
+    with replacing(tmp_path / "new" / "mask.nii.gz") as temporary:
+        assert temporary.parent == tmp_path / "new" and temporary.name.endswith(".nii.gz") and temporary.name[0] == "."
+        assert is_temporary(temporary)
+        temporary.write_text("content")
+    assert tree(tmp_path) == {"new/mask.nii.gz": b"content"}
+
+
+def test_an_error_inside_leaves_the_old_file_and_no_temporary(tmp_path: Path) -> None:
+    write_text_atomically(tmp_path / "a.txt", "old")
+    with pytest.raises(ValueError, match="stop"), replacing(tmp_path / "a.txt") as temporary:
+        temporary.write_text("half")
+        raise ValueError("stop")
+    assert tree(tmp_path) == {"a.txt": b"old"}
+
+
+def test_an_ordinary_os_error_stays_what_it_is(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), replacing(tmp_path / "a.txt"):
+        pass
+    assert tree(tmp_path) == {}
+
+
+def test_a_disk_that_gives_back_other_bytes_is_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "file_digest", lambda path: "other")
+    with pytest.raises(CorruptFileError, match="gave back other bytes"):
+        write_bytes_atomically(tmp_path / "a.bin", b"content")
+    assert tree(tmp_path) == {}
+
+
+def test_json_is_readable_text_in_the_given_order_and_refuses_nan(tmp_path: Path) -> None:
+    write_json_atomically(tmp_path / "a.json", {"z": "größer", "a": [1]})
+    assert (tmp_path / "a.json").read_text("utf-8") == '{\n  "z": "größer",\n  "a": [\n    1\n  ]\n}\n'
+    with pytest.raises(ValueError, match=r"NaN|JSON"):
+        json_text(float("nan"))
+
+
+def test_copying_the_same_content_again_writes_nothing(tmp_path: Path) -> None:
+    source, target = tmp_path / "a", tmp_path / "b"
+    source.write_bytes(b"12345")
+    assert copy_atomically(source, target)
+    before = target.stat().st_mtime_ns
+    assert not copy_atomically(source, target) and target.stat().st_mtime_ns == before
+    source.write_bytes(b"54321")
+    assert not same_content(source, target) and copy_atomically(source, target) and target.read_bytes() == b"54321"
+
+
+def test_a_copy_that_went_wrong_is_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a").write_bytes(b"12345")
+    monkeypatch.setattr(shutil, "copyfile", lambda source, target: Path(target).write_bytes(b"123"))
+    with pytest.raises(CorruptFileError, match="differs"):
+        copy_atomically(tmp_path / "a", tmp_path / "b")
+    assert list(tree(tmp_path)) == ["a"]
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_or_quota_is_one_named_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    def full(source: Path, target: Path) -> None:
+        Path(target).write_bytes(b"1")
+        raise OSError(code, os.strerror(code))
+
+    (tmp_path / "a").write_bytes(b"12345")
+    monkeypatch.setattr(shutil, "copyfile", full)
+    with pytest.raises(DiskFullError, match="disk is full"):
+        copy_atomically(tmp_path / "a", tmp_path / "b")
+    assert list(tree(tmp_path)) == ["a"]
+
+
+def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / ".nnduet-tmp-123.nii.gz").write_bytes(b"half")
+    (tmp_path / ".other").write_bytes(b"")
+    assert remove_temporaries(tmp_path) == 1 and remove_temporaries(tmp_path / "none") == 0
+    assert list(tree(tmp_path)) == [".other"]
+
+
+def test_the_digest_is_sha_256(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"abc")
+    assert file_digest(tmp_path / "a").startswith("ba7816bf")

@@ -1,0 +1,123 @@
+"""FAULTS row 18: every complaint about the case table names its line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nnduet.data.tables import CaseTable, check_case_ids, parse_task_specs, read_table
+from nnduet.errors import SettingsError, TableError, UnreadableFileError
+from nnduet.schema import Task
+
+
+def table(folder: Path, text: str, id_column: str | None = None) -> CaseTable:
+    (folder / "cases.csv").write_bytes(text.encode("utf-8"))
+    return read_table(folder / "cases.csv", id_column)
+
+
+def column(folder: Path, cells: list[str]) -> CaseTable:
+    """A table whose column x holds these cells in lines 2, 3, …"""
+    return table(folder, "case_id,x\n" + "".join(f"c{i},{cell}\n" for i, cell in enumerate(cells)))
+
+
+def test_cells_are_stripped_text_and_missing_ones_empty(tmp_path: Path) -> None:
+    read = table(tmp_path, "case_id, grade ,age\r\n 01 , high ,NA\r\n\r\nb,nan,\r\n")
+    assert read.columns == ("case_id", "grade", "age") and dict(read.lines) == {"01": 2, "b": 4}
+    assert read.column("grade") == {"01": "high", "b": ""} and read.column("age") == {"01": "", "b": ""}
+
+
+def test_a_byte_order_mark_and_the_first_seed_systems_header_are_read(tmp_path: Path) -> None:
+    read = table(tmp_path, "\ufeffCase_id,Subtype\nquiz_001,0\n")
+    assert read.id_column == "Case_id" and read.column("Subtype") == {"quiz_001": "0"}
+
+
+@pytest.mark.parametrize("mark", [";", "\t"])
+def test_semicolons_and_tabs_separate_as_well(tmp_path: Path, mark: str) -> None:
+    assert table(tmp_path, f"case{mark}x\na{mark}1,5\n").column("x") == {"a": "1,5"}
+
+
+def test_ids_01_and_1_are_two_cases(tmp_path: Path) -> None:
+    assert list(table(tmp_path, "id,x\n01,a\n1,b\n").rows) == ["01", "1"]
+
+
+def test_the_id_column_can_be_named_and_must_be_found(tmp_path: Path) -> None:
+    assert list(table(tmp_path, "ID,Case\na,7\n", "Case").rows) == ["7"]
+    with pytest.raises(TableError, match="--id-column"):
+        table(tmp_path, "name,x\na,1\n")
+    with pytest.raises(TableError, match="no column nothing"):
+        table(tmp_path, "name,x\na,1\n", "nothing")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("case_id,x\na,1\nb,2\na,3\n", r"line 4: case 'a' stands already in line 2"),
+        ("case_id,x\na,1\n ,2\n", r"line 3: the case id \(case_id\) is missing"),
+        ("case_id,x\na,1\nb,2,3\n", "line 3: expected 2 cells, got 3"),
+        ("case_id,x,x\na,1,1\n", "line 1: column names must differ"),
+        ("", "empty"),
+        ('case_id,x\na,"' + "y" * 140000 + '"\n', "line 2: field larger"),
+    ],
+)
+def test_malformed_tables_are_refused_by_line(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(TableError, match=message):
+        table(tmp_path, text)
+
+
+def test_no_file_and_no_utf_8_are_unreadable(tmp_path: Path) -> None:
+    (tmp_path / "latin.csv").write_bytes("case_id,x\nä,1\n".encode("latin-1"))
+    for name in ("latin.csv", "none.csv"):
+        with pytest.raises(UnreadableFileError):
+            read_table(tmp_path / name)
+
+
+def test_unknown_cases_are_named_with_their_lines(tmp_path: Path) -> None:
+    with pytest.raises(TableError, match=r"1 rows name cases without an image: line 3 'c1'"):
+        check_case_ids(column(tmp_path, ["1", "2"]), ["c0"])
+    check_case_ids(column(tmp_path, ["1", "2"]), ["c0"], optional=["c1"])
+
+
+def test_missing_cases_are_named(tmp_path: Path) -> None:
+    with pytest.raises(TableError, match=r"lines 1-3.*1 cases have no row in column case_id: 'c2'"):
+        check_case_ids(column(tmp_path, ["1", "2"]), ["c0", "c1", "c2"])
+
+
+@pytest.mark.parametrize(
+    ("cells", "expected"),
+    [
+        (["1", "0", "", "1"], Task("x", "binary", ("0", "1"))),
+        (["10", "9", "2"], Task("x", "multiclass", ("2", "9", "10"))),
+        (["b", "a", "10"], Task("x", "multiclass", ("10", "a", "b"))),
+        (["1.5", "2", "3"], Task("x", "regression")),
+        ([str(i) for i in range(21)], Task("x", "regression")),
+        ([str(i) for i in range(20)], Task("x", "multiclass", tuple(str(i) for i in range(20)))),
+        ([f"t{i:02d}" for i in range(30)], Task("x", "multiclass", tuple(f"t{i:02d}" for i in range(30)))),
+    ],
+)
+def test_the_type_of_a_task_is_guessed_from_its_cells(tmp_path: Path, cells: list[str], expected: Task) -> None:
+    assert parse_task_specs(["x"], column(tmp_path, cells)) == (expected,)
+
+
+def test_a_type_can_be_given_and_is_needed_for_ordinal(tmp_path: Path) -> None:
+    read = table(tmp_path, "case_id,x,a:b\nc0,1,u\nc1,3,v\nc2,2,u\n")
+    tasks = parse_task_specs(["x:ordinal", "a:b"], read)
+    assert tasks == (Task("x", "ordinal", ("1", "2", "3")), Task("a:b", "binary", ("u", "v")))
+
+
+def test_task_specs_that_cannot_be_are_refused(tmp_path: Path) -> None:
+    read = column(tmp_path, ["1", "2", "3"])
+    with pytest.raises(SettingsError, match="type expected one of"):
+        parse_task_specs(["x:ordnal"], read)
+    with pytest.raises(SettingsError, match="own name"):
+        parse_task_specs(["x", "x:ordinal"], read)
+    with pytest.raises(TableError, match="no column 'y'; there are case_id, x"):
+        parse_task_specs(["y"], read)
+    with pytest.raises(TableError, match="binary expected 2"):
+        parse_task_specs(["x:binary"], read)
+    with pytest.raises(TableError, match="at least 2"):
+        parse_task_specs(["x"], column(tmp_path, ["1", "1"]))
+    with pytest.raises(TableError, match=r"line 3: x expected a number, got 'b'"):
+        parse_task_specs(["x:regression"], column(tmp_path, ["1", "b"]))
+    with pytest.raises(TableError, match=r"line 4: x writes one number in two ways, '1' and '1\.0'"):
+        parse_task_specs(["x:multiclass"], column(tmp_path, ["1", "2", "1.0"]))
