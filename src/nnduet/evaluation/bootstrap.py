@@ -1,0 +1,97 @@
+"""Percentile bootstrap over cases or patients, for metrics written on case weights.
+
+A resample with replacement is the same as a count per case, so every metric of this room takes ``weights`` (R, N) and returns
+(R,) values, NaN where undefined. Row 0 of the weights is all ones: the sample itself. One code path gives value and interval.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nnduet.errors import SettingsError
+
+__all__ = ["FloatArray", "Resamples", "draw_resamples", "ratio", "weighted_mean"]
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Resamples:
+    """Case counts ``weights`` (1 + R, N) float64, row 0 all ones; ``num_units`` cases or patients were drawn from."""
+
+    weights: FloatArray
+    num_units: int
+
+    def estimate(self, values: FloatArray, *, n_defined: int, reason: str) -> dict[str, Any]:
+        """Value of row 0 with its 95 % percentile interval (2.5th and 97.5th percentile of the other rows).
+
+        Args:
+            values: (1 + R,), NaN where the metric is undefined; such resamples are left out of the interval and counted.
+            n_defined: how many cases enter the value.
+            reason: why the value is undefined, used only if it is.
+
+        Returns:
+            ``{"value", "ci95", "n_defined", "undefined_resamples"}``, all JSON; an undefined value is None with ``reason``
+            and ``n_defined`` 0; an interval that cannot be given is None with ``ci95_reason``.
+
+        Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), section 13.3.
+        """
+        drawn = values[1:]
+        defined = drawn[np.isfinite(drawn)]
+        undefined = int(drawn.size - defined.size)
+        if not np.isfinite(values[0]):
+            return {"value": None, "ci95": None, "n_defined": 0, "undefined_resamples": undefined, "reason": reason}
+        entry = {"value": float(values[0]), "ci95": None, "n_defined": n_defined, "undefined_resamples": undefined}
+        why_not = self._why_no_interval(n_defined, defined.size)
+        if why_not:
+            return {**entry, "ci95_reason": why_not}
+        return {**entry, "ci95": [float(q) for q in np.percentile(defined, (2.5, 97.5))]}
+
+    def _why_no_interval(self, n_defined: int, num_defined_resamples: int) -> str:
+        if len(self.weights) == 1:
+            return "no_resamples_asked"
+        if min(n_defined, self.num_units) < 2:
+            return "fewer_than_2_cases_or_patients"
+        return "" if num_defined_resamples else "undefined_in_every_resample"
+
+
+def draw_resamples(groups: Sequence[str], *, num_resamples: int, seed: int) -> Resamples:
+    """Draw whole groups with replacement, as many as there are: one case each, or all cases of a patient (cluster bootstrap).
+
+    Args:
+        groups: group of each of the N cases; may be empty.
+        num_resamples: R >= 0; 0 means values without intervals.
+        seed: same seed, same groups, same resamples.
+
+    Raises:
+        SettingsError: ``num_resamples`` is negative.
+
+    Source: Davison and Hinkley, Bootstrap Methods and their Application (1997), section 3.8 (clusters drawn, not split).
+    """
+    if num_resamples < 0:
+        raise SettingsError(f"num_bootstrap: expected 0 or more, got {num_resamples}")
+    units, unit_of_case = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
+    weights = np.ones((1 + num_resamples, len(groups)))
+    if len(units):
+        counts = np.random.default_rng(seed).multinomial(len(units), np.full(len(units), 1 / len(units)), size=num_resamples)
+        weights[1:] = counts[:, unit_of_case]
+    return Resamples(weights, len(units))
+
+
+def ratio(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
+    """Elementwise quotient, NaN (no warning) where the denominator is not above 0."""
+    quotient: FloatArray = np.full(np.broadcast_shapes(numerator.shape, denominator.shape), np.nan)
+    np.divide(numerator, denominator, out=quotient, where=denominator > 0)
+    return quotient
+
+
+def weighted_mean(values: FloatArray, weights: FloatArray) -> FloatArray:
+    """Mean of ``values`` (N,) per row of ``weights`` (R, N); NaN values are left out; NaN (R,) if none is left."""
+    defined = np.isfinite(values)
+    kept = weights[:, defined]
+    return ratio(kept @ values[defined], kept.sum(axis=1))

@@ -1,0 +1,128 @@
+"""Metrics that follow from the confusion matrix of one task, for many bootstrap resamples at once.
+
+``counts`` (R, K, K + 1) holds, per resample, reference class (row) against predicted class (column); the last column is "no
+prediction". Every function returns NaN where the metric is undefined; :mod:`nnduet.evaluation.task_scores` adds the reason.
+
+Source of the definitions: scikit-learn 1.9 metrics with the same names (the oracle of the tests).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nnduet.evaluation.bootstrap import FloatArray, ratio
+
+__all__ = [
+    "accuracy",
+    "balanced_accuracy",
+    "confusion_counts",
+    "f1_per_class",
+    "macro_f1",
+    "positive_likelihood_ratio_per_class",
+    "precision_per_class",
+    "quadratic_kappa",
+    "recall_per_class",
+    "specificity_per_class",
+]
+
+IntArray = npt.NDArray[np.integer[Any]]
+
+
+def confusion_counts(reference: IntArray, prediction: IntArray, weights: FloatArray, num_classes: int) -> FloatArray:
+    """Count (R, K, K + 1) from class indices (N,) and case weights (R, N); prediction -1 is "no prediction", the last column.
+
+    No cases give zeros.
+    """
+    cell = reference * (num_classes + 1) + np.where(prediction < 0, num_classes, prediction)
+    one_hot = cell[:, None] == np.arange(num_classes * (num_classes + 1))
+    counts: FloatArray = weights @ one_hot.astype(float)
+    return counts.reshape(-1, num_classes, num_classes + 1)
+
+
+def _true_positives(counts: FloatArray) -> FloatArray:
+    return np.diagonal(counts, axis1=1, axis2=2)
+
+
+def _predicted(counts: FloatArray) -> FloatArray:
+    """Cases given to each class (R, K), without those that have no prediction."""
+    predicted: FloatArray = counts[:, :, :-1].sum(axis=1)
+    return predicted
+
+
+def _support(counts: FloatArray) -> FloatArray:
+    """Cases of each reference class (R, K)."""
+    support: FloatArray = counts.sum(axis=2)
+    return support
+
+
+def accuracy(counts: FloatArray) -> FloatArray:
+    """Share of cases named right, (R,); a case without a prediction is wrong; NaN without cases."""
+    return ratio(_true_positives(counts).sum(axis=1), counts.sum(axis=(1, 2)))
+
+
+def recall_per_class(counts: FloatArray) -> FloatArray:
+    """Sensitivity (R, K); NaN for a class absent from the reference."""
+    return ratio(_true_positives(counts), _support(counts))
+
+
+def precision_per_class(counts: FloatArray) -> FloatArray:
+    """Positive predictive value (R, K); NaN for a class that is never predicted."""
+    return ratio(_true_positives(counts), _predicted(counts))
+
+
+def specificity_per_class(counts: FloatArray) -> FloatArray:
+    """One-vs-rest true negative rate (R, K); NaN if every reference case is of that class."""
+    negatives = _support(counts).sum(axis=1, keepdims=True) - _support(counts)
+    false_positives = _predicted(counts) - _true_positives(counts)
+    return ratio(negatives - false_positives, negatives)
+
+
+def f1_per_class(counts: FloatArray) -> FloatArray:
+    """2 TP / (support + predicted), (R, K); NaN for a class neither in the reference nor predicted."""
+    return ratio(2 * _true_positives(counts), _support(counts) + _predicted(counts))
+
+
+def positive_likelihood_ratio_per_class(counts: FloatArray) -> FloatArray:
+    """LR+ = sensitivity / (1 - specificity), one-vs-rest, (R, K), in [0, inf).
+
+    NaN where sensitivity or specificity is undefined, and at perfect specificity, where the quotient is infinite.
+
+    Source: Deeks and Altman, BMJ 329 (2004).
+    """
+    false_positives = _predicted(counts) - _true_positives(counts)
+    negatives = _support(counts).sum(axis=1, keepdims=True) - _support(counts)
+    return ratio(recall_per_class(counts) * negatives, false_positives)
+
+
+def balanced_accuracy(counts: FloatArray) -> FloatArray:
+    """Mean recall over the classes present in the reference, (R,); NaN without cases."""
+    return _mean_of_defined(recall_per_class(counts))
+
+
+def macro_f1(counts: FloatArray) -> FloatArray:
+    """Mean F1 over the classes in the reference or in the predictions, (R,), as scikit-learn does; NaN without cases."""
+    return _mean_of_defined(f1_per_class(counts))
+
+
+def _mean_of_defined(values: FloatArray) -> FloatArray:
+    defined = np.isfinite(values)
+    return ratio(np.where(defined, values, 0).sum(axis=1), defined.sum(axis=1).astype(float))
+
+
+def quadratic_kappa(counts: FloatArray) -> FloatArray:
+    """Cohen's kappa with weights (i - j)^2 over class ranks, (R,), in [-1, 1].
+
+    NaN where reference and predictions hold one and the same class only: agreement by chance is then perfect. The column
+    "no prediction" must be empty; give such cases a rank first.
+
+    Source: Cohen, Psychological Bulletin 70 (1968).
+    """
+    square = counts[:, :, :-1]
+    rank = np.arange(square.shape[1])
+    distance = (rank[:, None] - rank[None, :]) ** 2.0
+    total = square.sum(axis=(1, 2))
+    by_chance = np.einsum("ri,ij,rj->r", square.sum(axis=2), distance, square.sum(axis=1))
+    return 1 - ratio((square * distance).sum(axis=(1, 2)) * total, by_chance)

@@ -1,0 +1,164 @@
+"""Compare a folder of predictions with the references: masks, class labels and values, means with intervals, per-case table.
+
+Missing predictions. A case without a prediction, or with an unreadable one, keeps its place and counts as the worst answer: DSC
+0, NSD 0, AVD the whole reference volume; a wrong class with uniform probabilities; for ordinal tasks the rank and for
+regression the reference value farthest from the truth. It is listed under ``missing_predictions``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from nnduet.data.files import write_json_atomically, write_text_atomically
+from nnduet.errors import DatasetError, SettingsError
+from nnduet.evaluation.answers import (
+    PREDICTIONS_FILE,
+    Row,
+    TaskAnswers,
+    answer_columns,
+    collect_answers,
+    patients_of,
+    read_rows,
+)
+from nnduet.evaluation.bootstrap import draw_resamples
+from nnduet.evaluation.per_case import missing_predictions, per_case_csv
+from nnduet.evaluation.segmentation_cases import (
+    CaseScore,
+    MaskScoring,
+    Progress,
+    case_ids_of,
+    score_cases,
+    summarise_regions,
+)
+from nnduet.evaluation.task_scores import score_task
+from nnduet.schema import GROUP_COLUMN, Task
+
+__all__ = ["METRICS_FILE", "PER_CASE_FILE", "evaluate"]
+
+METRICS_FILE = "metrics.json"
+PER_CASE_FILE = "per_case.csv"
+
+_DEFINITIONS = {
+    "ci95": "2.5th to 97.5th percentile of bootstrap resamples of the resampling unit; resamples in which the metric is "
+    "undefined are left out and counted in undefined_resamples",
+    "n_defined": "cases that enter the value; 0 where it is undefined, with the reason",
+    "dsc": "2|A and B| / (|A|+|B|), mean over cases where reference or prediction is not empty",
+    "nsd": "share of both surfaces within tolerance_mm of the other, mean over the same cases",
+    "avd_ml": "|prediction volume - reference volume| in millilitres, mean over all cases",
+    "avd_ratio": "the same divided by the reference volume, mean over cases with a non-empty reference",
+    "balanced_accuracy": "mean recall over classes present in the reference",
+    "macro_f1": "mean F1 over classes in the reference or the predictions",
+    "auroc": "two classes: the second is positive; more: mean over classes of one against the rest",
+    "brier": "squared error summed over classes, mean over cases, 0 to 2",
+    "ece": "expected calibration error of the most probable class, 15 equal bins, L1",
+    "lr_plus": "sensitivity / (1 - specificity), one against the rest",
+    "missing_predictions": "count as worst: DSC 0, NSD 0, AVD = reference volume; wrong class with uniform probabilities; "
+    "farthest rank; farthest reference value",
+    "collapsed": "the references hold several classes but only one is ever predicted",
+}
+
+
+def evaluate(
+    predictions: Path,
+    references: Path | None,
+    *,
+    labels: Mapping[str, int | Sequence[int]],
+    tasks: tuple[Task, ...] = (),
+    table: Path | None = None,
+    case_ids: Sequence[str] | None = None,
+    output: Path | None = None,
+    tolerance_mm: float = 2.0,
+    num_bootstrap: int = 1000,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Score predictions and, with ``output``, write ``metrics.json`` and ``per_case.csv`` there, atomically.
+
+    Args:
+        predictions: folder with ``<case>.nii.gz``, ``.nii`` or ``.png`` and, for tasks, ``classification.csv``: ``case_id``,
+            ``<task>`` (class label or value) and, for classes, ``<task>_p_<class>`` that sum to 1. Other columns are ignored.
+        references: folder of masks ``<case>.<ending>``; None leaves segmentation out.
+        labels: ``dataset.json["labels"]``; values may be lists (nnU-Net regions); ``background`` and ``ignore`` as there.
+        tasks: scored against ``table``, which they need.
+        table: case table with ``case_id``, task columns and optional ``patient_id``; an empty cell leaves the case out of
+            that task. With ``patient_id``, intervals resample patients instead of cases.
+        case_ids: cases to score; by default all in ``references``, without references all in ``table``. Each must have a
+            reference mask and a row, where these are given.
+        output: folder, made if missing.
+        tolerance_mm: of the normalized surface distance.
+        num_bootstrap: resamples; 0 gives no intervals.
+        seed: of the resamples.
+        progress: called after each mask.
+
+    Returns:
+        What ``metrics.json`` holds: ``settings``, ``definitions``, ``num_cases``, ``missing_predictions``, ``segmentation``
+        by region and ``tasks`` by name. Strictly JSON: undefined values are None.
+
+    Raises:
+        SettingsError: nothing to score, tasks without a table or of equal names, an impossible tolerance or resample number.
+        LabelError: the labels hold no foreground.
+        DatasetError: no cases, a case twice, or a case without reference mask or row.
+        GeometryError: a prediction lies on another grid than its reference.
+        TableError: a table is malformed; names the line.
+        UnreadableFileError: a table or a reference cannot be read; an unreadable mask in ``predictions`` is listed instead.
+    """
+    _check_request(references, tasks, table)
+    rows = read_rows(table, [task.name for task in tasks]) if table else {}
+    cases = _cases(case_ids, references, rows, table)
+    resamples = draw_resamples(patients_of(cases, rows), num_resamples=num_bootstrap, seed=seed)
+    answers = _answers(tasks, cases, rows, predictions)
+    scores: list[CaseScore] = []
+    segmentation: dict[str, Any] = {}
+    if references is not None:
+        scoring = MaskScoring(references, predictions, labels, tolerance_mm)
+        scores = score_cases(cases, scoring, progress)
+        segmentation = summarise_regions(scores, scoring, resamples)
+    metrics = {
+        "settings": {
+            "tolerance_mm": tolerance_mm,
+            "num_bootstrap": num_bootstrap,
+            "seed": seed,
+            "resampling_unit": "patient" if any(rows[c].cells.get(GROUP_COLUMN) for c in cases if c in rows) else "case",
+        },
+        "definitions": _DEFINITIONS,
+        "num_cases": len(cases),
+        "num_resampling_units": resamples.num_units,
+        "missing_predictions": missing_predictions(scores, answers),
+        "segmentation": segmentation,
+        "tasks": {entry.task.name: score_task(entry, num_resamples=num_bootstrap, seed=seed) for entry in answers},
+    }
+    if output is not None:
+        write_text_atomically(output / PER_CASE_FILE, per_case_csv(cases, scores, answers))
+        write_json_atomically(output / METRICS_FILE, metrics)
+    return metrics
+
+
+def _check_request(references: Path | None, tasks: tuple[Task, ...], table: Path | None) -> None:
+    if references is None and not tasks:
+        raise SettingsError("evaluate: expected a folder of references, or tasks, got neither")
+    if tasks and table is None:
+        raise SettingsError(f"evaluate: tasks {[task.name for task in tasks]} need a table, got none")
+    if len({task.name for task in tasks}) != len(tasks):
+        raise SettingsError(f"evaluate: task names must differ, got {[task.name for task in tasks]}")
+
+
+def _cases(
+    case_ids: Sequence[str] | None, references: Path | None, rows: Mapping[str, Row], table: Path | None
+) -> tuple[str, ...]:
+    cases = tuple(case_ids) if case_ids is not None else case_ids_of(references) if references else tuple(rows)
+    if not cases or len(set(cases)) != len(cases):
+        raise DatasetError(f"evaluate: expected at least one case and none twice, got {list(cases)}")
+    without = [case_id for case_id in cases if table is not None and case_id not in rows]
+    if without:
+        raise DatasetError(f"{table}: expected a row for every case, got none for {without}")
+    return cases
+
+
+def _answers(tasks: tuple[Task, ...], cases: Sequence[str], rows: Mapping[str, Row], predictions: Path) -> list[TaskAnswers]:
+    if not tasks:
+        return []
+    columns = [column for task in tasks for column in answer_columns(task)]
+    predicted = read_rows(predictions / PREDICTIONS_FILE, columns)
+    return [collect_answers(task, cases, rows, predicted) for task in tasks]

@@ -1,0 +1,57 @@
+"""What is written case by case: the table of scores and answers, and the list of missing predictions."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+
+from nnduet.evaluation.answers import PREDICTIONS_FILE, TaskAnswers, answer_columns
+from nnduet.evaluation.segmentation_cases import CaseScore
+from nnduet.schema import CASE_COLUMN, Task
+
+__all__ = ["missing_predictions", "per_case_csv"]
+
+
+def missing_predictions(scores: Sequence[CaseScore], answers: Sequence[TaskAnswers]) -> list[dict[str, str]]:
+    """One entry per case and part (``segmentation`` or the task) that has no usable prediction."""
+    masks = [{"case_id": s.case_id, "part": "segmentation", "error": s.error} for s in scores if s.error is not None]
+    labels = [
+        {"case_id": case_id, "part": entry.task.name, "error": f"no answer in {PREDICTIONS_FILE}"}
+        for entry in answers
+        for case_id in entry.missing
+    ]
+    return [*masks, *labels]
+
+
+def per_case_csv(cases: Sequence[str], scores: Sequence[CaseScore], answers: Sequence[TaskAnswers]) -> str:
+    """One line per case; an undefined, missing or unlabelled value is an empty cell."""
+    lines: dict[str, dict[str, object]] = {case_id: {CASE_COLUMN: case_id} for case_id in cases}
+    for score in scores:
+        for name, region in score.regions.items():
+            fields = {"dsc": region.dsc, "nsd": region.nsd, "avd_ml": region.avd_ml, "avd_ratio": region.avd_ratio}
+            lines[score.case_id].update({f"{name}_{field}": value for field, value in fields.items()})
+            lines[score.case_id][f"{name}_reason"] = region.reason
+    for entry in answers:
+        for index, case_id in enumerate(entry.case_ids):
+            lines[case_id].update(_answer_cells(entry, index))
+    header = list(dict.fromkeys(column for line in lines.values() for column in line))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, header, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines.values())
+    return text.getvalue()
+
+
+def _answer_cells(entry: TaskAnswers, index: int) -> dict[str, object]:
+    """Reference, prediction and probabilities of one case; without a prediction only the reference."""
+    task = entry.task
+    cells: dict[str, object] = {f"{task.name}_reference": _decoded(task, entry.reference[index])}
+    if entry.case_ids[index] in entry.missing:
+        return cells | dict.fromkeys((f"{task.name}_prediction", *answer_columns(task)[1:]), "")
+    cells[f"{task.name}_prediction"] = _decoded(task, entry.prediction[index])
+    return cells | dict(zip(answer_columns(task)[1:], entry.probabilities[index].tolist(), strict=True))
+
+
+def _decoded(task: Task, value: float) -> str | float:
+    return task.classes[int(value)] if task.is_classification else float(value)

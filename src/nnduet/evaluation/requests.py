@@ -1,0 +1,66 @@
+"""What to score against: read from a ``dataset.json``, or all of it from a converted dataset."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nnduet.errors import DatasetError, SettingsError
+from nnduet.schema import LABELS_FILE, SPLITS_FILE, Task, Workspace, tasks_from_json
+
+__all__ = ["ReferenceSet", "references_of_dataset", "references_of_json"]
+
+
+@dataclass(frozen=True)
+class ReferenceSet:
+    """The truth: ``masks`` folder and ``labels``, ``tasks`` with their ``table``, and the cases (None: all with a mask)."""
+
+    masks: Path | None
+    labels: Mapping[str, int | Sequence[int]]
+    tasks: tuple[Task, ...]
+    table: Path | None
+    case_ids: tuple[str, ...] | None = None
+
+
+def references_of_json(dataset_json: Path, *, masks: Path | None, table: Path | None) -> ReferenceSet:
+    """Labels and tasks of a ``dataset.json``; the tasks are left out where there is no table to score them against.
+
+    Raises:
+        DatasetError: the file is missing, no JSON object, or names no labels.
+    """
+    content = _read_json(dataset_json)
+    if not isinstance(content, dict) or not isinstance(content.get("labels"), dict):
+        raise DatasetError(f'{dataset_json}: expected an object with "labels"')
+    tasks = tasks_from_json(content.get("classification", {})) if table else ()
+    return ReferenceSet(masks, content["labels"], tasks, table)
+
+
+def references_of_dataset(workspace: Workspace, dataset_id: int, *, fold: int | None = None) -> ReferenceSet:
+    """Training masks, labels, tasks and table of a converted dataset; with ``fold`` only its validation cases.
+
+    Raises:
+        DatasetError: the dataset, its ``dataset.json`` or its splits are not there.
+        SettingsError: no such fold.
+    """
+    folder = workspace.raw / workspace.dataset_name(dataset_id)
+    table = folder / LABELS_FILE
+    found = references_of_json(folder / "dataset.json", masks=folder / "labelsTr", table=table if table.exists() else None)
+    case_ids = None if fold is None else _validation_cases(folder / SPLITS_FILE, fold)
+    return ReferenceSet(found.masks, found.labels, found.tasks, found.table, case_ids)
+
+
+def _validation_cases(splits_file: Path, fold: int) -> tuple[str, ...]:
+    splits = _read_json(splits_file)
+    if not 0 <= fold < len(splits):
+        raise SettingsError(f"{splits_file}: fold expected 0 to {len(splits) - 1}, got {fold}")
+    return tuple(splits[fold]["val"])
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise DatasetError(f"{path}: no readable JSON: {error}") from error

@@ -1,0 +1,165 @@
+"""Scoring folders of masks, case by case, and the means over cases."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nnduet.data.images import FILE_ENDINGS, Image, check_same_geometry, file_ending, read_segmentation
+from nnduet.errors import (
+    AmbiguousFileError,
+    CorruptFileError,
+    DatasetError,
+    GeometryError,
+    LabelError,
+    TooLargeError,
+    UnreadableFileError,
+)
+from nnduet.evaluation.bootstrap import Resamples, weighted_mean
+from nnduet.evaluation.segmentation_metrics import (
+    RegionScore,
+    check_tolerance,
+    ignore_label,
+    region_labels,
+    score_segmentation,
+)
+
+__all__ = ["CaseScore", "MaskScoring", "Progress", "case_ids_of", "mask_files", "score_cases", "summarise_regions"]
+
+Progress = Callable[[int, int], None]
+"""Called with the number of finished cases and of all cases."""
+
+_READING_ERRORS = (AmbiguousFileError, CorruptFileError, GeometryError, LabelError, TooLargeError, UnreadableFileError)
+
+
+@dataclass(frozen=True)
+class MaskScoring:
+    """Where the masks lie and how they are scored; ``labels`` is ``dataset.json["labels"]``.
+
+    Raises:
+        SettingsError: the tolerance is negative or not finite.
+        LabelError: the labels hold no foreground.
+    """
+
+    references: Path
+    predictions: Path
+    labels: Mapping[str, int | Sequence[int]]
+    tolerance_mm: float
+
+    def __post_init__(self) -> None:
+        check_tolerance(self.tolerance_mm)
+        region_labels(self.labels)
+
+
+@dataclass(frozen=True)
+class CaseScore:
+    """Scores of one case by region; ``error`` is None for a sound prediction, else why it counts as the worst one."""
+
+    case_id: str
+    regions: Mapping[str, RegionScore]
+    error: str | None
+
+
+def mask_files(folder: Path) -> dict[str, list[Path]]:
+    """Files of each case in a folder: names without .nii.gz, .nii or .png; everything else and hidden files are passed over.
+
+    Raises:
+        DatasetError: no such folder.
+    """
+    if not folder.is_dir():
+        raise DatasetError(f"{folder}: expected a folder of masks")
+    found: dict[str, list[Path]] = {}
+    for path in sorted(folder.iterdir()):
+        if path.name.lower().endswith(FILE_ENDINGS) and not path.name.startswith("."):
+            found.setdefault(path.name[: -len(file_ending(path))], []).append(path)
+    return found
+
+
+def case_ids_of(folder: Path) -> tuple[str, ...]:
+    """Cases that have a mask in the folder, sorted. Raises as :func:`mask_files`."""
+    return tuple(sorted(mask_files(folder)))
+
+
+def score_cases(case_ids: Sequence[str], scoring: MaskScoring, progress: Progress | None = None) -> list[CaseScore]:
+    """Score each case; a missing or unreadable prediction gets the worst score and an ``error``.
+
+    Raises:
+        DatasetError: a case has no reference, or a folder is missing.
+        GeometryError: a prediction lies on another grid than its reference.
+        UnreadableFileError, CorruptFileError, AmbiguousFileError, LabelError, TooLargeError: a reference is unusable.
+    """
+    references, predictions = mask_files(scoring.references), mask_files(scoring.predictions)
+    without = [case_id for case_id in case_ids if case_id not in references]
+    if without:
+        raise DatasetError(f"{scoring.references}: expected a reference mask for every case, got none for {without}")
+    scores = []
+    for number, case_id in enumerate(case_ids, start=1):
+        scores.append(_score_case(case_id, references[case_id], predictions.get(case_id, []), scoring))
+        if progress:
+            progress(number, len(case_ids))
+    return scores
+
+
+def _score_case(case_id: str, references: list[Path], predictions: list[Path], scoring: MaskScoring) -> CaseScore:
+    reference = _read_only_one(references, scoring)
+    prediction, error = _read_prediction(predictions, scoring)
+    if prediction is not None:
+        check_same_geometry(reference.geometry, prediction.geometry, case_id, "prediction")
+    regions = score_segmentation(
+        reference.array,
+        None if prediction is None else prediction.array,
+        region_labels(scoring.labels),
+        spacing_mm=reference.geometry.spacing_mm,
+        tolerance_mm=scoring.tolerance_mm,
+        ignore=ignore_label(scoring.labels),
+    )
+    return CaseScore(case_id, regions, error)
+
+
+def _read_prediction(paths: list[Path], scoring: MaskScoring) -> tuple[Image | None, str | None]:
+    if not paths:
+        return None, f"no mask in {scoring.predictions}"
+    try:
+        return _read_only_one(paths, scoring), None
+    except _READING_ERRORS as error:
+        return None, f"{error.code}: {error}"
+
+
+def _read_only_one(paths: list[Path], scoring: MaskScoring) -> Image:
+    if len(paths) > 1:
+        raise AmbiguousFileError(f"{paths[0].parent}: expected one file, got {[path.name for path in paths]}")
+    values = (value if isinstance(value, int) else tuple(value) for value in scoring.labels.values())
+    allowed = {0}.union(*((value,) if isinstance(value, int) else value for value in values))
+    return read_segmentation(paths[0], allowed)[0]
+
+
+def summarise_regions(scores: Sequence[CaseScore], scoring: MaskScoring, resamples: Resamples) -> dict[str, Any]:
+    """Mean over cases of every metric of every region, with interval; cases in the order of the resamples."""
+    return {
+        name: _summarise_region([score.regions[name] for score in scores], values, scoring.tolerance_mm, resamples)
+        for name, values in region_labels(scoring.labels).items()
+    }
+
+
+def _summarise_region(
+    scores: Sequence[RegionScore], values: tuple[int, ...], tolerance_mm: float, resamples: Resamples
+) -> dict[str, Any]:
+    reasons = Counter(score.reason for score in scores if score.reason)
+    means = {
+        "dsc": _mean([score.dsc for score in scores], resamples, "both_empty"),
+        "nsd": {**_mean([score.nsd for score in scores], resamples, "both_empty"), "tolerance_mm": tolerance_mm},
+        "avd_ml": _mean([score.avd_ml for score in scores], resamples, "no_cases"),
+        "avd_ratio": _mean([score.avd_ratio for score in scores], resamples, "empty_reference"),
+    }
+    return {"labels": list(values), "case_reasons": dict(reasons), **means}
+
+
+def _mean(values: Sequence[float | None], resamples: Resamples, reason: str) -> dict[str, Any]:
+    numbers = np.array([np.nan if value is None else value for value in values])
+    mean = weighted_mean(numbers, resamples.weights)
+    return resamples.estimate(mean, n_defined=int(np.isfinite(numbers).sum()), reason=reason)
