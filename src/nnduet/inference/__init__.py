@@ -1,0 +1,1 @@
+"""Sliding window, the predictor and prediction of folders."""

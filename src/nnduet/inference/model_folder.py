@@ -1,0 +1,149 @@
+"""Read a trained model folder without trusting it: JSON, weights-only checkpoints, case heads as numbers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+from nnduet.errors import ModelError
+from nnduet.model.case_head import CaseHead
+from nnduet.model.heads import JointNetwork
+from nnduet.model.network import PLANS_KEY, build_joint_network
+from nnduet.schema import Task, tasks_from_json
+
+__all__ = [
+    "CASE_HEAD_FILE",
+    "Member",
+    "ModelFolder",
+    "available_folds",
+    "load_checkpoint",
+    "load_model_folder",
+    "read_case_heads",
+]
+
+CASE_HEAD_FILE = "case_head.json"
+
+_SAFE_GLOBALS = [
+    np.dtype,
+    np._core.multiarray.scalar,  # type: ignore[attr-defined]
+    *(type(np.dtype(name)) for name in ("float64", "float32", "int64", "int32", "bool")),
+]
+
+
+@dataclass(frozen=True)
+class Member:
+    """One fold of a model: its weights and, per task that has one, its case head."""
+
+    fold: str
+    weights: dict[str, torch.Tensor]
+    case_heads: dict[str, CaseHead]
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """Everything prediction needs; the network carries the first member's weights."""
+
+    plans: Any
+    configuration: Any
+    configuration_name: str
+    dataset_json: dict[str, Any]
+    tasks: tuple[Task, ...]
+    network: JointNetwork
+    members: tuple[Member, ...]
+    mirror_axes: tuple[int, ...]
+
+
+def available_folds(folder: Path, checkpoint: str) -> list[str]:
+    """Names after ``fold_`` of the folds that hold the checkpoint; numbers only, or "all" where there are none."""
+    names = sorted(p.parent.name.removeprefix("fold_") for p in folder.glob(f"fold_*/{checkpoint}"))
+    return [n for n in names if n != "all"] or names
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read an nnU-Net checkpoint with ``weights_only=True``; code in it is never run.
+
+    Raises:
+        ModelError: the file is missing, truncated, or holds anything but tensors, numbers and plain containers.
+    """
+    if not path.is_file():
+        raise ModelError(f"{path}: expected a checkpoint, found no file; has the training finished?")
+    try:
+        with torch.serialization.safe_globals(_SAFE_GLOBALS):
+            checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ModelError(f"{path}: not a readable checkpoint of tensors and plain values: {error}") from error
+    return checkpoint
+
+
+def load_model_folder(folder: Path, folds: Sequence[str | int] | None, checkpoint: str) -> ModelFolder:
+    """Read plans, dataset, checkpoints and case heads.
+
+    Args:
+        folds: names after ``fold_``; None takes every fold that has the checkpoint.
+
+    Raises:
+        ModelError: something is missing, or was trained without nnDuet.
+    """
+    plans, dataset_json = (_read_json(folder / name) for name in ("plans.json", "dataset.json"))
+    names = [str(f) for f in folds] if folds else available_folds(folder, checkpoint)
+    if not names:
+        raise ModelError(f"{folder}: expected fold_*/{checkpoint}, found none; has the training finished?")
+    checkpoints = [load_checkpoint(folder / f"fold_{name}" / checkpoint) for name in names]
+    if PLANS_KEY not in plans:
+        raise ModelError(f'{folder / "plans.json"}: expected an object "{PLANS_KEY}"; this model was not trained by nnDuet')
+    tasks = tasks_from_json(plans[PLANS_KEY]["tasks"])
+    manager = PlansManager(plans)
+    name = checkpoints[0]["init_args"]["configuration"]
+    configuration = manager.get_configuration(name)
+    network = build_joint_network(
+        manager,
+        configuration,
+        determine_num_input_channels(manager, configuration, dataset_json),
+        manager.get_label_manager(dataset_json).num_segmentation_heads,
+        deep_supervision=False,
+    )
+    assert isinstance(network, JointNetwork)
+    _load_weights(network, checkpoints[0]["network_weights"], folder / f"fold_{names[0]}")
+    members = tuple(
+        Member(fold, c["network_weights"], read_case_heads(folder / f"fold_{fold}" / CASE_HEAD_FILE, tasks))
+        for fold, c in zip(names, checkpoints, strict=True)
+    )
+    axes = tuple(int(a) for a in checkpoints[0].get("inference_allowed_mirroring_axes") or ())
+    return ModelFolder(manager, configuration, name, dataset_json, tasks, network, members, axes)
+
+
+def _load_weights(network: JointNetwork, weights: dict[str, torch.Tensor], source: Path) -> None:
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ModelError(f"{source}: the weights do not fit the plans: {str(error)[:300]}") from error
+
+
+def read_case_heads(path: Path, tasks: tuple[Task, ...]) -> dict[str, CaseHead]:
+    """{task: case head} from a ``case_head.json``; empty where there is no file.
+
+    Raises:
+        ModelError: a head does not fit its task.
+    """
+    if not path.is_file():
+        return {}
+    stored = _read_json(path)
+    return {task.name: CaseHead.from_json(task, stored[task.name]) for task in tasks if task.name in stored}
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        loaded: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ModelError(f"{path}: expected a file of a trained model, found none") from error
+    except ValueError as error:
+        raise ModelError(f"{path}: not valid JSON: {error}") from error
+    return loaded

@@ -1,0 +1,99 @@
+"""Sliding-window inference of one preprocessed case: segmentation logits and pooled sums from the same pass.
+
+Tiles, Gaussian and mirroring are those of nnU-Net (inference/predict_from_raw_data.py); accumulation is float32. Every tile
+gets its share of each voxel (its Gaussian over the sum of all tiles' Gaussians), so that the pooled sums count every voxel
+of the case exactly once.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+
+import torch
+from acvl_utils.cropping_and_padding.padding import pad_nd_image
+from nnunetv2.inference.sliding_window_prediction import compute_gaussian, compute_steps_for_sliding_window
+from torch import Tensor
+
+from nnduet.model.heads import JointNetwork
+from nnduet.model.pooling import PooledSums
+
+__all__ = ["mirror_combinations", "predict_tiles"]
+
+
+def mirror_combinations(axes: Sequence[int]) -> list[tuple[int, ...]]:
+    """Every combination of spatial axes, the empty one first: 8 for three axes, 1 for none."""
+    return [c for size in range(len(axes) + 1) for c in itertools.combinations(axes, size)]
+
+
+@torch.inference_mode()
+def predict_tiles(
+    network: JointNetwork,
+    image: Tensor,
+    patch_size: Sequence[int],
+    *,
+    step_size: float,
+    mirror_axes: Sequence[int],
+    device: torch.device,
+    dtype: torch.dtype | None = None,
+) -> tuple[Tensor, PooledSums]:
+    """Predict a preprocessed image.
+
+    Args:
+        image: (C, Z, Y, X) float32. It is padded with zeros up to the patch, as in training; the padding counts as part of
+            the case for the global context.
+        patch_size: two or three lengths; two predict slice by slice.
+        step_size: distance of tiles as a share of the patch, in (0, 1].
+        mirror_axes: spatial axes of the patch to mirror over; empty for no test-time augmentation.
+        dtype: autocast type, None for float32.
+
+    Returns:
+        Logits (K, Z, Y, X) float32 on the CPU, and the sums of the whole case with B = 1, averaged over the mirrored passes.
+    """
+    padded, unpad = pad_nd_image(image, tuple(patch_size), "constant", {"value": 0}, True, None)
+    gaussian = compute_gaussian(
+        tuple(patch_size), sigma_scale=1 / 8, value_scaling_factor=10, dtype=torch.float32, device=device
+    )
+    tiles = list(_tiles(tuple(padded.shape[1:]), patch_size, step_size))
+    shares = torch.zeros(padded.shape[1:], device=device)
+    for tile in tiles:
+        shares[tile] += gaussian
+    logits: Tensor | None = None
+    sums: PooledSums | None = None
+    context = nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)
+    with context:
+        for tile in tiles:
+            patch = padded[(slice(None), *tile)][None].to(device)
+            prediction, pooled = _mirrored(network, patch, gaussian / shares[tile], mirror_axes)
+            if logits is None:
+                logits = torch.zeros((prediction.shape[0], *padded.shape[1:]), device=device)
+            logits[(slice(None), *tile)].addcmul_(prediction, gaussian)
+            sums = pooled if sums is None else sums + pooled
+    assert logits is not None and sums is not None
+    return (logits / shares)[(slice(None), *unpad[1:])].cpu(), sums
+
+
+def _mirrored(network: JointNetwork, patch: Tensor, share: Tensor, mirror_axes: Sequence[int]) -> tuple[Tensor, PooledSums]:
+    """Mean logits (K, *patch) and mean sums over all mirrored versions of a patch (1, C, *patch)."""
+    logits: Tensor | None = None
+    sums: PooledSums | None = None
+    combinations = mirror_combinations(mirror_axes)
+    for axes in combinations:
+        flips = [a + 2 for a in axes]
+        output, pooled = network.forward_joint(torch.flip(patch, flips), torch.flip(share, list(axes)))
+        restored = torch.flip(output, flips)[0].float()
+        logits = restored if logits is None else logits + restored
+        sums = pooled if sums is None else sums + pooled
+    assert logits is not None and sums is not None
+    return logits / len(combinations), sums.scaled(1 / len(combinations))
+
+
+def _tiles(shape: tuple[int, ...], patch_size: Sequence[int], step_size: float) -> Iterator[tuple[int | slice, ...]]:
+    """Index tuples of all tiles; in 2D every slice of the first axis is tiled by itself."""
+    spatial = shape[-len(patch_size) :]
+    starts = compute_steps_for_sliding_window(spatial, tuple(patch_size), step_size)
+    slices: list[tuple[int, ...]] = [(z,) for z in range(shape[0])] if len(patch_size) < len(shape) else [()]
+    for leading in slices:
+        for corner in itertools.product(*starts):
+            yield (*leading, *(slice(c, c + p) for c, p in zip(corner, patch_size, strict=True)))

@@ -1,0 +1,1 @@
+"""The joint network, its pooling, heads and losses, and the case head."""

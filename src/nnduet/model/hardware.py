@@ -1,0 +1,58 @@
+"""Which device to compute on, and in which number format."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from nnduet.errors import SettingsError
+
+__all__ = ["DEVICES", "autocast_dtype", "cpu_has_bf16", "select_device"]
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+_CPUINFO = Path("/proc/cpuinfo")
+_BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # x86, x86, arm64
+
+
+def cpu_has_bf16(cpuinfo: Path = _CPUINFO) -> bool:
+    """Whether the CPU multiplies bfloat16 in hardware; False where ``cpuinfo`` cannot be read (not Linux).
+
+    Without it torch emulates bfloat16, slower than float32.
+    """
+    try:
+        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return False
+    flags = (line.partition(":") for line in lines)
+    return any(_BF16_FLAGS & set(value.split()) for key, _, value in flags if key.strip() in ("flags", "Features"))
+
+
+def select_device(name: str) -> torch.device:
+    """The torch device for ``auto``, ``cpu``, ``cuda`` or ``mps``.
+
+    ``auto`` is CUDA where it is available and else the CPU; ``mps`` is taken only when named, for our tests never ran on it.
+
+    Raises:
+        SettingsError: the name is unknown, or this machine has no such device.
+    """
+    if name not in DEVICES:
+        raise SettingsError(f"device: expected one of {DEVICES}, got {name!r}")
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not available[name]:
+        raise SettingsError(f"device: {name} is not available to torch {torch.__version__} on this machine")
+    return torch.device(name)
+
+
+def autocast_dtype(device: torch.device) -> torch.dtype | None:
+    """The type for ``torch.autocast`` on a device; None means plain float32.
+
+    CUDA: float16, as nnU-Net (P: predict_sliding_window_return_logits); its 10-bit mantissa is also nearer to float32 than
+    bfloat16. CPU: bfloat16 where the hardware has it. Others: None.
+    """
+    if device.type == "cuda":
+        return torch.float16
+    return torch.bfloat16 if device.type == "cpu" and cpu_has_bf16() else None

@@ -1,0 +1,178 @@
+"""Heads that turn pooled features into task outputs, and the joint network that owns them.
+
+Plain torch: nothing here knows nnU-Net. :class:`JointNetwork` takes any network with an ``encoder`` that returns its stages
+and a ``decoder`` with a ``deep_supervision`` switch.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from nnduet.model.pooling import PooledSums, num_features, region_weights, sum_channels
+from nnduet.schema import Task
+
+__all__ = ["FeatureNorm", "JointNetwork", "TaskHeads", "task_probabilities"]
+
+
+class FeatureNorm(nn.Module):
+    """Standardise features (B, F) by running statistics, the same in training and in evaluation.
+
+    Batch normalisation over two cases is noise; these statistics are exponential averages over many batches (half-life of
+    about 70 batches) that start from the first batch.
+    """
+
+    mean: Tensor
+    variance: Tensor
+    batches: Tensor
+
+    def __init__(self, size: int, momentum: float = 0.01) -> None:
+        super().__init__()
+        self.momentum = momentum
+        self.register_buffer("mean", torch.zeros(size))
+        self.register_buffer("variance", torch.ones(size))
+        self.register_buffer("batches", torch.zeros(()))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, F) to (B, F), about zero mean and unit variance; values are clipped to 6 deviations."""
+        if self.training:
+            self._update(features.detach())
+        return ((features - self.mean) / (self.variance + 1e-5).sqrt()).clamp(-6, 6)
+
+    @torch.no_grad()
+    def _update(self, features: Tensor) -> None:
+        self.batches += 1
+        step = max(self.momentum, 1.0 / float(self.batches))
+        difference = features.mean(0) - self.mean
+        self.mean += step * difference
+        spread = ((features - self.mean) ** 2).mean(0)
+        self.variance += step * (spread - self.variance)
+
+
+class TaskHeads(nn.Module):
+    """One shared hidden layer and a linear output per task: (B, F) to {task: (B, outputs)}, float32."""
+
+    def __init__(self, tasks: tuple[Task, ...], size: int, *, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.norm = FeatureNorm(size)
+        self.trunk = nn.Sequential(nn.Dropout(dropout), nn.Linear(size, hidden), nn.GELU(), nn.Dropout(dropout))
+        self.outputs = nn.ModuleDict({_key(task): nn.Linear(hidden, task.num_outputs) for task in tasks})
+        self.names = {task.name: _key(task) for task in tasks}
+        self.targets = nn.ModuleDict({_key(t): TargetScale() for t in tasks if t.type == "regression"})
+
+    def forward(self, features: Tensor) -> dict[str, Tensor]:
+        """Task logits (B, K), ordinal threshold logits (B, K - 1) or standardised regression values (B, 1)."""
+        with torch.autocast(features.device.type, enabled=False):
+            hidden = self.trunk(self.norm(features.float()))
+            return {name: self.outputs[key](hidden) for name, key in self.names.items()}
+
+    def target_scale(self, task: Task) -> TargetScale:
+        """The standardisation of a regression task's values."""
+        return self.targets[_key(task)]  # type: ignore[return-value]
+
+
+class TargetScale(nn.Module):
+    """Mean and deviation of a regression task over the training cases; identity until :meth:`fit`."""
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(()))
+        self.register_buffer("deviation", torch.ones(()))
+
+    def fit(self, values: Tensor) -> None:
+        """Take mean and deviation of the finite entries of ``values`` (N,); fewer than two leave the identity."""
+        values = values[torch.isfinite(values)].float()
+        if len(values) > 1:
+            self.mean.copy_(values.mean())
+            self.deviation.copy_(values.std().clamp_min(1e-6))
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Values in their own unit to standardised values."""
+        return (values - self.mean) / self.deviation
+
+    def inverse(self, standardised: Tensor) -> Tensor:
+        """Standardised values back to their own unit."""
+        return standardised * self.deviation + self.mean
+
+
+def _key(task: Task) -> str:
+    return "task_" + task.name.replace(".", "_")
+
+
+def task_probabilities(task: Task, outputs: Tensor) -> Tensor:
+    """Class probabilities (B, K) that sum to one from head outputs (B, task.num_outputs).
+
+    Ordinal: threshold logits give P(y > k); they are made non-increasing by a running minimum, then differenced.
+    Source: cumulative link model, Frank and Hall 2001.
+
+    Raises:
+        ValueError: the task is a regression.
+    """
+    if task.type == "regression":
+        raise ValueError(f"task {task.name}: a regression has no class probabilities")
+    if task.type != "ordinal":
+        return torch.softmax(outputs.float(), dim=1)
+    above = torch.cummin(torch.sigmoid(outputs.float()), dim=1).values
+    ones = torch.ones_like(above[:, :1])
+    return torch.cat([ones, above], dim=1) - torch.cat([above, torch.zeros_like(ones)], dim=1)
+
+
+class JointNetwork(nn.Module):
+    """A segmentation network that also says what the case is, from the same encoder pass.
+
+    Args:
+        network: has ``encoder(image) -> [stage features]`` with ``output_channels`` and ``decoder(stages)``.
+        tasks: what to say; may be empty.
+        num_image_channels: C of the input image.
+        num_regions: number of foreground regions R.
+        overlapping: whether the decoder's outputs are sigmoid regions instead of softmax classes.
+        stages: indices of the encoder stages to pool; None takes all.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        tasks: tuple[Task, ...],
+        *,
+        num_image_channels: int,
+        num_regions: int,
+        overlapping: bool,
+        stages: tuple[int, ...] | None = None,
+        hidden: int = 64,
+        dropout: float = 0.25,
+    ) -> None:
+        super().__init__()
+        self.encoder: nn.Module = network.encoder  # type: ignore[assignment]
+        self.decoder: nn.Module = network.decoder  # type: ignore[assignment]
+        self.overlapping = overlapping
+        channels: list[int] = [int(c) for c in self.encoder.output_channels]  # type: ignore[union-attr]
+        self.stages = tuple(range(len(channels))) if stages is None else stages
+        size = num_features(num_regions, num_image_channels, [channels[s] for s in self.stages])
+        self.heads = TaskHeads(tasks, size, hidden=hidden, dropout=dropout)
+
+    def forward(self, image: Tensor) -> Tensor | list[Tensor | dict[str, Tensor]]:
+        """Image (B, C, *spatial) to the plain segmentation logits, or to ``[*deep supervision, task outputs]``.
+
+        nnU-Net's loss, validation and predictor read only the segmentations, so they run unchanged.
+        """
+        skips = self.encoder(image)
+        segmentations = self.decoder(skips)
+        if not self.decoder.deep_supervision:
+            return segmentations  # type: ignore[no-any-return]
+        sums = self._sums(image, skips, segmentations[0], None)
+        return [*segmentations, self.heads(sums.features())]
+
+    def forward_joint(self, image: Tensor, tile_weight: Tensor | None = None) -> tuple[Tensor, PooledSums]:
+        """Full-resolution logits (B, K, *spatial) and pooled sums from one encoder pass; see :func:`sum_channels`."""
+        skips = self.encoder(image)
+        segmentations = self.decoder(skips)
+        logits = segmentations[0] if self.decoder.deep_supervision else segmentations
+        return logits, self._sums(image, skips, logits, tile_weight)
+
+    def _sums(self, image: Tensor, skips: list[Tensor], logits: Tensor, tile_weight: Tensor | None) -> PooledSums:
+        with torch.autocast(image.device.type, enabled=False):
+            weights = region_weights(logits, overlapping=self.overlapping)
+            return sum_channels(image.float(), [skips[s] for s in self.stages], weights, tile_weight)

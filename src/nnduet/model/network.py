@@ -1,0 +1,62 @@
+"""Build the joint network that a plans file describes. Imports nnunetv2."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
+from torch import nn
+
+from nnduet.errors import ModelError
+from nnduet.model.heads import JointNetwork
+from nnduet.schema import tasks_from_json
+
+__all__ = ["ALLOWED_ARCHITECTURES", "PLANS_KEY", "build_joint_network"]
+
+PLANS_KEY = "nnduet"
+"""The key in plans.json under which nnDuet's own object rides."""
+
+ALLOWED_ARCHITECTURES = (
+    "dynamic_network_architectures.architectures.unet.ResidualEncoderUNet",
+    "dynamic_network_architectures.architectures.unet.PlainConvUNet",
+)
+"""Class names that may stand in a plans file; nnU-Net itself would import whatever the file names."""
+
+
+def build_joint_network(
+    plans_manager: Any, configuration_manager: Any, num_input_channels: int, num_output_channels: int, deep_supervision: bool
+) -> nn.Module:
+    """The plans' segmentation network with the heads that ``plans["nnduet"]`` asks for.
+
+    Args:
+        plans_manager: nnU-Net's PlansManager; ``plans["nnduet"]`` holds tasks, overlapping and head.
+        configuration_manager: nnU-Net's ConfigurationManager.
+        num_output_channels: segmentation heads, background included unless the labels are regions.
+
+    Raises:
+        ModelError: the plans lack the "nnduet" object or name an architecture outside the allow-list.
+    """
+    name = configuration_manager.network_arch_class_name
+    if name not in ALLOWED_ARCHITECTURES:
+        raise ModelError(f"plans: architecture expected one of {ALLOWED_ARCHITECTURES}, got {name!r}")
+    if PLANS_KEY not in plans_manager.plans:
+        raise ModelError(f'plans: expected an object "{PLANS_KEY}" (written at training time), found none')
+    spec = plans_manager.plans[PLANS_KEY]
+    network = get_network_from_plans(
+        name,
+        configuration_manager.network_arch_init_kwargs,
+        configuration_manager.network_arch_init_kwargs_req_import,
+        num_input_channels,
+        num_output_channels,
+        allow_init=True,
+        deep_supervision=deep_supervision,
+    )
+    return JointNetwork(
+        network,
+        tasks_from_json(spec["tasks"]),
+        num_image_channels=num_input_channels,
+        num_regions=num_output_channels - (0 if spec["overlapping"] else 1),
+        overlapping=spec["overlapping"],
+        hidden=spec["head"]["hidden"],
+        dropout=spec["head"]["dropout"],
+    )

@@ -1,0 +1,126 @@
+"""Region pooling as a ratio of sums, so that the tiles of a case add up to the case.
+
+For an encoder stage f and a region with soft mask w, the pooled feature is sum(w * f) / sum(w). Numerators and denominators
+are kept apart in :class:`PooledSums` and added over tiles; the division comes last. The last region is always the global
+context (w = 1).
+
+Source: the mask-guided pooling of /shared/EVIDENCE.md item 4; the ratio of sums is nnDuet's own choice so that training on
+one patch and sliding-window inference mean the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+__all__ = ["PooledSums", "region_sums", "region_weights", "sum_channels"]
+
+PSEUDO_VOXELS = 1.0
+"""Weight, in voxels, of the global context that stands in where a region is empty."""
+
+
+@dataclass(frozen=True)
+class PooledSums:
+    """Sums over a patch, a tile or a whole case, all float32.
+
+    Attributes:
+        numerators: one tensor (B, R + 1, C_s) per pooled source: sum(w * f). The first source is the image and its square.
+        volumes: (B, R + 1), sum(w) in voxels of the preprocessed image; the last entry counts all voxels.
+        areas: (B, R), sum(|gradient of w|) in voxel faces.
+    """
+
+    numerators: tuple[Tensor, ...]
+    volumes: Tensor
+    areas: Tensor
+
+    def __add__(self, other: PooledSums) -> PooledSums:
+        pairs = zip(self.numerators, other.numerators, strict=True)
+        return PooledSums(tuple(a + b for a, b in pairs), self.volumes + other.volumes, self.areas + other.areas)
+
+    def scaled(self, factor: float) -> PooledSums:
+        """All sums times ``factor``, e.g. 1 / n for the mean over n mirrored passes."""
+        return PooledSums(tuple(n * factor for n in self.numerators), self.volumes * factor, self.areas * factor)
+
+    def features(self, voxel_scale: float = 1.0) -> Tensor:
+        """Finite features (B, F): log volumes, log areas, image mean and deviation, then stage means.
+
+        An empty region gets the global mean instead (weight of one pseudo-voxel), zero area and zero volume.
+        ``voxel_scale`` multiplies volumes and areas; slice-wise models of volumes pass the slice spacing in mm.
+        """
+        volumes, areas = self.volumes[:, :-1] * voxel_scale, self.areas * voxel_scale
+        parts = [torch.log1p(volumes), torch.log1p(areas)]
+        for index, numerator in enumerate(self.numerators):
+            means = _means(numerator, self.volumes)
+            parts.append((_mean_and_deviation(means) if index == 0 else means).flatten(1))
+        return torch.cat(parts, dim=1)
+
+
+def _means(numerator: Tensor, volumes: Tensor) -> Tensor:
+    context = numerator[:, -1:] / volumes[:, -1:, None].clamp_min(1.0)
+    return (numerator + PSEUDO_VOXELS * context) / (volumes[..., None] + PSEUDO_VOXELS)
+
+
+def _mean_and_deviation(means: Tensor) -> Tensor:
+    mean, square = means.chunk(2, dim=-1)
+    return torch.cat([mean, (square - mean**2).clamp_min(0).sqrt()], dim=-1)
+
+
+def num_features(num_regions: int, num_image_channels: int, stage_channels: list[int]) -> int:
+    """Length F of :meth:`PooledSums.features` for R regions (without the global one)."""
+    return 2 * num_regions + (num_regions + 1) * (2 * num_image_channels + sum(stage_channels))
+
+
+def region_weights(logits: Tensor, *, overlapping: bool) -> Tensor:
+    """Soft masks (B, R + 1, *spatial) in [0, 1] from segmentation logits, detached, float32; the last one is all ones.
+
+    ``overlapping``: logits are independent regions (sigmoid, B, R, ...); else channel 0 is background (softmax, B, R + 1, ...).
+    """
+    logits = logits.detach().float()
+    masks = torch.sigmoid(logits) if overlapping else torch.softmax(logits, dim=1)[:, 1:]
+    return torch.cat([masks, torch.ones_like(masks[:, :1])], dim=1)
+
+
+def region_sums(features: Tensor, weights: Tensor) -> Tensor:
+    """sum(w * f) as (B, R + 1, C) for features (B, C, *coarse) and weights (B, R + 1, *fine).
+
+    Weights are averaged down to the grid of the features and scaled by the ratio of voxel counts, so that the sums are in
+    voxels of the fine grid whatever the stride.
+    """
+    coarse = weights
+    if features.shape[2:] != weights.shape[2:]:
+        pool = functional.adaptive_avg_pool3d if features.ndim == 5 else functional.adaptive_avg_pool2d
+        coarse = pool(weights, list(features.shape[2:]))  # type: ignore[arg-type]
+    ratio = weights[0, 0].numel() / coarse[0, 0].numel()
+    return ratio * torch.bmm(coarse.flatten(2).float(), features.flatten(2).float().transpose(1, 2))
+
+
+def sum_channels(image: Tensor, stages: list[Tensor], weights: Tensor, tile_weight: Tensor | None = None) -> PooledSums:
+    """Pool the image, its square and the chosen encoder stages.
+
+    Args:
+        image: (B, C, *spatial), the network's input.
+        stages: encoder features (B, C_s, *coarse).
+        weights: (B, R + 1, *spatial) from :func:`region_weights`.
+        tile_weight: (*spatial), this tile's share of every voxel in a sliding window; the shares of overlapping tiles add up
+            to one. None counts every voxel once.
+    """
+    areas = _areas(weights[:, :-1], tile_weight)
+    if tile_weight is not None:
+        weights = weights * tile_weight
+    sources = [torch.cat([image, image**2], dim=1), *stages]
+    numerators = tuple(region_sums(source, weights) for source in sources)
+    return PooledSums(numerators, weights.flatten(2).sum(-1), areas)
+
+
+def _areas(masks: Tensor, tile_weight: Tensor | None) -> Tensor:
+    """Sum of absolute differences between neighbouring voxels over all axes, (B, R)."""
+    total = torch.zeros(masks.shape[:2], device=masks.device)
+    for axis in range(2, masks.ndim):
+        steps = torch.diff(masks, dim=axis).abs()
+        if tile_weight is not None:
+            steps = steps * tile_weight.narrow(axis - 2, 1, masks.shape[axis] - 1)
+        total = total + steps.flatten(2).sum(-1)
+    return total

@@ -1,0 +1,87 @@
+"""Case labels as the trainer sees them: numbers per case and task, and the sampling weights that balance the classes."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nnduet.errors import DatasetError, TableError
+from nnduet.schema import CASE_COLUMN, GROUP_COLUMN, LABELS_FILE, Task
+
+__all__ = ["CaseLabels", "read_case_labels"]
+
+_CASE_HEADERS = (CASE_COLUMN, "Case_id")
+
+
+@dataclass(frozen=True)
+class CaseLabels:
+    """Encoded labels: ``values[case_id][task name]`` is a class index or a value, NaN where missing."""
+
+    tasks: tuple[Task, ...]
+    values: dict[str, dict[str, float]]
+    groups: dict[str, str]
+
+    def column(self, task: Task, case_ids: Sequence[str]) -> NDArray[np.float64]:
+        """Labels (N,) of a task for the given cases; NaN where missing or unknown."""
+        return np.array([self.values.get(c, {}).get(task.name, np.nan) for c in case_ids], dtype=float)
+
+    def patients(self, case_ids: Sequence[str]) -> list[str]:
+        """Patient of each case; a case without one is its own patient."""
+        return [self.groups.get(c, c) for c in case_ids]
+
+    def sampling_probabilities(self, case_ids: Sequence[str]) -> NDArray[np.float64] | None:
+        """Probabilities (N,) that draw every class of the first classification task equally often.
+
+        Cases without a label get the mean probability. None where there is no classification task or no label.
+        """
+        task = next((t for t in self.tasks if t.is_classification), None)
+        if task is None:
+            return None
+        labels = self.column(task, case_ids)
+        known = np.isfinite(labels)
+        if not known.any():
+            return None
+        counts = np.bincount(labels[known].astype(int), minlength=len(task.classes))
+        weights = np.zeros(len(case_ids))
+        weights[known] = 1.0 / counts[labels[known].astype(int)]
+        weights[~known] = weights[known].mean()
+        return np.asarray(weights / weights.sum())
+
+
+def read_case_labels(folders: Sequence[Path], tasks: tuple[Task, ...]) -> CaseLabels:
+    """Read ``classification_labels.csv`` from the first folder that has it; the first seed's ``Case_id,Subtype`` works too.
+
+    Task columns are matched without regard to case. No tasks give empty labels.
+
+    Raises:
+        DatasetError: tasks are declared but no folder has the file.
+        TableError: a column is missing or a cell names no class, with the line.
+    """
+    if not tasks:
+        return CaseLabels((), {}, {})
+    path = next((f / LABELS_FILE for f in folders if (f / LABELS_FILE).is_file()), None)
+    if path is None:
+        raise DatasetError(f"expected {LABELS_FILE} in one of {[str(f) for f in folders]}; run `nnduet convert` again")
+    with path.open(newline="", encoding="utf-8-sig") as handle:
+        reader = csv.DictReader(handle)
+        header = list(reader.fieldnames or [])
+        case_column = next((h for h in header if h in _CASE_HEADERS), None)
+        columns = {t.name: next((h for h in header if h.lower() == t.name.lower()), None) for t in tasks}
+        missing = [name for name, column in columns.items() if column is None]
+        if case_column is None or missing:
+            raise TableError(f"{path}: expected columns {CASE_COLUMN} and {list(columns)}, got {header}")
+        values: dict[str, dict[str, float]] = {}
+        groups: dict[str, str] = {}
+        for row in reader:
+            try:
+                values[row[case_column]] = {t.name: t.encode((row[columns[t.name] or ""] or "").strip()) for t in tasks}
+            except DatasetError as error:
+                raise TableError(f"{path} line {reader.line_num}: {error}") from error
+            if row.get(GROUP_COLUMN):
+                groups[row[case_column]] = row[GROUP_COLUMN]
+    return CaseLabels(tasks, values, groups)

@@ -1,0 +1,86 @@
+"""Two optimisers that nnU-Net's trainer can hold as one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import nn
+
+from nnduet.training.settings import TrainingSettings
+
+__all__ = ["JointOptimizer", "PolynomialDecay", "build_optimizer"]
+
+
+class JointOptimizer:
+    """The optimisers of the segmentation network and of the heads behind the interface of one.
+
+    nnU-Net's SGD blows heads up or collapses them to one class (shared/EVIDENCE.md item 2), so the heads have their own
+    AdamW. Offers what trainer, checkpoint and GradScaler use: ``param_groups``, ``zero_grad``, ``step``, ``state_dict``.
+    """
+
+    def __init__(self, segmentation: torch.optim.Optimizer, heads: torch.optim.Optimizer) -> None:
+        self.parts = {"segmentation": segmentation, "heads": heads}
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """The live parameter groups of both, segmentation first."""
+        return [group for part in self.parts.values() for group in part.param_groups]
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Clear all gradients."""
+        for part in self.parts.values():
+            part.zero_grad(set_to_none=set_to_none)
+
+    def step(self) -> None:
+        """Step both."""
+        for part in self.parts.values():
+            part.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        """{"segmentation": ..., "heads": ...}."""
+        return {name: part.state_dict() for name, part in self.parts.items()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Inverse of :meth:`state_dict`."""
+        for name, part in self.parts.items():
+            part.load_state_dict(state[name])
+
+
+class PolynomialDecay:
+    """Every group's rate is its initial rate times (1 - epoch / num_epochs) ** 0.9.
+
+    nnU-Net's PolyLRScheduler gives all groups one rate, which would undo the heads' own. Source: nnunetv2
+    training/lr_scheduler/polylr.py.
+    """
+
+    def __init__(self, optimizer: JointOptimizer, num_epochs: int) -> None:
+        self.optimizer, self.num_epochs = optimizer, num_epochs
+        self.initial = [group["lr"] for group in optimizer.param_groups]
+
+    def step(self, epoch: int) -> None:
+        """Set the rates of an epoch in 0..num_epochs - 1."""
+        factor = (1 - epoch / self.num_epochs) ** 0.9
+        for group, rate in zip(self.optimizer.param_groups, self.initial, strict=True):
+            group["lr"] = rate * factor
+
+
+def build_optimizer(network: nn.Module, settings: TrainingSettings) -> JointOptimizer:
+    """SGD or AdamW for everything but ``heads``, AdamW for ``heads``."""
+    heads = [p for name, p in network.named_parameters() if _is_head(name)]
+    others = [p for name, p in network.named_parameters() if not _is_head(name)]
+    return JointOptimizer(
+        _segmentation_optimizer(others, settings),
+        torch.optim.AdamW(heads, settings.head_learning_rate, weight_decay=settings.head_weight_decay),
+    )
+
+
+def _is_head(name: str) -> bool:
+    return name.startswith(("heads.", "_orig_mod.heads."))
+
+
+def _segmentation_optimizer(parameters: Iterable[nn.Parameter], settings: TrainingSettings) -> torch.optim.Optimizer:
+    if settings.optimizer == "adamw":
+        return torch.optim.AdamW(parameters, settings.learning_rate, weight_decay=settings.weight_decay)
+    return torch.optim.SGD(parameters, settings.learning_rate, weight_decay=settings.weight_decay, momentum=0.99, nesterov=True)

@@ -1,0 +1,187 @@
+"""Train, validate and measure one fold from a prepared dataset."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nnduet.errors import DatasetError, OutputExistsError, ResumeError, SettingsError
+from nnduet.inference.model_folder import load_checkpoint
+from nnduet.model.hardware import select_device
+from nnduet.model.network import PLANS_KEY
+from nnduet.schema import Workspace
+from nnduet.training.settings import TrainingSettings
+from nnduet.training.trainer import nnUNetTrainerMultitask
+from nnduet.training.validation import FINAL_METRICS_FILE
+
+__all__ = ["TrainingSummary", "find_plans", "train"]
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class TrainingSummary:
+    """What a training run left behind: the model folder, the fold's metrics, and how long it took."""
+
+    model: str
+    fold: str
+    epochs: int
+    seconds: float
+    metrics_file: str
+    metrics: dict[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object with every field."""
+        return asdict(self)
+
+
+def find_plans(workspace: Workspace, dataset: str, plans_name: str | None) -> str:
+    """The plans identifier to train with: the given one, or the only one that is there.
+
+    Raises:
+        DatasetError: no plans, or several and none was named.
+    """
+    folder = workspace.preprocessed / dataset
+    found = sorted(p.stem for p in folder.glob("*.json") if "configurations" in _read(p))
+    if plans_name is not None:
+        if plans_name not in found:
+            raise DatasetError(f"{folder}: expected plans {plans_name}.json, found {found}; run `nnduet plan` first")
+        return plans_name
+    if len(found) != 1:
+        raise DatasetError(f"{folder}: expected one plans file, found {found}; run `nnduet plan` or name one with --plans")
+    return found[0]
+
+
+def train(
+    dataset_id: int,
+    configuration: str,
+    fold: int | str,
+    *,
+    workspace: Workspace,
+    plans_name: str | None = None,
+    epochs: int | None = None,
+    resume: bool = False,
+    device: str = "auto",
+    progress: Progress | None = None,
+) -> TrainingSummary:
+    """Train one fold to its end, then validate it on whole cases.
+
+    Args:
+        fold: number of the fold in ``splits_final.json``, or "all" (validation then is on training cases).
+        plans_name: plans identifier; None where there is only one.
+        epochs: None takes the plans' number.
+        resume: go on from the last checkpoint; a finished training is only validated again if its metrics are missing.
+        progress: called with (iterations done, all iterations, text), then per case of the validation.
+
+    Raises:
+        DatasetError, SettingsError: nothing to train on, or an impossible fold or configuration.
+        OutputExistsError: a training is there already and ``resume`` is False.
+        ResumeError: nothing to resume, or it belongs to other plans or another number of epochs.
+    """
+    dataset = workspace.dataset_name(dataset_id)
+    folder = workspace.preprocessed / dataset
+    plans = _read(folder / f"{find_plans(workspace, dataset, plans_name)}.json")
+    _check(folder, plans, configuration, fold)
+    settings = dict(plans.get(PLANS_KEY, {}).get("training", TrainingSettings().to_json()))
+    if epochs is not None:
+        settings["num_epochs"] = epochs
+    plans[PLANS_KEY] = {"training": settings}
+    plans["continue_training"] = resume
+    started = time.perf_counter()
+    with _host(workspace), _process_group() as rank:
+        trainer = nnUNetTrainerMultitask(plans, configuration, fold, _read(folder / "dataset.json"), select_device(device))
+        trainer.progress = progress if rank == 0 else None
+        _prepare_resume(trainer, resume)
+        if trainer.current_epoch < trainer.num_epochs:
+            trainer.run_training()
+        trainer.perform_actual_validation()
+    metrics_file = Path(trainer.output_folder) / FINAL_METRICS_FILE
+    return TrainingSummary(
+        model=trainer.output_folder_base,
+        fold=str(fold),
+        epochs=trainer.num_epochs,
+        seconds=round(time.perf_counter() - started, 1),
+        metrics_file=str(metrics_file),
+        metrics=_read(metrics_file),
+    )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise DatasetError(f"{path}: expected a file, found none; run `nnduet plan` first")
+    loaded = json.loads(path.read_text(encoding="utf-8"))
+    return loaded if isinstance(loaded, dict) else {}
+
+
+def _check(folder: Path, plans: dict[str, Any], configuration: str, fold: int | str) -> None:
+    known = plans["configurations"]
+    if configuration not in known:
+        raise SettingsError(f"configuration: expected one of {sorted(known)}, got {configuration!r}")
+    data = folder / known[configuration].get("data_identifier", "")
+    if not data.is_dir():
+        raise DatasetError(f"{data}: expected preprocessed cases, found no folder; run `nnduet plan` for {configuration}")
+    if fold == "all":
+        return
+    splits = json.loads((folder / "splits_final.json").read_text(encoding="utf-8"))
+    if not isinstance(fold, int) or not 0 <= fold < len(splits):
+        raise SettingsError(f"fold: expected 0 to {len(splits) - 1} or 'all', got {fold!r}")
+
+
+def _prepare_resume(trainer: Any, resume: bool) -> None:
+    folder = Path(trainer.output_folder)
+    found = [folder / name for name in ("checkpoint_final.pth", "checkpoint_latest.pth") if (folder / name).is_file()]
+    if not resume:
+        if found:
+            raise OutputExistsError(f"{found[0]}: a training is there already; add --resume, or move {folder} away")
+        return
+    if not found:
+        raise ResumeError(f"{folder}: expected checkpoint_latest.pth to resume from, found none; train without --resume")
+    checkpoint = load_checkpoint(found[0])
+    before = checkpoint["init_args"]["plans"]
+    for key in ("configurations", PLANS_KEY):
+        if json.dumps(before.get(key), sort_keys=True) != json.dumps(trainer.plans_manager.plans.get(key), sort_keys=True):
+            raise ResumeError(f"{found[0]}: was trained with other {key!r} in its plans; resume with the same, or move it away")
+    trainer.load_checkpoint(checkpoint)
+
+
+@contextlib.contextmanager
+def _host(workspace: Workspace) -> Iterator[None]:
+    """nnU-Net's variables for one training: its folders, in-process augmentation on small machines, no chatter on stdout."""
+    wanted = workspace.environment()
+    if (os.cpu_count() or 1) <= 4 and "nnUNet_n_proc_DA" not in os.environ:
+        wanted["nnUNet_n_proc_DA"] = "0"
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
+    try:
+        with open(os.devnull, "w") as quiet, contextlib.redirect_stdout(quiet):
+            yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextlib.contextmanager
+def _process_group() -> Iterator[int]:
+    """Under torchrun: join the NCCL group and yield the rank; else yield 0."""
+    if not torch.distributed.is_torchelastic_launched():
+        yield 0
+        return
+    if not torch.cuda.is_available():
+        raise SettingsError("torchrun: nnU-Net trains on several devices only with CUDA; start without torchrun")
+    torch.distributed.init_process_group("nccl")
+    torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    try:
+        yield torch.distributed.get_rank()
+    finally:
+        torch.distributed.destroy_process_group()

@@ -1,0 +1,91 @@
+"""Everything nnDuet adds to a plans file, as one validated record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from nnduet.errors import SettingsError
+
+__all__ = ["CPU_SETTINGS", "TrainingSettings"]
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How one model is trained; rides in ``plans["nnduet"]["training"]`` and so in every model folder.
+
+    The defaults are nnU-Net's own for the segmentation (T: nnUNetTrainer.__init__) and those of shared/EVIDENCE.md items 1, 2
+    and 7 for the heads.
+
+    Attributes:
+        optimizer: "sgd" (nnU-Net's Nesterov 0.99) or "adamw" for encoder and decoder; the heads always have AdamW.
+        learning_rate: initial rate of encoder and decoder, decayed as (1 - epoch / num_epochs) ** 0.9.
+        head_learning_rate: the same for the heads' own parameter group.
+        class_loss_weight: weight of the class loss beside the segmentation loss, after the warm-up.
+        warmup_fraction: share of the epochs without class loss; over the next equal share its weight grows linearly.
+        oversample_foreground: share of each batch that is centred on foreground.
+        save_every: epochs between checkpoints.
+    """
+
+    num_epochs: int = 1000
+    iterations_per_epoch: int = 250
+    validation_iterations: int = 50
+    optimizer: str = "sgd"
+    learning_rate: float = 1e-2
+    weight_decay: float = 3e-5
+    head_learning_rate: float = 3e-4
+    head_weight_decay: float = 1e-2
+    class_loss_weight: float = 0.1
+    warmup_fraction: float = 0.1
+    oversample_foreground: float = 0.33
+    hidden: int = 64
+    dropout: float = 0.25
+    save_every: int = 10
+    seed: int = 12345
+
+    def __post_init__(self) -> None:
+        if self.optimizer not in ("sgd", "adamw"):
+            raise SettingsError(f"optimizer: expected 'sgd' or 'adamw', got {self.optimizer!r}")
+        for name in ("num_epochs", "iterations_per_epoch", "validation_iterations", "save_every"):
+            if getattr(self, name) < 1:
+                raise SettingsError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        if not 0 <= self.warmup_fraction <= 0.5 or not 0 <= self.oversample_foreground <= 1:
+            raise SettingsError("warmup_fraction expected in [0, 0.5] and oversample_foreground in [0, 1]")
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object with every field."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, json_object: Mapping[str, Any]) -> TrainingSettings:
+        """Settings from an object; absent fields keep their defaults.
+
+        Raises:
+            SettingsError: an unknown field, or an impossible value.
+        """
+        unknown = set(json_object) - {field.name for field in fields(cls)}
+        if unknown:
+            raise SettingsError(f'plans["nnduet"]["training"]: unknown settings {sorted(unknown)}')
+        return cls(**json_object)
+
+    def class_weight_at(self, epoch: int) -> float:
+        """Weight of the class loss in an epoch: 0 during the warm-up, then a linear ramp, then ``class_loss_weight``."""
+        warmup = self.warmup_fraction * self.num_epochs
+        if warmup == 0:
+            return self.class_loss_weight
+        return self.class_loss_weight * min(max((epoch - warmup) / warmup, 0.0), 1.0)
+
+
+CPU_SETTINGS = TrainingSettings(
+    num_epochs=60,
+    iterations_per_epoch=25,
+    validation_iterations=4,
+    optimizer="adamw",
+    learning_rate=2e-3,
+    weight_decay=1e-2,
+    head_learning_rate=2e-3,
+    oversample_foreground=0.67,
+    save_every=1,
+)
+"""What the ``cpu`` preset writes into its plans: 1500 iterations with AdamW, which converges faster than SGD on small nets."""

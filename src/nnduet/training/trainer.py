@@ -1,0 +1,279 @@
+"""The trainer: a thin adapter that teaches nnU-Net's own training loop to learn the case labels too.
+
+No loop is copied. nnU-Net calls the overridden hooks in its ``run_training``; whole-case validation and metrics come at the
+end through :mod:`nnduet.training.validation`.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from batchgenerators.utilities.file_and_folder_operations import load_pickle
+from nnunetv2.paths import nnUNet_raw
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from torch import Tensor, nn
+
+from nnduet.errors import DiskFullError, NNDuetError
+from nnduet.model.hardware import autocast_dtype
+from nnduet.model.heads import JointNetwork
+from nnduet.model.losses import class_loss, evidence_gate
+from nnduet.model.network import PLANS_KEY, build_joint_network
+from nnduet.schema import tasks_from_json
+from nnduet.training.history import History, SparsePlots
+from nnduet.training.labels import read_case_labels
+from nnduet.training.optimizer import JointOptimizer, PolynomialDecay, build_optimizer
+from nnduet.training.planning import foreground_counts
+from nnduet.training.settings import TrainingSettings
+from nnduet.training.validation import validate_fold
+
+__all__ = ["nnUNetTrainerMultitask", "nnUNetTrainer_multitask"]
+
+
+class nnUNetTrainerMultitask(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801
+    """Train segmentation and case labels jointly.
+
+    Tasks come from ``dataset.json["classification"]``, labels from ``classification_labels.csv``, settings from
+    ``plans["nnduet"]["training"]`` (nnU-Net's defaults where absent). The constructor's parameter names are nnU-Net's; it
+    reads them by name.
+    """
+
+    logger: Any
+
+    def __init__(
+        self,
+        plans: dict[str, Any],
+        configuration: str,
+        fold: int | str,
+        dataset_json: dict[str, Any],
+        device: torch.device = torch.device("cuda"),  # noqa: B008
+    ) -> None:
+        plans.setdefault("continue_training", False)
+        self.settings = TrainingSettings.from_json(plans.get(PLANS_KEY, {}).get("training", {}))
+        plans[PLANS_KEY] = {
+            "training": self.settings.to_json(),
+            "tasks": dataset_json.get("classification", {}),
+            "head": {"hidden": self.settings.hidden, "dropout": self.settings.dropout},
+            "overlapping": any(isinstance(v, list) for v in dataset_json["labels"].values()),
+        }
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        self.tasks = tasks_from_json(dataset_json.get("classification", {}))
+        self.num_epochs = self.settings.num_epochs
+        self.num_iterations_per_epoch = self.settings.iterations_per_epoch
+        self.num_val_iterations_per_epoch = self.settings.validation_iterations
+        self.save_every = self.settings.save_every
+        self.oversample_foreground_percent = self.settings.oversample_foreground
+        self.history = History(Path(self.output_folder), self.tasks) if self.output_folder else None
+        self.logger = SparsePlots(self.logger)
+        self.progress: Callable[[int, int, str], None] | None = None
+        self._steps = 0
+
+    def report(self, done: int, total: int, text: str) -> None:
+        """Tell whoever watches how far a long step has come."""
+        if self.progress is not None:
+            self.progress(done, total, text)
+
+    @staticmethod
+    def build_network_architecture(
+        plans_manager: Any,
+        configuration_manager: Any,
+        num_input_channels: int,
+        num_output_channels: int,
+        enable_deep_supervision: bool = True,
+    ) -> nn.Module:
+        return build_joint_network(
+            plans_manager, configuration_manager, num_input_channels, num_output_channels, enable_deep_supervision
+        )
+
+    def configure_optimizers(self) -> tuple[JointOptimizer, PolynomialDecay]:
+        optimizer = build_optimizer(self.network, self.settings)
+        return optimizer, PolynomialDecay(optimizer, self.num_epochs)
+
+    # -- data ----------------------------------------------------------------------------------------------------------
+
+    def get_dataloaders(self) -> Any:
+        """nnU-Net's loaders, drawing the classes of the first classification task equally often."""
+        loaders = super().get_dataloaders()
+        self._learn_labels()
+        for loader in loaders:
+            source = getattr(loader, "data_loader", None) or getattr(loader, "generator", None)
+            if source is not None and hasattr(source, "sampling_probabilities"):
+                source.sampling_probabilities = self.labels.sampling_probabilities(source.indices)
+        return loaders
+
+    def _learn_labels(self) -> None:
+        folders = [Path(self.preprocessed_dataset_folder_base)]
+        if nnUNet_raw.is_set():
+            folders.append(Path(nnUNet_raw) / self.plans_manager.dataset_name)
+        self.labels = read_case_labels(folders, self.tasks)
+        training, _ = self.do_split()
+        network = self._joint_network()
+        for task in self.tasks:
+            if not task.is_classification:
+                network.heads.target_scale(task).fit(torch.tensor(self.labels.column(task, training)))
+        self._expected: dict[str, Tensor] = {}
+
+    def _expected_regions(self, case_id: str) -> Tensor:
+        """Which foreground regions the whole case holds, bool (R,)."""
+        if case_id not in self._expected:
+            properties = load_pickle(os.path.join(self.preprocessed_dataset_folder, f"{case_id}.pkl"))
+            self._expected[case_id] = torch.from_numpy(foreground_counts(properties["class_locations"]))
+        return self._expected[case_id]
+
+    # -- one step ------------------------------------------------------------------------------------------------------
+
+    def _joint_network(self) -> JointNetwork:
+        network = self.network.module if self.is_ddp else self.network
+        network = getattr(network, "_orig_mod", network)
+        assert isinstance(network, JointNetwork)
+        return network
+
+    def _joint_loss(self, batch: dict[str, Any]) -> tuple[Tensor, dict[str, float]]:
+        """nnU-Net's segmentation loss plus the weighted class loss of one batch, and the terms apart."""
+        data = batch["data"].to(self.device, non_blocking=True)
+        target = [t.to(self.device, non_blocking=True) for t in batch["target"]]
+        dtype = autocast_dtype(self.device)
+        with nullcontext() if dtype is None else torch.autocast(self.device.type, dtype=dtype):
+            *segmentations, outputs = self.network(data)
+            segmentation_loss = self.loss(segmentations, target)
+        gates = evidence_gate(self._present(target[0]), self._expected_batch(batch["keys"]))
+        targets = self._class_targets(batch["keys"])
+        class_term, values = class_loss(self.tasks, outputs, targets, gates)
+        weight = self.settings.class_weight_at(self.current_epoch)
+        loss = segmentation_loss + weight * class_term
+        if not self.tasks:
+            loss = loss + 0.0 * sum(p.sum() for p in self._joint_network().heads.parameters())
+        terms = {"segmentation_loss": float(segmentation_loss.detach()), "class_loss": float(class_term.detach())}
+        return loss, {**terms, **{f"{name}_loss": value for name, value in values.items()}}
+
+    def _present(self, target: Tensor) -> Tensor:
+        """Which foreground regions the reference patch shows, bool (B, R)."""
+        if self.label_manager.has_regions:
+            return (target[:, : len(self.label_manager.foreground_regions)] > 0).flatten(2).any(-1)
+        labels = self.label_manager.foreground_labels
+        return torch.stack([(target == label).flatten(1).any(-1) for label in labels], dim=1)
+
+    def _expected_batch(self, keys: Any) -> Tensor:
+        return torch.stack([self._expected_regions(str(key)) for key in keys]).to(self.device)
+
+    def _class_targets(self, keys: Any) -> dict[str, Tensor]:
+        heads = self._joint_network().heads
+        out = {}
+        for task in self.tasks:
+            column = torch.tensor(self.labels.column(task, [str(k) for k in keys]), dtype=torch.float32, device=self.device)
+            out[task.name] = column if task.is_classification else heads.target_scale(task)(column)
+        return out
+
+    def train_step(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """One optimiser step; gradients of network and heads are clipped apart (12 as in nnU-Net, 1)."""
+        self.optimizer.zero_grad(set_to_none=True)
+        loss, terms = self._joint_loss(batch)
+        scaler = self.grad_scaler
+        (loss if scaler is None else scaler.scale(loss)).backward()
+        if scaler is not None:
+            scaler.unscale_(self.optimizer)
+        for part, limit in zip(self.optimizer.parts.values(), (12.0, 1.0), strict=True):
+            torch.nn.utils.clip_grad_norm_([p for group in part.param_groups for p in group["params"]], limit)
+        if scaler is None:
+            self.optimizer.step()
+        else:
+            scaler.step(self.optimizer)
+            scaler.update()
+        self._steps += 1
+        done = self.current_epoch * self.num_iterations_per_epoch + self._steps
+        self.report(done, self.num_epochs * self.num_iterations_per_epoch, f"train epoch {self.current_epoch + 1}")
+        return {"loss": np.float32(loss.detach().cpu()), **terms}
+
+    # -- epochs --------------------------------------------------------------------------------------------------------
+
+    def _seed(self, offset: int) -> None:
+        """Seed every generator from the epoch, so that a resumed run draws what an uninterrupted one would have drawn."""
+        seed = (self.settings.seed + 1_000_003 * self.current_epoch + offset + 7919 * self.local_rank) % 2**31
+        random.seed(seed)
+        np.random.seed(seed)
+        torch.manual_seed(seed)
+
+    def on_train_epoch_start(self) -> None:
+        super().on_train_epoch_start()
+        self._seed(0)
+        self._steps = 0
+
+    def on_validation_epoch_start(self) -> None:
+        super().on_validation_epoch_start()
+        self._seed(500_009)
+
+    def on_train_epoch_end(self, train_outputs: list[dict[str, Any]]) -> None:
+        super().on_train_epoch_end(train_outputs)
+        names = [name for name in train_outputs[0] if name != "loss"]
+        with np.errstate(all="ignore"):
+            self._terms = {name: _mean_of_finite([o[name] for o in train_outputs]) for name in names}
+
+    def on_epoch_end(self) -> None:
+        """nnU-Net's end of epoch (its plot only every tenth: it costs as much as a small training step), then one CSV row."""
+        epoch = self.current_epoch
+        super().on_epoch_end()
+        if self.local_rank == 0 and self.history is not None:
+            self.history.append(self._epoch_row(epoch))
+
+    def _epoch_row(self, epoch: int) -> dict[str, float]:
+        value = self.logger.get_value
+        row = {
+            "epoch": float(epoch),
+            "train_loss": float(value("train_losses", step=-1)),
+            "val_loss": float(value("val_losses", step=-1)),
+            "pseudo_dice": float(value("mean_fg_dice", step=-1)),
+            "learning_rate": float(self.optimizer.param_groups[0]["lr"]),
+            "class_weight": self.settings.class_weight_at(epoch),
+            "seconds": float(value("epoch_end_timestamps", step=-1) - value("epoch_start_timestamps", step=-1)),
+        }
+        return {**row, **self._terms}
+
+    # -- checkpoints ---------------------------------------------------------------------------------------------------
+
+    def save_checkpoint(self, filename: str) -> None:
+        """nnU-Net's checkpoint, written beside its place, synced and renamed: the old one stays whole until then.
+
+        Raises:
+            DiskFullError: no space; the previous checkpoint is untouched.
+        """
+        if self.local_rank != 0 or self.disable_checkpointing:
+            return
+        partial = f"{filename}.partial"
+        try:
+            super().save_checkpoint(partial)
+            with open(partial, "rb") as handle:
+                os.fsync(handle.fileno())
+        except (OSError, RuntimeError) as error:
+            Path(partial).unlink(missing_ok=True)
+            if shutil.disk_usage(Path(filename).parent).free < 2**20 or getattr(error, "errno", None) == 28:
+                raise DiskFullError(f"{filename}: no space left; the previous checkpoint is untouched") from error
+            raise
+        os.replace(partial, filename)
+
+    def perform_actual_validation(self, save_probabilities: bool = False) -> None:
+        """Fit the case heads, predict every validation case whole and write ``final_metrics.json``; once, on rank 0."""
+        if self.local_rank == 0:
+            self._learn_labels()
+            try:
+                validate_fold(self)
+            except NNDuetError as error:
+                self.print_to_log_file(f"validation failed: {error.code}: {error}")
+                raise
+        if self.is_ddp:
+            torch.distributed.barrier()
+
+
+class nnUNetTrainer_multitask(nnUNetTrainerMultitask):  # noqa: N801
+    """The same trainer under the name that the first seed system's users pass to ``-tr``."""
+
+
+def _mean_of_finite(values: list[float]) -> float:
+    finite = [v for v in values if np.isfinite(v)]
+    return float(np.mean(finite)) if finite else float("nan")
