@@ -1,0 +1,121 @@
+"""The whole road on synthetic CT: make cases, convert, plan, train, predict unseen cases, evaluate."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nnduet.data.conversion import convert
+from nnduet.data.files import write_json_atomically
+from nnduet.data.layouts import read_subtype_folders
+from nnduet.data.phantom import write_phantom
+from nnduet.evaluation.evaluate import evaluate
+from nnduet.inference.folder import predict_folder
+from nnduet.inference.predictor import Predictor
+from nnduet.schema import Workspace
+from nnduet.training.planning import plan
+from nnduet.training.run import train
+
+__all__ = ["FLOORS", "DemoSummary", "run_demo"]
+
+Progress = Callable[[int, int, str], None]
+
+FLOORS = {"organ DSC": 0.80, "lesion DSC": 0.50, "subtype macro-F1": 0.75}
+"""What a run must reach on the unseen cases; a run below is a failure of nnDuet, not of the user."""
+
+_ID, _NAME = 1, "Phantom"
+_NUM_TRAIN, _NUM_VALIDATION, _NUM_TEST, _EPOCHS = 45, 9, 18, 24
+
+
+@dataclass(frozen=True)
+class DemoSummary:
+    """What the demo measured and where everything is."""
+
+    output: str
+    data: str
+    model: str
+    predictions: str
+    metrics_file: str
+    measured: dict[str, float]
+    intervals: dict[str, list[float] | None]
+    floors: dict[str, float]
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def passed(self) -> bool:
+        """Whether every measured value reaches its floor."""
+        return all(self.measured[name] >= floor for name, floor in self.floors.items())
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object with every field and ``passed``."""
+        return {**asdict(self), "passed": self.passed}
+
+
+def run_demo(output: Path, *, seed: int = 0, progress: Progress | None = None) -> DemoSummary:
+    """Run every stage in ``output``, which must not hold an earlier demo.
+
+    Args:
+        seed: draws the phantom; the training has its own fixed seed.
+        progress: called with (done, total, text) within each long stage.
+
+    Raises:
+        OutputExistsError: ``output`` holds a phantom or a training already.
+    """
+    workspace = Workspace.from_environment({}, output / "nnduet_data")
+    seconds: dict[str, float] = {}
+    with _timed(seconds, "phantom"):
+        data = output / "images"
+        write_phantom(data, num_train=_NUM_TRAIN, num_validation=_NUM_VALIDATION, num_test=_NUM_TEST, seed=seed)
+    with _timed(seconds, "convert"):
+        convert(read_subtype_folders(data), workspace=workspace, dataset_id=_ID, name=_NAME, progress=progress)
+    with _timed(seconds, "plan"):
+        plan(_ID, "cpu", workspace=workspace, configurations=("3d_fullres",), progress=progress)
+    with _timed(seconds, "train"):
+        training = train(_ID, "3d_fullres", 0, workspace=workspace, epochs=_EPOCHS, progress=progress)
+    predictions = output / "predictions"
+    with _timed(seconds, "predict"):
+        predictor = Predictor.load(training.model)
+        predict_folder(predictor, workspace.raw / workspace.dataset_name(_ID) / "imagesTs", predictions, progress=progress)
+    with _timed(seconds, "evaluate"):
+        metrics = evaluate(
+            predictions,
+            data / "test_labels",
+            labels=predictor.model.dataset_json["labels"],
+            tasks=predictor.tasks,
+            table=data / "test_cases.csv",
+            output=output / "evaluation",
+        )
+    summary = DemoSummary(
+        output=str(output),
+        data=str(data),
+        model=training.model,
+        predictions=str(predictions),
+        metrics_file=str(output / "evaluation" / "metrics.json"),
+        measured={name: _entry(metrics, name)["value"] or 0.0 for name in FLOORS},
+        intervals={name: _entry(metrics, name)["ci95"] for name in FLOORS},
+        floors=dict(FLOORS),
+        seconds=seconds,
+    )
+    write_json_atomically(output / "demo.json", summary.to_json())
+    return summary
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+    started = time.perf_counter()
+    yield
+    seconds[name] = round(time.perf_counter() - started, 1)
+
+
+def _entry(metrics: dict[str, Any], name: str) -> dict[str, Any]:
+    """The aggregated value behind a floor; "organ" is the union of all foreground (whole pancreas = label > 0)."""
+    entries = {
+        "organ DSC": metrics["segmentation"]["foreground"]["dsc"],
+        "lesion DSC": metrics["segmentation"]["lesion"]["dsc"],
+        "subtype macro-F1": metrics["tasks"]["subtype"]["metrics"]["macro_f1"],
+    }
+    return dict(entries[name])

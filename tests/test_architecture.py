@@ -1,0 +1,86 @@
+"""The rules of docs/explanation-design.md, checked on the source: one direction, nnU-Net at the edge, no cost of importing."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import nnduet
+
+PACKAGE = Path(nnduet.__file__).parent
+ROOMS = ("data", "model", "inference", "evaluation", "training")  # left to right; then the commands
+CONTRACTS = {"errors", "schema"}
+MAY_IMPORT_NNUNET = ("model/network.py", "inference/", "training/")
+
+MODULES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
+
+
+def _imports(module: str) -> Iterator[str]:
+    """Dotted names that a module imports anywhere in it, also inside functions."""
+    for node in ast.walk(ast.parse((PACKAGE / module).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module}:{node.lineno}: relative imports hide the direction"
+            yield from ([f"nnduet.{alias.name}" for alias in node.names] if node.module == "nnduet" else [str(node.module)])
+
+
+def _room(module: str) -> int:
+    first = module.split("/")[0]
+    return ROOMS.index(first) if first in ROOMS else len(ROOMS)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_room_imports_only_from_rooms_to_its_left(module: str) -> None:
+    for name in _imports(module):
+        if not name.startswith("nnduet.") or module == "__init__.py":
+            continue
+        target = name.split(".")[1]
+        if Path(module).stem in CONTRACTS:
+            assert target in CONTRACTS, f"{module} imports {name}"
+        elif target not in CONTRACTS:
+            assert _room(target) <= _room(module), f"{module} imports {name}"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_only_the_edge_imports_nnunet(module: str) -> None:
+    if not module.startswith(MAY_IMPORT_NNUNET):
+        assert not [name for name in _imports(module) if name.split(".")[0] == "nnunetv2"]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_module_says_what_it_is_for(module: str) -> None:
+    tree = ast.parse((PACKAGE / module).read_text(encoding="utf-8"))
+    assert not tree.body or ast.get_docstring(tree)
+
+
+def _modules_after(statement: str) -> set[str]:
+    code = f"import sys; {statement}; print(*sys.modules)"
+    return set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split())
+
+
+@pytest.mark.parametrize("statement", ["import nnduet", "import nnduet.cli"])
+def test_importing_the_package_or_the_command_line_is_cheap(statement: str) -> None:
+    heavy = {"torch", "nnunetv2", "numpy", "SimpleITK", "monai", "sklearn", "rich.progress"}
+    assert not heavy & _modules_after(statement)
+
+
+def test_an_unknown_attribute_of_the_package_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'Predicter'"):
+        _ = nnduet.Predicter
+
+
+def test_the_version_is_that_of_the_installed_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.metadata.version", lambda name: f"version of {name}")
+    assert nnduet.__version__ == "version of nnduet"
+
+
+def test_the_predictor_is_reached_from_the_package() -> None:
+    from nnduet.inference.predictor import Predictor
+
+    assert nnduet.Predictor is Predictor

@@ -1,0 +1,295 @@
+"""Each command parses, calls the function that it stands for, and reports. The slow functions are stood in for."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+import nnduet
+from nnduet.cli import app, main
+from nnduet.data.phantom import write_phantom
+from nnduet.errors import ModelError, PartialFailureError
+from nnduet.schema import Workspace
+
+VARIABLES = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
+METRICS: dict[str, Any] = {"segmentation": {}, "tasks": {}}
+
+
+class Recorder:
+    """Stands in for a function of the package and keeps what it was called with."""
+
+    def __init__(self, returns: Any = None, raises: Exception | None = None) -> None:
+        self.returns, self.raises = returns, raises
+        self.arguments: tuple[Any, ...] = ()
+        self.options: dict[str, Any] = {}
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        self.arguments, self.options = arguments, options
+        if callable(options.get("progress")):
+            options["progress"](1, 1, "step")
+        if self.raises:
+            raise self.raises
+        return self.returns
+
+
+@pytest.fixture(autouse=True)
+def _clean_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in VARIABLES:
+        monkeypatch.setenv(name, "restored afterwards")
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """``stand_in("nnduet.training.run", train=recorder)`` puts a light module in the place of a heavy one."""
+
+    def replace(module: str, **names: Any) -> None:
+        monkeypatch.setitem(sys.modules, module, SimpleNamespace(**names))
+
+    return replace
+
+
+def _run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def _summary(**values: Any) -> SimpleNamespace:
+    return SimpleNamespace(to_json=lambda: values, **values)
+
+
+def _json(result: Result) -> Any:
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cli") / "phantom"
+    write_phantom(folder, num_train=6, num_validation=3, num_test=3, seed=1, size=(12, 32, 36))
+    return folder
+
+
+@pytest.mark.slow
+def test_help_comes_within_half_a_second() -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("COV_", "COVERAGE"))}
+    environment["PYTHONPATH"] = str(Path(nnduet.__file__).parent.parent)
+    command = [sys.executable, "-c", "from nnduet.cli import main; main()", "--help"]
+    seconds = []
+    for _ in range(3):
+        started = time.perf_counter()
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        seconds.append(time.perf_counter() - started)
+    assert "plugin-path" in done.stdout
+    assert min(seconds) < 0.5
+
+
+def test_version_is_that_of_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.metadata.version", lambda name: f"version of {name}")
+    assert _run("--version").stdout == "version of nnduet\n"
+
+
+def test_convert_reads_the_challenge_layout(phantom: Path, tmp_path: Path) -> None:
+    result = _run("convert", phantom, "--layout", "subtype-folders", "--dataset-id", 7, "--name", "Phantom", "--json")
+    assert result.exit_code == 0, result.stderr
+    assert _json(result)["num_cases"] == 9
+    assert (tmp_path / "nnduet_data/nnUNet_raw/Dataset007_Phantom/dataset.json").is_file()
+    assert f"using {tmp_path / 'nnduet_data'}" in result.stderr
+
+
+def test_convert_dry_run_writes_nothing(phantom: Path, tmp_path: Path) -> None:
+    result = _run("convert", phantom, "--layout", "subtype-folders", "--dataset-id", 7, "--name", "P", "--dry-run")
+    assert result.exit_code == 0, result.stderr
+    assert "num_cases" in result.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_convert_passes_only_the_options_that_were_given(stand_in: Callable[..., None], tmp_path: Path) -> None:
+    read, write = Recorder("source"), Recorder(_summary(dataset="D"))
+    stand_in("nnduet.data.layouts", read_folder=read, read_subtype_folders=None)
+    stand_in("nnduet.data.conversion", convert=write)
+    result = _run(
+        *("convert", tmp_path, "--dataset-id", 3, "--name", "D", "--task", "grade:ordinal", "--task", "age"),
+        *("--covariate", "height", "--table", "t.csv", "--replace", "--workspace", tmp_path / "ws"),
+    )
+    assert result.exit_code == 0, result.stderr
+    assert read.options == {"task_specs": ["grade:ordinal", "age"], "table": Path("t.csv"), "covariates": ["height"]}
+    assert write.arguments == ("source",)
+    assert write.options["workspace"].raw == tmp_path / "ws" / "nnUNet_raw"
+    assert write.options["replace"] is True
+
+
+def test_convert_refuses_table_options_for_subtype_folders(phantom: Path) -> None:
+    result = _run("convert", phantom, "--layout", "subtype-folders", "--dataset-id", 7, "--name", "P", "--table", "t.csv")
+    assert result.exit_code == 2
+    assert "subtype-folders takes no other sources" in result.stderr
+
+
+def test_plan_hands_over_preset_and_workspace(
+    stand_in: Callable[..., None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    plan = Recorder(_summary(plans_name="P"))
+    stand_in("nnduet.training.planning", plan=plan)
+    for name in VARIABLES:
+        monkeypatch.setenv(name, str(tmp_path / name))
+    result = _run("plan", 7, "--preset", "cpu", "--num-processes", 2)
+    assert result.exit_code == 0, result.stderr
+    assert "not set" not in result.stderr
+    assert plan.arguments == (7, "cpu")
+    assert plan.options["workspace"] == Workspace(*(tmp_path / name for name in VARIABLES))
+    assert plan.options["configurations"] == ("2d", "3d_fullres")
+
+
+def test_train_hands_over_its_options_and_shows_the_metrics(stand_in: Callable[..., None]) -> None:
+    train = Recorder(_summary(model="M", metrics_file="F", metrics=METRICS))
+    stand_in("nnduet.training.run", train=train)
+    stand_in("nnduet.training.planning", plans_name_of=lambda preset: f"plans of {preset}")
+    result = _run("train", 7, "2d", "--fold", "all", "--epochs", 3, "--resume", "--device", "cpu", "--preset", "cpu")
+    assert result.exit_code == 0, result.stderr
+    assert train.arguments == (7, "2d", "all")
+    assert {key: train.options[key] for key in ("plans_name", "epochs", "resume", "device")} == {
+        "plans_name": "plans of cpu",
+        "epochs": 3,
+        "resume": True,
+        "device": "cpu",
+    }
+    assert "model    M" in result.stdout
+
+
+def test_nnunet_variables_are_set_before_a_training_starts(stand_in: Callable[..., None], tmp_path: Path) -> None:
+    seen: dict[str, str] = {}
+
+    def train(*_: Any, **__: Any) -> Any:
+        seen.update({name: os.environ[name] for name in VARIABLES})
+        return _summary(model="M", metrics_file="F", metrics=METRICS)
+
+    stand_in("nnduet.training.run", train=train)
+    stand_in("nnduet.training.planning", plans_name_of=None)
+    _run("train", 7, "--workspace", tmp_path / "ws")
+    assert seen == {name: str(tmp_path / "ws" / name) for name in VARIABLES}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("train", 7, "--fold", "first"),
+        ("train", 7, "--preset", "cpu", "--plans", "P"),
+        ("train", 7, "--device", "tpu"),
+        ("plan", 7, "--preset", "huge"),
+        ("plan", 0),
+        ("evaluate", "-p", "."),
+        ("evaluate", "-p", ".", "--dataset-id", 3, "--dataset-json", "d.json"),
+    ],
+)
+def test_wrong_command_lines_exit_with_2(arguments: tuple[object, ...]) -> None:
+    assert _run(*arguments).exit_code == 2
+
+
+def _predict(stand_in: Callable[..., None], load: Recorder, run: Recorder, *more: object) -> Result:
+    stand_in("nnduet.inference.predictor", Predictor=SimpleNamespace(load=load))
+    stand_in("nnduet.inference.folder", predict_folder=run)
+    return _run("predict", "-i", ".", "-o", "out", "-m", ".", *more)
+
+
+def test_predict_loads_the_model_and_runs_the_folder(stand_in: Callable[..., None]) -> None:
+    load, run = Recorder("predictor"), Recorder(_summary(cases=["a"]))
+    result = _predict(stand_in, load, run, "--folds", "0,1", "--no-tta", "--step-size", 0.75, "--json")
+    assert _json(result) == {"cases": ["a"]}
+    assert load.arguments == (Path("."), [0, 1])
+    assert load.options == {"device": "auto", "step_size": 0.75, "tta": False}
+    assert run.arguments == ("predictor", Path("."), Path("out"))
+    assert "predict 1/1 step" in result.stderr
+
+
+def test_predict_takes_all_folds_and_tta_by_default(stand_in: Callable[..., None]) -> None:
+    load = Recorder("predictor")
+    _predict(stand_in, load, Recorder(_summary()))
+    assert load.arguments == (Path("."), None)
+    assert load.options["tta"] is True
+
+
+def test_predict_exits_with_3_when_only_some_cases_failed(stand_in: Callable[..., None]) -> None:
+    run = Recorder(raises=PartialFailureError("1 of 2 cases failed: b"))
+    result = _predict(stand_in, Recorder("predictor"), run, "--json")
+    assert result.exit_code == 3
+    assert _json(result) == {"error": {"code": "PARTIAL", "message": "1 of 2 cases failed: b"}}
+
+
+def test_a_named_error_is_one_line_on_stderr(stand_in: Callable[..., None]) -> None:
+    result = _predict(stand_in, Recorder(raises=ModelError("no folds")), Recorder())
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert result.stderr == "MODEL: no folds\n"
+
+
+def test_evaluate_scores_a_converted_dataset_against_itself(phantom: Path, tmp_path: Path) -> None:
+    workspace = tmp_path / "ws"
+    converted = _run(
+        *("convert", phantom, "--layout", "subtype-folders", "--dataset-id", 7, "--name", "P", "--workspace", workspace)
+    )
+    assert converted.exit_code == 0, converted.stderr
+    masks = workspace / "nnUNet_raw/Dataset007_P/labelsTr"
+    lines = (masks.parent / "classification_labels.csv").read_text().splitlines()[1:]
+    rows = ["case_id,subtype,subtype_p_0,subtype_p_1,subtype_p_2"]
+    for case_id, subtype in (line.split(",")[:2] for line in lines):
+        rows.append(",".join([case_id, subtype, *("1" if subtype == known else "0" for known in "012")]))
+    (masks / "classification.csv").write_text("\n".join(rows) + "\n")
+    arguments = ("evaluate", "-p", masks, "--dataset-id", 7, "--fold", 0, "--workspace", workspace, "-o", tmp_path / "out")
+    metrics = _json(_run(*arguments, "--json"))
+    assert metrics["num_cases"] == 3
+    assert metrics["segmentation"]["lesion"]["dsc"]["value"] == 1.0
+    assert metrics["tasks"]["subtype"]["metrics"]["macro_f1"]["value"] == 1.0
+    assert (tmp_path / "out" / "metrics.json").is_file()
+    assert "lesion DSC" in _run(*arguments).stdout
+
+
+def test_evaluate_takes_labels_from_a_dataset_json(phantom: Path, tmp_path: Path) -> None:
+    dataset_json = tmp_path / "dataset.json"
+    dataset_json.write_text(json.dumps({"labels": {"background": 0, "organ": 1, "lesion": 2}}))
+    masks = phantom / "test_labels"
+    result = _run("evaluate", "-p", masks, "-r", masks, "--dataset-json", dataset_json, "--json")
+    assert result.exit_code == 0, result.stderr
+    assert _json(result)["segmentation"]["organ"]["dsc"]["value"] == 1.0
+
+
+def test_doctor_shows_rows_and_fails_with_1(stand_in: Callable[..., None]) -> None:
+    check = SimpleNamespace(name="torch", status="FAIL", detail="not installed")
+    diagnosis = SimpleNamespace(checks=(check,), passed=False, to_json=lambda: {"passed": False})
+    stand_in("nnduet.doctor", diagnose=Recorder(diagnosis))
+    assert _json(_run("doctor", "--json")) == {"passed": False}
+    result = _run("doctor")
+    assert result.exit_code == 1
+    assert "FAIL  torch  not installed" in result.stdout
+
+
+@pytest.mark.parametrize(("passed", "exit_code"), [(True, 0), (False, 1)])
+def test_demo_exits_with_1_when_it_did_not_pass(stand_in: Callable[..., None], passed: bool, exit_code: int) -> None:
+    demo = Recorder(_summary(passed=passed))
+    stand_in("nnduet.demo", run_demo=demo)
+    result = _run("demo", "--output", "out", "--seed", 4, "--json")
+    assert result.exit_code == exit_code
+    assert _json(result) == {"passed": passed}
+    assert (demo.arguments, demo.options["seed"]) == ((Path("out"),), 4)
+
+
+def test_plugin_path_is_the_folder_in_the_package() -> None:
+    assert _run("plugin-path").stdout.strip() == str(Path(nnduet.__file__).resolve().parent / "_nnunet_plugin")
+
+
+def test_a_wrong_command_line_with_json_ends_with_a_json_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["nnduet", "plan", "--json"])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 2
+    assert json.loads(capsys.readouterr().out)["error"]["code"] == "USAGE"
