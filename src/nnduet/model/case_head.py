@@ -98,16 +98,19 @@ def fit_case_head(task: Task, features: Array, labels: Array, groups: Sequence[s
         groups: (N,) patient of each case.
 
     Returns:
-        None where fewer than two classes (or five values for a regression) have enough cases.
+        None where fewer than two classes (or five values for a regression) have enough cases, or where the patients are too
+        few to be cross-validated.
     """
     known = np.isfinite(labels)
     x, y, patients = features[known], labels[known], np.asarray(groups, dtype=str)[known]
-    if not _enough(task, y):
+    if not _enough(task, y) or len(np.unique(patients)) < 2:
         return None
     mean, scale = x.mean(axis=0), x.std(axis=0) + 1e-6
     x = standardise(x, mean, scale)
     scores = {c: _inner_score(task, c, x, y, patients, seed) for c in INVERSE_PENALTIES}
     best = min(scores, key=lambda c: scores[c])
+    if not np.isfinite(scores[best]):
+        return None
     weights, bias = _linear(task, best, x, y)
     choice = {
         "model": "ridge regression" if task.type == "regression" else "ridge logistic regression",
@@ -126,20 +129,21 @@ def _enough(task: Task, y: Array) -> bool:
 
 
 def _inner_score(task: Task, c: float, x: Array, y: Array, patients: Any, seed: int) -> float:
-    """Mean loss over inner validation folds: log loss, or mean squared error over the variance."""
+    """Mean loss over inner validation folds: log loss, or mean squared error over the variance; infinite where none counts."""
     splits = min(5, len(np.unique(patients)))
     splitter: Any = GroupKFold(splits)
     if task.type != "regression":
+        splits = min(splits, int(np.bincount(y.astype(int)).max()))
         splitter = StratifiedGroupKFold(splits, shuffle=True, random_state=seed)
     losses = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for train, test in splitter.split(x, y, patients):
-            if task.type != "regression" and len(np.unique(y[train])) < 2:
+            if len(test) == 0 or (task.type != "regression" and len(np.unique(y[train])) < 2):
                 continue
             weights, bias = _linear(task, c, x[train], y[train])
             losses.append(_loss(task, x[test] @ weights.T + bias, y[test], float(np.var(y))))
-    return float(np.mean(losses))
+    return float(np.mean(losses)) if losses else float("inf")
 
 
 def _loss(task: Task, logits: Array, y: Array, variance: float) -> float:

@@ -99,11 +99,14 @@ def train(
     with _host(workspace), _process_group() as rank:
         trainer = nnUNetTrainerMultitask(plans, configuration, fold, _read(folder / "dataset.json"), select_device(device))
         trainer.progress = progress if rank == 0 else None
+        metrics_file = Path(trainer.output_folder) / FINAL_METRICS_FILE
+        measured = metrics_file.is_file()
         _prepare_resume(trainer, resume)
-        if trainer.current_epoch < trainer.num_epochs:
+        unfinished = trainer.current_epoch < trainer.num_epochs
+        if unfinished:
             trainer.run_training()
-        trainer.perform_actual_validation()
-    metrics_file = Path(trainer.output_folder) / FINAL_METRICS_FILE
+        if unfinished or not measured:
+            trainer.perform_actual_validation()
     return TrainingSummary(
         model=trainer.output_folder_base,
         fold=str(fold),
@@ -149,7 +152,7 @@ def _prepare_resume(trainer: Any, resume: bool) -> None:
     for key in ("configurations", PLANS_KEY):
         if json.dumps(before.get(key), sort_keys=True) != json.dumps(trainer.plans_manager.plans.get(key), sort_keys=True):
             raise ResumeError(f"{found[0]}: was trained with other {key!r} in its plans; resume with the same, or move it away")
-    trainer.load_checkpoint(checkpoint)
+    trainer.load_checkpoint(str(found[0]))  # the path: nnU-Net's own cannot take a dict; the file was read safely above
 
 
 @contextlib.contextmanager

@@ -92,6 +92,16 @@ class nnUNetTrainerMultitask(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801
             plans_manager, configuration_manager, num_input_channels, num_output_channels, enable_deep_supervision
         )
 
+    def initialize(self) -> None:
+        """nnU-Net's initialisation from the settings' seed, so that the same data give the same first weights."""
+        self._seed(0)
+        super().initialize()
+
+    def initialize(self) -> None:
+        """nnU-Net's, with weights that the seed decides."""
+        self._seed(250_007)
+        super().initialize()
+
     def configure_optimizers(self) -> tuple[JointOptimizer, PolynomialDecay]:
         optimizer = build_optimizer(self.network, self.settings)
         return optimizer, PolynomialDecay(optimizer, self.num_epochs)
