@@ -28,7 +28,9 @@ FLOORS = {"organ DSC": 0.80, "lesion DSC": 0.50, "subtype macro-F1": 0.75}
 """What a run must reach on the unseen cases; a run below is a failure of nnDuet, not of the user."""
 
 _ID, _NAME = 1, "Phantom"
-_NUM_TRAIN, _NUM_VALIDATION, _NUM_TEST, _EPOCHS = 45, 9, 18, 24
+_NUM_TRAIN, _NUM_VALIDATION, _NUM_TEST = 81, 9, 24
+_SIZE = (20, 48, 56)  # mean voxels (Z, Y, X): a whole case fits one patch
+_EPOCHS = 20
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ def run_demo(output: Path, *, seed: int = 0, progress: Progress | None = None) -
     seconds: dict[str, float] = {}
     with _timed(seconds, "phantom"):
         data = output / "images"
-        write_phantom(data, num_train=_NUM_TRAIN, num_validation=_NUM_VALIDATION, num_test=_NUM_TEST, seed=seed)
+        write_phantom(data, num_train=_NUM_TRAIN, num_validation=_NUM_VALIDATION, num_test=_NUM_TEST, seed=seed, size=_SIZE)
     with _timed(seconds, "convert"):
         convert(read_subtype_folders(data), workspace=workspace, dataset_id=_ID, name=_NAME, progress=progress)
     with _timed(seconds, "plan"):

@@ -272,7 +272,7 @@ def _rimmed(lesion: _Array, spacing_mm: tuple[float, float, float], rng: np.rand
 
 def _mottled(lesion: _Array, spacing_mm: tuple[float, float, float], rng: np.random.Generator) -> _Array:
     mottle = ndimage.gaussian_filter(rng.normal(size=lesion.shape), [1.8 / s for s in spacing_mm])
-    hounsfield = np.asarray(_FLUID + rng.normal(0, 5) + 38 * mottle / mottle.std())
+    hounsfield = np.asarray(_FLUID + rng.normal(0, 5) + 65 * mottle / mottle.std())
     spots = rng.choice(np.flatnonzero(lesion), size=rng.integers(5, 9), replace=False)
     hounsfield.flat[spots] += 450
     return hounsfield

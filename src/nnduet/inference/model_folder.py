@@ -80,6 +80,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
             checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise ModelError(f"{path}: not a readable checkpoint of tensors and plain values: {error}") from error
+    if not isinstance(checkpoint, dict) or not {"network_weights", "init_args"} <= set(checkpoint):
+        raise ModelError(f"{path}: expected a checkpoint of nnU-Net with network_weights and init_args")
     return checkpoint
 
 
@@ -111,20 +113,26 @@ def load_model_folder(folder: Path, folds: Sequence[str | int] | None, checkpoin
         deep_supervision=False,
     )
     assert isinstance(network, JointNetwork)
-    _load_weights(network, checkpoints[0]["network_weights"], folder / f"fold_{names[0]}")
     members = tuple(
         Member(fold, c["network_weights"], read_case_heads(folder / f"fold_{fold}" / CASE_HEAD_FILE, tasks))
         for fold, c in zip(names, checkpoints, strict=True)
     )
+    for member in reversed(members):  # the first one stays loaded
+        _fit_member(network, member, folder / f"fold_{member.fold}")
     axes = tuple(int(a) for a in checkpoints[0].get("inference_allowed_mirroring_axes") or ())
     return ModelFolder(manager, configuration, name, dataset_json, tasks, network, members, axes)
 
 
-def _load_weights(network: JointNetwork, weights: dict[str, torch.Tensor], source: Path) -> None:
+def _fit_member(network: JointNetwork, member: Member, source: Path) -> None:
+    """Load a fold's weights and compare the length of its case heads, so that what does not fit is known before any case."""
     try:
-        network.load_state_dict(weights)
+        network.load_state_dict(member.weights)
     except RuntimeError as error:
         raise ModelError(f"{source}: the weights do not fit the plans: {str(error)[:300]}") from error
+    expected = network.heads.norm.mean.numel()
+    for name, head in member.case_heads.items():
+        if head.mean.size != expected:
+            raise ModelError(f"{source}: case head of task {name}: expected {expected} features, got {head.mean.size}")
 
 
 def read_case_heads(path: Path, tasks: tuple[Task, ...]) -> dict[str, CaseHead]:

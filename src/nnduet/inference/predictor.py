@@ -149,9 +149,9 @@ class Predictor:
 
     def _predict_array(self, image: NDArray[Any], spacing_mm: Sequence[float] | None) -> Prediction:
         data = image[None] if image.ndim == 3 else image
-        if data.ndim != 4:
+        if data.ndim != 4 or 0 in data.shape[1:]:
             raise GeometryError(f"array: expected (Z, Y, X) or (C, Z, Y, X), got shape {image.shape}")
-        if spacing_mm is None or len(spacing_mm) != 3 or min(spacing_mm) <= 0:
+        if spacing_mm is None or len(spacing_mm) != 3 or not all(0 < s < np.inf for s in spacing_mm):
             raise GeometryError(f"array: expected spacing_mm=(z, y, x), all positive, got {spacing_mm}")
         self.check_channels(data.shape[0], "array")
         if not np.isfinite(data).all():

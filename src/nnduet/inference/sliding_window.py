@@ -1,8 +1,8 @@
 """Sliding-window inference of one preprocessed case: segmentation logits and pooled sums from the same pass.
 
 Tiles, Gaussian and mirroring are those of nnU-Net (inference/predict_from_raw_data.py); accumulation is float32. Every tile
-gets its share of each voxel (its Gaussian over the sum of all tiles' Gaussians), so that the pooled sums count every voxel
-of the case exactly once.
+gets its share of each voxel (its Gaussian, outermost layer aside, over the sum of all tiles'), so that the pooled sums count
+every voxel of the case exactly once.
 """
 
 from __future__ import annotations
@@ -56,22 +56,34 @@ def predict_tiles(
         tuple(patch_size), sigma_scale=1 / 8, value_scaling_factor=10, dtype=torch.float32, device=device
     )
     tiles = list(_tiles(tuple(padded.shape[1:]), patch_size, step_size))
-    shares = torch.zeros(padded.shape[1:], device=device)
+    inner = gaussian * _inner(tuple(patch_size), device)
+    total, inner_total = (torch.zeros(padded.shape[1:], device=device) for _ in range(2))
     for tile in tiles:
-        shares[tile] += gaussian
+        total[tile] += gaussian
+        inner_total[tile] += inner
     logits: Tensor | None = None
     sums: PooledSums | None = None
     context = nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)
     with context:
         for tile in tiles:
             patch = padded[(slice(None), *tile)][None].to(device)
-            prediction, pooled = _mirrored(network, patch, gaussian / shares[tile], mirror_axes)
+            prediction, pooled = _mirrored(network, patch, inner / inner_total[tile], mirror_axes)
             if logits is None:
                 logits = torch.zeros((prediction.shape[0], *padded.shape[1:]), device=device)
             logits[(slice(None), *tile)].addcmul_(prediction, gaussian)
             sums = pooled if sums is None else sums + pooled
     assert logits is not None and sums is not None
-    return (logits / shares)[(slice(None), *unpad[1:])].cpu(), sums
+    return (logits / total)[(slice(None), *unpad[1:])].cpu(), sums
+
+
+def _inner(patch_size: tuple[int, ...], device: torch.device) -> Tensor:
+    """Ones with nearly nothing in the outermost layer, where a tile cannot know the rims of its regions.
+
+    Another tile that covers a voxel further inside then answers for it; at the border of the image the tile itself does.
+    """
+    weight = torch.full(patch_size, 1e-4, device=device)
+    weight[tuple(slice(1, -1) for _ in patch_size)] = 1
+    return weight
 
 
 def _mirrored(network: JointNetwork, patch: Tensor, share: Tensor, mirror_axes: Sequence[int]) -> tuple[Tensor, PooledSums]:

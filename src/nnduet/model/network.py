@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pydoc
 from typing import Any
 
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
@@ -34,13 +35,15 @@ def build_joint_network(
         num_output_channels: segmentation heads, background included unless the labels are regions.
 
     Raises:
-        ModelError: the plans lack the "nnduet" object or name an architecture outside the allow-list.
+        ModelError: the plans lack the "nnduet" object or name an architecture outside the allow-list, or a
+            building block that is no torch.nn module.
     """
     name = configuration_manager.network_arch_class_name
     if name not in ALLOWED_ARCHITECTURES:
         raise ModelError(f"plans: architecture expected one of {ALLOWED_ARCHITECTURES}, got {name!r}")
     if PLANS_KEY not in plans_manager.plans:
         raise ModelError(f'plans: expected an object "{PLANS_KEY}" (written at training time), found none')
+    _check_building_blocks(configuration_manager)
     spec = plans_manager.plans[PLANS_KEY]
     network = get_network_from_plans(
         name,
@@ -60,3 +63,12 @@ def build_joint_network(
         hidden=spec["head"]["hidden"],
         dropout=spec["head"]["dropout"],
     )
+
+
+def _check_building_blocks(configuration_manager: Any) -> None:
+    """Convolutions, norms and activations come from torch.nn; nnU-Net itself would import and call whatever the file names."""
+    for key in configuration_manager.network_arch_init_kwargs_req_import:
+        name = configuration_manager.network_arch_init_kwargs[key]
+        found = pydoc.locate(name) if str(name).startswith("torch.nn.") else None
+        if name is not None and not (isinstance(found, type) and issubclass(found, nn.Module)):
+            raise ModelError(f"plans: {key} expected a module of torch.nn, got {name!r}")

@@ -1,11 +1,11 @@
 """Region pooling as a ratio of sums, so that the tiles of a case add up to the case.
 
-For an encoder stage f and a region with soft mask w, the pooled feature is sum(w * f) / sum(w). Numerators and denominators
-are kept apart in :class:`PooledSums` and added over tiles; the division comes last. The last region is always the global
-context (w = 1).
+For an encoder stage f and a soft mask w, the pooled feature is sum(w * f) / sum(w). Every foreground region has two masks:
+itself and the rim inside its boundary, where capsules and margins show; the last mask is the global context
+(w = 1). Numerators and denominators are kept apart in :class:`PooledSums` and added over tiles; the division comes last.
 
-Source: the mask-guided pooling of /shared/EVIDENCE.md item 4; the ratio of sums is nnDuet's own choice so that training on
-one patch and sliding-window inference mean the same.
+Source: mask-guided pooling with global context, shared/EVIDENCE.md item 4. The ratio of sums and the rim are
+nnDuet's own; the first makes training on one patch and sliding-window inference mean the same.
 """
 
 from __future__ import annotations
@@ -27,31 +27,28 @@ class PooledSums:
     """Sums over a patch, a tile or a whole case, all float32.
 
     Attributes:
-        numerators: one tensor (B, R + 1, C_s) per pooled source: sum(w * f). The first source is the image and its square.
-        volumes: (B, R + 1), sum(w) in voxels of the preprocessed image; the last entry counts all voxels.
-        areas: (B, R), sum(|gradient of w|) in voxel faces.
+        numerators: one tensor (B, 2R + 1, C_s) per pooled source: sum(w * f). The first source is the image and its square.
+        volumes: (B, 2R + 1), sum(w) in voxels of the preprocessed image: regions, their inner rims, all voxels.
     """
 
     numerators: tuple[Tensor, ...]
     volumes: Tensor
-    areas: Tensor
 
     def __add__(self, other: PooledSums) -> PooledSums:
         pairs = zip(self.numerators, other.numerators, strict=True)
-        return PooledSums(tuple(a + b for a, b in pairs), self.volumes + other.volumes, self.areas + other.areas)
+        return PooledSums(tuple(a + b for a, b in pairs), self.volumes + other.volumes)
 
     def scaled(self, factor: float) -> PooledSums:
         """All sums times ``factor``, e.g. 1 / n for the mean over n mirrored passes."""
-        return PooledSums(tuple(n * factor for n in self.numerators), self.volumes * factor, self.areas * factor)
+        return PooledSums(tuple(n * factor for n in self.numerators), self.volumes * factor)
 
     def features(self, voxel_scale: float = 1.0) -> Tensor:
-        """Finite features (B, F): log volumes, log areas, image mean and deviation, then stage means.
+        """Finite features (B, F): log volumes of regions and rims, image mean and deviation, then stage means.
 
-        An empty region gets the global mean instead (weight of one pseudo-voxel), zero area and zero volume.
-        ``voxel_scale`` multiplies volumes and areas; slice-wise models of volumes pass the slice spacing in mm.
+        An empty region gets the global mean instead (weight of one pseudo-voxel) and zero volume. ``voxel_scale`` multiplies
+        volumes; slice-wise models of volumes pass the slice spacing in mm.
         """
-        volumes, areas = self.volumes[:, :-1] * voxel_scale, self.areas * voxel_scale
-        parts = [torch.log1p(volumes), torch.log1p(areas)]
+        parts = [torch.log1p(self.volumes[:, :-1] * voxel_scale)]
         for index, numerator in enumerate(self.numerators):
             means = _means(numerator, self.volumes)
             parts.append((_mean_and_deviation(means) if index == 0 else means).flatten(1))
@@ -69,22 +66,28 @@ def _mean_and_deviation(means: Tensor) -> Tensor:
 
 
 def num_features(num_regions: int, num_image_channels: int, stage_channels: list[int]) -> int:
-    """Length F of :meth:`PooledSums.features` for R regions (without the global one)."""
-    return 2 * num_regions + (num_regions + 1) * (2 * num_image_channels + sum(stage_channels))
+    """Length F of :meth:`PooledSums.features` for R foreground regions."""
+    return 2 * num_regions + (2 * num_regions + 1) * (2 * num_image_channels + sum(stage_channels))
 
 
 def region_weights(logits: Tensor, *, overlapping: bool) -> Tensor:
-    """Soft masks (B, R + 1, *spatial) in [0, 1] from segmentation logits, detached, float32; the last one is all ones.
+    """Soft masks (B, 2R + 1, *spatial) in [0, 1] from segmentation logits, detached, float32.
 
-    ``overlapping``: logits are independent regions (sigmoid, B, R, ...); else channel 0 is background (softmax, B, R + 1, ...).
+    The R regions, their R inner rims (mask minus its grey erosion over one voxel), and ones. ``overlapping``: logits are
+    independent regions (sigmoid, B, R, ...); else channel 0 is background (softmax, B, R + 1, ...).
     """
     logits = logits.detach().float()
     masks = torch.sigmoid(logits) if overlapping else torch.softmax(logits, dim=1)[:, 1:]
-    return torch.cat([masks, torch.ones_like(masks[:, :1])], dim=1)
+    return torch.cat([masks, _inner_rim(masks), torch.ones_like(masks[:, :1])], dim=1)
+
+
+def _inner_rim(masks: Tensor) -> Tensor:
+    pool = functional.max_pool3d if masks.ndim == 5 else functional.max_pool2d
+    return masks + pool(-masks, 3, stride=1, padding=1)
 
 
 def region_sums(features: Tensor, weights: Tensor) -> Tensor:
-    """sum(w * f) as (B, R + 1, C) for features (B, C, *coarse) and weights (B, R + 1, *fine).
+    """sum(w * f) as (B, W, C) for features (B, C, *coarse) and weights (B, W, *fine).
 
     Weights are averaged down to the grid of the features and scaled by the ratio of voxel counts, so that the sums are in
     voxels of the fine grid whatever the stride.
@@ -103,24 +106,11 @@ def sum_channels(image: Tensor, stages: list[Tensor], weights: Tensor, tile_weig
     Args:
         image: (B, C, *spatial), the network's input.
         stages: encoder features (B, C_s, *coarse).
-        weights: (B, R + 1, *spatial) from :func:`region_weights`.
+        weights: (B, 2R + 1, *spatial) from :func:`region_weights`.
         tile_weight: (*spatial), this tile's share of every voxel in a sliding window; the shares of overlapping tiles add up
             to one. None counts every voxel once.
     """
-    areas = _areas(weights[:, :-1], tile_weight)
     if tile_weight is not None:
         weights = weights * tile_weight
     sources = [torch.cat([image, image**2], dim=1), *stages]
-    numerators = tuple(region_sums(source, weights) for source in sources)
-    return PooledSums(numerators, weights.flatten(2).sum(-1), areas)
-
-
-def _areas(masks: Tensor, tile_weight: Tensor | None) -> Tensor:
-    """Sum of absolute differences between neighbouring voxels over all axes, (B, R)."""
-    total = torch.zeros(masks.shape[:2], device=masks.device)
-    for axis in range(2, masks.ndim):
-        steps = torch.diff(masks, dim=axis).abs()
-        if tile_weight is not None:
-            steps = steps * tile_weight.narrow(axis - 2, 1, masks.shape[axis] - 1)
-        total = total + steps.flatten(2).sum(-1)
-    return total
+    return PooledSums(tuple(region_sums(source, weights) for source in sources), weights.flatten(2).sum(-1))

@@ -7,7 +7,7 @@ import io
 import math
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
@@ -178,7 +178,8 @@ def plan(
     planner, settings = PRESETS[preset]
     with contextlib.redirect_stdout(io.StringIO()):
         _fingerprint(workspace.preprocessed / dataset, DatasetFingerprintExtractor(dataset), progress)
-        plan_experiment_dataset(dataset_id, planner, overwrite_plans_name=plans_name)
+        with _one_planner_thread():
+            plan_experiment_dataset(dataset_id, planner, overwrite_plans_name=plans_name)
     plans_file = workspace.preprocessed / dataset / f"{plans_name}.json"
     plans = load_json(str(plans_file))
     plans[PLANS_KEY] = {"training": settings.to_json()}
@@ -188,6 +189,21 @@ def plan(
         raise SettingsError(f"configurations: expected some of {sorted(plans['configurations'])}, got {list(configurations)}")
     cases = _preprocess(workspace, dataset, PlansManager(plans), chosen, workers, progress)
     return PlanSummary(dataset, plans_name, str(plans_file), {c: _outline(plans, c) for c in chosen}, cases)
+
+
+@contextlib.contextmanager
+def _one_planner_thread() -> Iterator[None]:
+    """nnU-Net's planner takes ``nnUNet_n_proc_DA`` as a number of threads and fails at 0, which is a good value in training."""
+    name = "nnUNet_n_proc_DA"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 def _default_processes() -> int:

@@ -17,7 +17,7 @@ from nnduet.errors import DatasetError, OutputExistsError, ResumeError, Settings
 from nnduet.inference.model_folder import load_checkpoint
 from nnduet.model.hardware import select_device
 from nnduet.model.network import PLANS_KEY
-from nnduet.schema import Workspace
+from nnduet.schema import SPLITS_FILE, Workspace
 from nnduet.training.settings import TrainingSettings
 from nnduet.training.trainer import nnUNetTrainerMultitask
 from nnduet.training.validation import FINAL_METRICS_FILE
@@ -90,11 +90,7 @@ def train(
     folder = workspace.preprocessed / dataset
     plans = _read(folder / f"{find_plans(workspace, dataset, plans_name)}.json")
     _check(folder, plans, configuration, fold)
-    settings = dict(plans.get(PLANS_KEY, {}).get("training", TrainingSettings().to_json()))
-    if epochs is not None:
-        settings["num_epochs"] = epochs
-    plans[PLANS_KEY] = {"training": settings}
-    plans["continue_training"] = resume
+    plans |= {PLANS_KEY: {"training": _settings(plans, epochs)}, "continue_training": resume}
     started = time.perf_counter()
     with _host(workspace), _process_group() as rank:
         trainer = nnUNetTrainerMultitask(plans, configuration, fold, _read(folder / "dataset.json"), select_device(device))
@@ -124,6 +120,12 @@ def _read(path: Path) -> dict[str, Any]:
     return loaded if isinstance(loaded, dict) else {}
 
 
+def _settings(plans: dict[str, Any], epochs: int | None) -> dict[str, Any]:
+    """The plans' training settings as an object, with another number of epochs if one is given."""
+    settings = dict(plans.get(PLANS_KEY, {}).get("training", TrainingSettings().to_json()))
+    return settings if epochs is None else {**settings, "num_epochs": epochs}
+
+
 def _check(folder: Path, plans: dict[str, Any], configuration: str, fold: int | str) -> None:
     known = plans["configurations"]
     if configuration not in known:
@@ -133,7 +135,9 @@ def _check(folder: Path, plans: dict[str, Any], configuration: str, fold: int | 
         raise DatasetError(f"{data}: expected preprocessed cases, found no folder; run `nnduet plan` for {configuration}")
     if fold == "all":
         return
-    splits = json.loads((folder / "splits_final.json").read_text(encoding="utf-8"))
+    if not (folder / SPLITS_FILE).is_file():
+        raise DatasetError(f"{folder / SPLITS_FILE}: expected the folds, found none; run `nnduet convert` again")
+    splits = json.loads((folder / SPLITS_FILE).read_text(encoding="utf-8"))
     if not isinstance(fold, int) or not 0 <= fold < len(splits):
         raise SettingsError(f"fold: expected 0 to {len(splits) - 1} or 'all', got {fold!r}")
 

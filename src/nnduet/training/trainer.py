@@ -21,7 +21,7 @@ from nnunetv2.paths import nnUNet_raw
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import Tensor, nn
 
-from nnduet.errors import DiskFullError, NNDuetError
+from nnduet.errors import DiskFullError, NNDuetError, SettingsError
 from nnduet.model.hardware import autocast_dtype
 from nnduet.model.heads import JointNetwork
 from nnduet.model.losses import class_loss, evidence_gate
@@ -93,13 +93,18 @@ class nnUNetTrainerMultitask(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801
         )
 
     def initialize(self) -> None:
-        """nnU-Net's initialisation from the settings' seed, so that the same data give the same first weights."""
-        self._seed(0)
-        super().initialize()
+        """nnU-Net's initialisation from the settings' seed, so that the same data give the same first weights.
 
-    def initialize(self) -> None:
-        """nnU-Net's, with weights that the seed decides."""
-        self._seed(250_007)
+        Raises:
+            SettingsError: the plans' network is too shallow for deep supervision.
+        """
+        stages = len(self.configuration_manager.pool_op_kernel_sizes)
+        if stages < 3:
+            raise SettingsError(
+                f"plans: expected a network of at least 3 stages, got {stages}: with fewer, nnU-Net's deep supervision divides "
+                "0 by 0; the images may be smaller than 16 voxels along every axis"
+            )
+        self._seed(0)
         super().initialize()
 
     def configure_optimizers(self) -> tuple[JointOptimizer, PolynomialDecay]:

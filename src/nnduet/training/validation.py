@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from nnduet.data.files import write_json_atomically
 from nnduet.data.images import check_image, write_segmentation
+from nnduet.errors import ModelError
 from nnduet.evaluation.evaluate import evaluate
 from nnduet.inference.folder import write_tables
 from nnduet.inference.model_folder import CASE_HEAD_FILE, Member, ModelFolder, read_case_heads
@@ -85,6 +86,8 @@ def _fit_case_heads(trainer: Any, predictor: Predictor, case_ids: list[str], fol
         rows.append(sums[0].features(predictor.voxel_scale(properties))[0].cpu().numpy())
         trainer.report(index + 1, len(case_ids), f"features of {case_id}")
     features = np.stack(rows).astype(float)
+    if not np.isfinite(features).all():
+        raise ModelError(f"{folder}: the trained network gives NaN or infinity; the training diverged, see progress.csv")
     patients = trainer.labels.patients(case_ids)
     heads = {t.name: fit_case_head(t, features, trainer.labels.column(t, case_ids), patients) for t in trainer.tasks}
     write_json_atomically(folder / CASE_HEAD_FILE, {name: head.to_json() for name, head in heads.items() if head})
