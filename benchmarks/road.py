@@ -25,6 +25,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from nnduet.console import progress_bar
 from nnduet.data.conversion import convert
 from nnduet.data.files import write_json_atomically
@@ -122,7 +124,7 @@ def run(name: str, data: Path, runs: Path, *, epochs: int | None, resume: bool) 
         "plan": planned and {k: v for k, v in planned.items() if k != "plans_file"},
         "heads": predicted.heads,
         "metrics": metrics,
-        "machine": machine(),
+        "machine": {**machine(), "torch_threads": torch.get_num_threads()},
         "versions": {p: version(p) for p in ("nnduet", "nnunetv2", "torch", "numpy", "scikit-learn", "monai")},
         "commit": commit(),
     }

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -46,6 +46,8 @@ _DeviceOption = Annotated[_Device, typer.Option(help="auto: CUDA if there is one
 
 def main() -> None:
     """Entry point of the ``nnduet`` script; with ``--json`` a wrong command line ends with a JSON line, too."""
+    # on shared cores torch's threads otherwise spin while they wait for one that is not scheduled
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
     except SystemExit as error:
@@ -287,9 +289,27 @@ def demo(
 
         with progress_bar("demo") as progress:
             summary = run_demo(output, seed=seed, progress=progress)
-        report(summary.to_json())
+        report(summary.to_json(), lambda: _show_demo(summary.to_json()))
     if not summary.passed:
         raise typer.Exit(1)
+
+
+def _show_demo(summary: Mapping[str, Any]) -> None:
+    """What was measured against the floors, where everything is, and what to type next."""
+    rows = []
+    for name, floor in summary["floors"].items():
+        value, interval = summary["measured"][name], summary["intervals"][name]
+        between = f"{interval[0]:.3f} to {interval[1]:.3f}" if interval else ""
+        rows.append((name, f"{value:.3f}", between, f">= {floor:.2f}", "ok" if value >= floor else "BELOW"))
+    show_table(("on unseen cases", "measured", "95 % interval", "floor", ""), rows, styles={"BELOW": "red"})
+    minutes = sum(summary["seconds"].values()) / 60
+    typer.echo(f"\n{minutes:.1f} minutes, of which training {summary['seconds']['train'] / 60:.1f}\n")
+    for title in ("data", "model", "predictions", "metrics_file"):
+        typer.echo(f"{title.replace('_file', ''):<12} {summary[title]}")
+    typer.echo(
+        "\nOn your own cases (images/, labels/, cases.csv):\n"
+        "  nnduet convert FOLDER --task COLUMN --dataset-id 2 --name Mine && nnduet plan 2 --preset cpu && nnduet train 2"
+    )
 
 
 @app.command()

@@ -143,6 +143,8 @@ def progress_bar(description: str) -> Iterator[Progress]:
         task = bar.add_task(description, total=None)
 
         def update(done: int, total: int, text: str = "", /) -> None:
+            if done < bar.tasks[0].completed or total != bar.tasks[0].total:
+                bar.reset(task, total=total)  # another stage begins: its time left must not follow the last one's speed
             bar.update(task, completed=done, total=total, description=f"{description} {text}".strip())
 
         yield update

@@ -15,7 +15,7 @@ from typing import Any
 
 from nnduet.data.files import write_json_atomically, write_text_atomically
 from nnduet.data.images import write_segmentation
-from nnduet.errors import DatasetError, NNDuetError, PartialFailureError, UnreadableFileError
+from nnduet.errors import DatasetError, NNDuetError, PartialFailureError
 from nnduet.inference.predictor import Prediction, Predictor
 from nnduet.schema import CASE_COLUMN, Task
 
@@ -87,9 +87,8 @@ def predict_folder(predictor: Predictor, images: Path, output: Path, *, progress
         started = time.perf_counter()
         try:
             done[case_id] = _predict_case(predictor, paths, output / f"{case_id}{ending}")
-        except (NNDuetError, RuntimeError, ValueError, OSError, MemoryError) as error:
-            code = getattr(error, "code", UnreadableFileError.code if isinstance(error, OSError) else "FAILED")
-            failed[case_id] = f"{code}: {error}"
+        except Exception as error:  # whatever one case does to the host must not stop the others
+            failed[case_id] = f"{error.code}: {error}" if isinstance(error, NNDuetError) else f"FAILED: {error!r}"
         seconds[case_id] = round(time.perf_counter() - started, 3)
         if progress:
             progress(index + 1, len(cases), f"predict {case_id}")

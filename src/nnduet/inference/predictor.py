@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,7 @@ from nnunetv2.inference.export_prediction import convert_predicted_logits_to_seg
 from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
 from numpy.typing import NDArray
 
-from nnduet.data.images import Geometry, check_image, check_same_geometry
+from nnduet.data.images import Geometry, ImageHeader, check_same_geometry, inspect_image, read_image, write_image
 from nnduet.errors import GeometryError, ModelError, SettingsError
 from nnduet.inference.model_folder import Member, ModelFolder, load_model_folder
 from nnduet.inference.sliding_window import predict_tiles
@@ -131,11 +132,15 @@ class Predictor:
             return self._predict_array(image, spacing_mm)
         paths = [Path(image)] if isinstance(image, str | Path) else [Path(p) for p in image]
         self.check_channels(len(paths), paths[0].name if paths else "no file")
-        geometries = [check_image(path) for path in paths]
-        for path, geometry in zip(paths, geometries, strict=True):
-            check_same_geometry(geometries[0], geometry, path.name, "channels")
-        data, properties = self._reader().read_images([str(path) for path in paths])
-        return self._predict_raw(data, properties, geometries[0])
+        headers = [inspect_image(path) for path in paths]
+        for path, header in zip(paths, headers, strict=True):
+            check_same_geometry(headers[0].geometry, header.geometry, path.name, "channels")
+        with tempfile.TemporaryDirectory(prefix="nnduet_") as folder:
+            readable = [
+                _canonical(p, h, Path(folder) / f"{i}.nii.gz") for i, (p, h) in enumerate(zip(paths, headers, strict=True))
+            ]
+            data, properties = self._reader().read_images([str(path) for path in readable])
+        return self._predict_raw(data, properties, headers[0].geometry)
 
     def check_channels(self, count: int, source: str) -> None:
         """Refuse a case with the wrong number of channels.
@@ -242,6 +247,14 @@ class Predictor:
         """Which head answers a task: "case head" where every fold has one, else "network head" or "mixed"."""
         have = [task.name in member.case_heads for member in self.model.members]
         return "case head" if all(have) else "mixed" if any(have) else "network head"
+
+
+def _canonical(path: Path, header: ImageHeader, target: Path) -> Path:
+    """``path``, or a rewritten copy at ``target`` where readers would disagree on the file, as ``nnduet convert`` does."""
+    if header.is_canonical:
+        return path
+    write_image(target, read_image(path).array, header.geometry)
+    return target
 
 
 def member_outputs(

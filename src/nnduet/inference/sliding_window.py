@@ -81,8 +81,10 @@ def _inner(patch_size: tuple[int, ...], device: torch.device) -> Tensor:
 
     Another tile that covers a voxel further inside then answers for it; at the border of the image the tile itself does.
     """
-    weight = torch.full(patch_size, 1e-4, device=device)
-    weight[tuple(slice(1, -1) for _ in patch_size)] = 1
+    weight = torch.ones(patch_size, device=device)
+    for axis, length in enumerate(patch_size):  # a product, so that at the border of the image the other axes still count
+        for face in (0, length - 1):
+            weight.select(axis, face).mul_(1e-4)
     return weight
 
 

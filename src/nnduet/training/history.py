@@ -20,7 +20,7 @@ class History:
         self.path = folder / HISTORY_FILE
         self.columns = [
             *("epoch", "train_loss", "val_loss", "pseudo_dice", "learning_rate", "class_weight", "seconds"),
-            *("segmentation_loss", "class_loss", *(f"{task.name}_loss" for task in tasks)),
+            *("segmentation_loss", "class_loss", *(f"task_{task.name}_loss" for task in tasks)),
         ]
         self._writer: Any = None
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
@@ -35,6 +33,7 @@ from nnduet.data.files import copy_atomically, write_json_atomically
 from nnduet.errors import DatasetError, SettingsError, WorkerError
 from nnduet.model.network import PLANS_KEY
 from nnduet.schema import LABELS_FILE, SPLITS_FILE, Workspace
+from nnduet.training.host import host_environment
 from nnduet.training.settings import CPU_SETTINGS, TrainingSettings
 
 __all__ = ["PRESETS", "CpuPlanner", "PlanSummary", "patch_within", "plan", "plans_name_of"]
@@ -173,13 +172,12 @@ def plan(
     dataset = workspace.dataset_name(dataset_id)
     if not (workspace.raw / dataset / "dataset.json").is_file():
         raise DatasetError(f"{workspace.raw / dataset}: expected dataset.json; run `nnduet convert` to its end first")
-    os.environ.update(workspace.environment())  # nnU-Net finds its folders there and nowhere else
     workers = num_processes or _default_processes()
     planner, settings = PRESETS[preset]
-    with contextlib.redirect_stdout(io.StringIO()):
+    # the planner takes nnUNet_n_proc_DA as a number of threads and fails at 0, which is a good value in training
+    with host_environment(workspace.environment() | {"nnUNet_n_proc_DA": "1"}):
         _fingerprint(workspace.preprocessed / dataset, DatasetFingerprintExtractor(dataset), progress)
-        with _one_planner_thread():
-            plan_experiment_dataset(dataset_id, planner, overwrite_plans_name=plans_name)
+        plan_experiment_dataset(dataset_id, planner, overwrite_plans_name=plans_name)
     plans_file = workspace.preprocessed / dataset / f"{plans_name}.json"
     plans = load_json(str(plans_file))
     plans[PLANS_KEY] = {"training": settings.to_json()}
@@ -187,23 +185,9 @@ def plan(
     chosen = [c for c in configurations if c in plans["configurations"]]
     if not chosen:
         raise SettingsError(f"configurations: expected some of {sorted(plans['configurations'])}, got {list(configurations)}")
-    cases = _preprocess(workspace, dataset, PlansManager(plans), chosen, workers, progress)
+    with host_environment(workspace.environment()):
+        cases = _preprocess(workspace, dataset, PlansManager(plans), chosen, workers, progress)
     return PlanSummary(dataset, plans_name, str(plans_file), {c: _outline(plans, c) for c in chosen}, cases)
-
-
-@contextlib.contextmanager
-def _one_planner_thread() -> Iterator[None]:
-    """nnU-Net's planner takes ``nnUNet_n_proc_DA`` as a number of threads and fails at 0, which is a good value in training."""
-    name = "nnUNet_n_proc_DA"
-    before = os.environ.get(name)
-    os.environ[name] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
 
 
 def _default_processes() -> int:

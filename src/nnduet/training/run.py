@@ -18,6 +18,7 @@ from nnduet.inference.model_folder import load_checkpoint
 from nnduet.model.hardware import select_device
 from nnduet.model.network import PLANS_KEY
 from nnduet.schema import SPLITS_FILE, Workspace
+from nnduet.training.host import host_environment
 from nnduet.training.settings import TrainingSettings
 from nnduet.training.trainer import nnUNetTrainerMultitask
 from nnduet.training.validation import FINAL_METRICS_FILE
@@ -92,16 +93,15 @@ def train(
     _check(folder, plans, configuration, fold)
     plans |= {PLANS_KEY: {"training": _settings(plans, epochs)}, "continue_training": resume}
     started = time.perf_counter()
-    with _host(workspace), _process_group() as rank:
+    with host_environment(workspace.environment() | _augmentation()), _process_group() as rank:
         trainer = nnUNetTrainerMultitask(plans, configuration, fold, _read(folder / "dataset.json"), select_device(device))
         trainer.progress = progress if rank == 0 else None
         metrics_file = Path(trainer.output_folder) / FINAL_METRICS_FILE
-        measured = metrics_file.is_file()
         _prepare_resume(trainer, resume)
         unfinished = trainer.current_epoch < trainer.num_epochs
         if unfinished:
             trainer.run_training()
-        if unfinished or not measured:
+        if unfinished or not metrics_file.is_file():
             trainer.perform_actual_validation()
     return TrainingSummary(
         model=trainer.output_folder_base,
@@ -159,23 +159,9 @@ def _prepare_resume(trainer: Any, resume: bool) -> None:
     trainer.load_checkpoint(str(found[0]))  # the path: nnU-Net's own cannot take a dict; the file was read safely above
 
 
-@contextlib.contextmanager
-def _host(workspace: Workspace) -> Iterator[None]:
-    """nnU-Net's variables for one training: its folders, in-process augmentation on small machines, no chatter on stdout."""
-    wanted = workspace.environment()
-    if (os.cpu_count() or 1) <= 4 and "nnUNet_n_proc_DA" not in os.environ:
-        wanted["nnUNet_n_proc_DA"] = "0"
-    before = {name: os.environ.get(name) for name in wanted}
-    os.environ.update(wanted)
-    try:
-        with open(os.devnull, "w") as quiet, contextlib.redirect_stdout(quiet):
-            yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+def _augmentation() -> dict[str, str]:
+    """Augment in this process on up to four cores: workers would take the network's cores and cost their imports."""
+    return {"nnUNet_n_proc_DA": "0"} if (os.cpu_count() or 1) <= 4 and "nnUNet_n_proc_DA" not in os.environ else {}
 
 
 @contextlib.contextmanager

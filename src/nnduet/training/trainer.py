@@ -166,7 +166,7 @@ class nnUNetTrainerMultitask(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801
         if not self.tasks:
             loss = loss + 0.0 * sum(p.sum() for p in self._joint_network().heads.parameters())
         terms = {"segmentation_loss": float(segmentation_loss.detach()), "class_loss": float(class_term.detach())}
-        return loss, {**terms, **{f"{name}_loss": value for name, value in values.items()}}
+        return loss, {**terms, **{f"task_{name}_loss": value for name, value in values.items()}}
 
     def _present(self, target: Tensor) -> Tensor:
         """Which foreground regions the reference patch shows, bool (B, R)."""

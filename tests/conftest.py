@@ -1,0 +1,23 @@
+"""Fixtures that several rooms share; this file also puts ``tests/`` on the path, so that tests can import ``tiny``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def model_3d(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder of two folds with random weights, one NIfTI channel. Read only."""
+    from tiny import write_tiny_model
+
+    return write_tiny_model(tmp_path_factory.mktemp("model") / "3d", 3, num_folds=2)
+
+
+@pytest.fixture(scope="session")
+def model_2d(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder of one fold with random weights, one PNG channel. Read only."""
+    from tiny import write_tiny_model
+
+    return write_tiny_model(tmp_path_factory.mktemp("model") / "2d", 2)

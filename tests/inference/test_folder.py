@@ -1,0 +1,129 @@
+"""Prediction of a folder (FAULTS rows 36 and 39): one bad case does not stop the others, and nothing is half-written."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny import write_tiny_dataset
+
+from nnduet.data.images import check_image, read_segmentation
+from nnduet.errors import DatasetError, ModelError, PartialFailureError
+from nnduet.inference.folder import find_cases, predict_folder
+from nnduet.inference.predictor import Predictor
+
+
+@pytest.fixture(scope="module")
+def predictor(model_2d: Path) -> Predictor:
+    return Predictor.load(model_2d, device="cpu", tta=False)
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """Four PNG cases, case_00 to case_03."""
+    return write_tiny_dataset(tmp_path / "user", 2, 4) / "images"
+
+
+def rows(path: Path) -> list[list[str]]:
+    with path.open(newline="") as handle:
+        return list(csv.reader(handle))
+
+
+def test_every_case_gets_a_mask_on_its_grid(predictor: Predictor, images: Path, tmp_path: Path) -> None:
+    summary = predict_folder(predictor, images, tmp_path / "out")
+    assert summary.cases == ["case_00", "case_01", "case_02", "case_03"]
+    for case_id in summary.cases:
+        mask, _ = read_segmentation(tmp_path / "out" / f"{case_id}.png")
+        assert mask.geometry == check_image(images / f"{case_id}_0000.png")
+        np.testing.assert_array_equal(mask.array, predictor(images / f"{case_id}_0000.png").segmentation)
+
+
+def test_the_tables_name_every_case_and_probabilities_sum_to_one(predictor: Predictor, images: Path, tmp_path: Path) -> None:
+    predict_folder(predictor, images, tmp_path / "out")
+    header, *cases = rows(tmp_path / "out" / "classification.csv")
+    assert header == ["case_id", "grade", "grade_p_high", "grade_p_low", "age"]
+    assert [case[0] for case in cases] == ["case_00", "case_01", "case_02", "case_03"]
+    for _, label, high, low, age in cases:
+        assert float(high) + float(low) == pytest.approx(1, abs=2e-6)
+        assert label == ("high" if float(high) >= float(low) else "low")
+        assert np.isfinite(float(age))
+
+
+def test_each_task_has_its_own_table_with_names(predictor: Predictor, images: Path, tmp_path: Path) -> None:
+    predict_folder(predictor, images, tmp_path / "out")
+    complete = rows(tmp_path / "out" / "classification.csv")[1:]
+    assert rows(tmp_path / "out" / "grade_results.csv") == [["Names", "Grade"], *([c[0], c[1]] for c in complete)]
+    assert rows(tmp_path / "out" / "age_results.csv") == [["Names", "Age"], *([c[0], c[4]] for c in complete)]
+
+
+def test_one_corrupt_case_of_four_leaves_three_done_and_is_named(predictor: Predictor, images: Path, tmp_path: Path) -> None:
+    broken = images / "case_02_0000.png"
+    broken.write_bytes(broken.read_bytes()[:200])
+    with pytest.raises(PartialFailureError, match=r"1 of 4 cases failed.*case_02 \(CORRUPT") as error:
+        predict_folder(predictor, images, tmp_path / "out")
+    assert "case_01" not in str(error.value)
+    assert sorted(p.stem for p in (tmp_path / "out").glob("*.png")) == ["case_00", "case_01", "case_03"]
+    assert [row[0] for row in rows(tmp_path / "out" / "classification.csv")[1:]] == ["case_00", "case_01", "case_03"]
+
+
+def test_run_json_lists_the_corrupt_case_with_its_reason(predictor: Predictor, images: Path, tmp_path: Path) -> None:
+    (images / "case_02_0000.png").write_bytes(b"no png")
+    with pytest.raises(PartialFailureError):
+        predict_folder(predictor, images, tmp_path / "out")
+    run = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert list(run["failed"]) == ["case_02"]
+    assert run["cases"] == ["case_00", "case_01", "case_03"]
+
+
+def test_run_json_says_how_the_outputs_came_about(predictor: Predictor, images: Path, tmp_path: Path) -> None:
+    predict_folder(predictor, images, tmp_path / "out")
+    run = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert run["folds"] == ["0"]
+    assert run["heads"] == {"grade": "network head", "age": "network head"}
+    assert (run["step_size"], run["mirror_axes"], run["device"]) == (0.5, [], "cpu")
+    assert run["images"] == str(images)
+    assert set(run["seconds"]) == set(run["cases"])
+    assert run["versions"]["nnunetv2"].startswith("2.8.")
+
+
+def test_a_case_with_two_channels_is_refused_before_any_work(predictor: Predictor, images: Path, tmp_path: Path) -> None:
+    shutil.copy(images / "case_03_0000.png", images / "case_03_0001.png")
+    with pytest.raises(ModelError, match=r"case_03: expected 1 channel\(s\)"):
+        predict_folder(predictor, images, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_missing_first_channel_is_refused(images: Path) -> None:
+    (images / "case_03_0000.png").rename(images / "case_03_0001.png")
+    with pytest.raises(DatasetError, match=r"case_03: expected channels 0000 to 0001, got \[1\]"):
+        find_cases(images, ".png")
+
+
+@pytest.mark.parametrize("name", ["nothing", "."])
+def test_a_folder_without_images_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(DatasetError, match=r"<case>_0000\.png, found none"):
+        find_cases(tmp_path / name, ".png")
+
+
+def test_channels_of_a_case_are_in_order(tmp_path: Path) -> None:
+    for name in ("b_0001.png", "b_0000.png", "a_0001_0000.png", "readme_0000.txt", "c.png"):
+        (tmp_path / name).touch()
+    found = {case: [p.name for p in paths] for case, paths in find_cases(tmp_path, ".png").items()}
+    assert found == {"a_0001": ["a_0001_0000.png"], "b": ["b_0000.png", "b_0001.png"]}
+
+
+def test_progress_counts_the_cases(predictor: Predictor, images: Path, tmp_path: Path) -> None:
+    seen: list[tuple[int, int, str]] = []
+    predict_folder(predictor, images, tmp_path / "out", progress=lambda *step: seen.append(step))
+    assert [step[:2] for step in seen] == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_no_temporary_file_is_left(predictor: Predictor, images: Path, tmp_path: Path) -> None:
+    predict_folder(predictor, images, tmp_path / "out")
+    names = sorted(p.name for p in (tmp_path / "out").iterdir())
+    masks = [f"case_{i:02d}.png" for i in range(4)]
+    assert names == sorted([*masks, "age_results.csv", "classification.csv", "grade_results.csv", "run.json"])

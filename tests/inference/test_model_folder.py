@@ -1,0 +1,164 @@
+"""A model folder is read without trusting it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from nnduet.errors import ModelError
+from nnduet.inference.model_folder import CASE_HEAD_FILE, available_folds, load_checkpoint, load_model_folder
+
+FINAL = "checkpoint_final.pth"
+
+
+class Canary:
+    """Unpickling this writes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return Path.write_text, (self.path, "code of the checkpoint was run")
+
+
+@pytest.fixture
+def folder(model_2d: Path, tmp_path: Path) -> Path:
+    """A copy of the 2d model that a test may spoil."""
+    return Path(shutil.copytree(model_2d, tmp_path / "model"))
+
+
+def load(folder: Path, folds: list[int] | None = None) -> Any:
+    return load_model_folder(folder, folds, FINAL)
+
+
+def num_features(folder: Path) -> int:
+    return int(load(folder).network.heads.norm.mean.numel())
+
+
+def write_case_head(folder: Path, size: int, rows: int = 2) -> None:
+    head = {"mean": [0.0] * size, "scale": [1.0] * size, "weights": [[0.0] * size] * rows, "bias": [0.0] * rows}
+    (folder / "fold_0" / CASE_HEAD_FILE).write_text(json.dumps({"grade": head}))
+
+
+def test_a_folder_that_training_wrote_is_read(model_3d: Path) -> None:
+    model = load(model_3d)
+    assert [member.fold for member in model.members] == ["0", "1"]
+    assert [task.name for task in model.tasks] == ["grade", "age"]
+    assert model.mirror_axes == (0, 1, 2)
+    assert model.configuration_name == "3d_fullres"
+
+
+def test_the_network_carries_the_weights_of_the_first_fold(model_3d: Path) -> None:
+    model = load(model_3d)
+    for name, tensor in model.network.state_dict().items():
+        torch.testing.assert_close(tensor, model.members[0].weights[name])
+
+
+def test_only_the_wanted_folds_are_read(model_3d: Path) -> None:
+    assert [member.fold for member in load(model_3d, [1]).members] == ["1"]
+
+
+def test_folds_with_a_number_are_preferred_to_fold_all(tmp_path: Path) -> None:
+    for name in ("fold_all", "fold_1", "fold_0"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / FINAL).touch()
+    assert available_folds(tmp_path, FINAL) == ["0", "1"]
+
+
+def test_fold_all_is_taken_where_it_is_alone(tmp_path: Path) -> None:
+    (tmp_path / "fold_all").mkdir()
+    (tmp_path / "fold_all" / FINAL).touch()
+    assert available_folds(tmp_path, FINAL) == ["all"]
+
+
+def test_code_in_a_checkpoint_is_refused_and_not_run(folder: Path, tmp_path: Path) -> None:
+    canary = tmp_path / "canary"
+    torch.save({"network_weights": {}, "init_args": Canary(canary)}, folder / "fold_0" / FINAL)
+    with pytest.raises(ModelError, match="not a readable checkpoint"):
+        load(folder)
+    assert not canary.exists()
+
+
+def test_a_truncated_checkpoint_is_refused(folder: Path) -> None:
+    path = folder / "fold_0" / FINAL
+    path.write_bytes(path.read_bytes()[:-1000])
+    with pytest.raises(ModelError, match="not a readable checkpoint"):
+        load(folder)
+
+
+def test_a_file_of_tensors_that_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
+    torch.save({"weights": torch.zeros(1)}, tmp_path / FINAL)
+    with pytest.raises(ModelError, match="network_weights"):
+        load_checkpoint(tmp_path / FINAL)
+
+
+@pytest.mark.parametrize("name", ["plans.json", "dataset.json"])
+def test_a_missing_file_is_named(folder: Path, name: str) -> None:
+    (folder / name).unlink()
+    with pytest.raises(ModelError, match=name):
+        load(folder)
+
+
+def test_broken_json_is_named(folder: Path) -> None:
+    (folder / "plans.json").write_text("{")
+    with pytest.raises(ModelError, match=r"plans\.json: not valid JSON"):
+        load(folder)
+
+
+def test_a_missing_fold_is_named(folder: Path) -> None:
+    with pytest.raises(ModelError, match="fold_3"):
+        load(folder, [3])
+
+
+def test_a_folder_without_a_finished_fold_is_refused(folder: Path) -> None:
+    (folder / "fold_0" / FINAL).unlink()
+    with pytest.raises(ModelError, match="has the training finished"):
+        load(folder)
+
+
+def test_a_model_of_plain_nnunet_is_refused(folder: Path) -> None:
+    plans = json.loads((folder / "plans.json").read_text())
+    del plans["nnduet"]
+    (folder / "plans.json").write_text(json.dumps(plans))
+    with pytest.raises(ModelError, match="not trained by nnDuet"):
+        load(folder)
+
+
+def test_weights_of_another_network_are_refused(folder: Path) -> None:
+    plans = json.loads((folder / "plans.json").read_text())
+    plans["nnduet"]["head"]["hidden"] = 5
+    (folder / "plans.json").write_text(json.dumps(plans))
+    with pytest.raises(ModelError, match="do not fit the plans"):
+        load(folder)
+
+
+def test_weights_of_a_later_fold_are_checked_too(model_3d: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(model_3d, tmp_path / "model"))
+    checkpoint = load_checkpoint(folder / "fold_1" / FINAL)
+    checkpoint["network_weights"].popitem()
+    torch.save(checkpoint, folder / "fold_1" / FINAL)
+    with pytest.raises(ModelError, match=r"fold_1: the weights do not fit"):
+        load(folder)
+
+
+def test_a_case_head_is_read(folder: Path) -> None:
+    write_case_head(folder, num_features(folder))
+    assert list(load(folder).members[0].case_heads) == ["grade"]
+
+
+def test_a_case_head_for_three_classes_does_not_fit_a_binary_task(folder: Path) -> None:
+    write_case_head(folder, num_features(folder), rows=3)
+    with pytest.raises(ModelError, match="case head of task grade"):
+        load(folder)
+
+
+def test_a_case_head_for_other_features_is_refused(folder: Path) -> None:
+    expected = num_features(folder)
+    write_case_head(folder, 4)
+    with pytest.raises(ModelError, match=f"expected {expected} features, got 4"):
+        load(folder)

@@ -1,0 +1,121 @@
+"""Pooling by hand: sums, means, areas."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from nnduet.model.pooling import num_features, region_sums, region_weights, sum_channels
+
+
+def half_mask(length: int = 4) -> torch.Tensor:
+    """Weights (1, 2, 1, 1, length): the first half of a row, and everything."""
+    weights = torch.ones(1, 2, 1, 1, length)
+    weights[:, 0, ..., length // 2 :] = 0
+    return weights
+
+
+def row(*values: float) -> torch.Tensor:
+    return torch.tensor(values).reshape(1, 1, 1, 1, -1)
+
+
+def test_a_region_sum_is_the_sum_of_the_features_inside_the_mask() -> None:
+    assert region_sums(row(1, 2, 3, 4), half_mask())[0, :, 0].tolist() == [3.0, 10.0]
+
+
+def test_sums_over_a_coarse_stage_are_in_voxels_of_the_fine_grid() -> None:
+    assert region_sums(row(5, 7), half_mask())[0, :, 0].tolist() == [10.0, 24.0]  # two voxels of 5; two of 5 and two of 7
+
+
+def test_a_coarse_voxel_that_is_half_inside_counts_half() -> None:
+    weights = torch.tensor([1.0, 0, 0, 0]).reshape(1, 1, 1, 1, 4)
+    assert region_sums(row(6, 100), weights).item() == 6.0
+
+
+def test_a_mask_in_2d_is_pooled_as_in_3d() -> None:
+    flat = region_sums(row(5, 7)[:, :, 0], half_mask()[:, :, 0])
+    torch.testing.assert_close(flat, region_sums(row(5, 7), half_mask()))
+
+
+def test_volumes_count_voxels() -> None:
+    assert sum_channels(row(1, 2, 3, 4), [], half_mask()).volumes.tolist() == [[2.0, 4.0]]
+
+
+def test_features_start_with_log_volume_and_image_mean_and_deviation() -> None:
+    volume, mean, deviation, *rest = sum_channels(row(1, 3, 5, 7), [], half_mask()).features()[0].tolist()
+    assert volume == pytest.approx(math.log1p(2))
+    assert mean == pytest.approx((1 + 3 + 4) / 3)  # two voxels and one pseudo-voxel of the global mean 4
+    assert deviation == pytest.approx(math.sqrt((1 + 9 + 21) / 3 - (8 / 3) ** 2), abs=1e-5)
+    assert rest == pytest.approx([4.0, math.sqrt(5)], abs=1e-5)  # the global mean and deviation
+
+
+def test_the_voxel_scale_multiplies_volumes_only() -> None:
+    sums = sum_channels(row(1, 3, 5, 7), [], half_mask())
+    plain, scaled = sums.features()[0], sums.features(2.5)[0]
+    assert scaled[0].item() == pytest.approx(math.log1p(5))
+    assert scaled[1:].tolist() == plain[1:].tolist()
+
+
+def test_an_empty_region_gets_the_global_mean_and_no_volume() -> None:
+    weights = half_mask()
+    weights[:, 0] = 0
+    features = sum_channels(row(1, 2, 3, 4), [], weights).features()[0]
+    assert features[:2].tolist() == pytest.approx([0.0, 2.5])
+
+
+@pytest.mark.parametrize("tiles", [(slice(0, 2), slice(2, 4)), (slice(0, 1), slice(1, 4))])
+def test_the_sums_of_two_tiles_add_up_to_the_sums_of_the_patch(tiles: tuple[slice, slice]) -> None:
+    image, weights = row(1, 2, 3, 4), half_mask()
+    first, second = (sum_channels(image[..., t], [image[..., t]], weights[..., t]) for t in tiles)
+    expected = sum_channels(image, [image], weights)
+    torch.testing.assert_close((first + second).numerators, expected.numerators)
+    torch.testing.assert_close((first + second).volumes, expected.volumes)
+
+
+def test_a_tile_weight_of_one_half_halves_every_sum() -> None:
+    image, weights = row(1, 2, 3, 4), half_mask()
+    half = sum_channels(image, [image], weights, torch.full((1, 1, 4), 0.5))
+    expected = sum_channels(image, [image], weights).scaled(0.5)
+    torch.testing.assert_close((half.numerators, half.volumes), (expected.numerators, expected.volumes))
+
+
+def test_softmax_weights_are_the_foreground_classes_their_rims_and_the_context() -> None:
+    weights = region_weights(torch.zeros(1, 4, 2, 2), overlapping=False)
+    assert weights.shape == (1, 7, 2, 2)
+    assert weights[0, :, 0, 0].tolist() == [0.25, 0.25, 0.25, 0, 0, 0, 1]  # an even map has no boundary
+
+
+def test_overlapping_weights_are_sigmoids_of_every_channel_their_rims_and_the_context() -> None:
+    weights = region_weights(torch.zeros(1, 2, 2, 2), overlapping=True)
+    assert weights[0, :, 0, 0].tolist() == [0.5, 0.5, 0, 0, 1]
+
+
+def test_the_rim_of_a_row_of_four_is_its_two_ends() -> None:
+    logits = torch.full((1, 1, 1, 6), -30.0)
+    logits[..., 1:5] = 30.0
+    rim = region_weights(logits.expand(1, 1, 3, 6), overlapping=True)[0, 1]
+    torch.testing.assert_close(rim, torch.tensor([0.0, 1, 0, 0, 1, 0]).expand(3, 6), rtol=0, atol=1e-6)
+
+
+def test_a_region_that_ends_at_the_patch_border_has_no_rim_there() -> None:
+    logits = torch.tensor([30.0, 30, 30, -30]).expand(1, 1, 4, 4)
+    rim = region_weights(logits, overlapping=True)[0, 1]
+    torch.testing.assert_close(rim, torch.tensor([0.0, 0, 1, 0]).expand(4, 4), rtol=0, atol=1e-6)
+
+
+def test_no_gradient_flows_into_the_segmentation_through_the_weights() -> None:
+    logits = torch.zeros(1, 2, 2, 2, requires_grad=True)
+    assert not region_weights(logits, overlapping=False).requires_grad
+
+
+def test_half_precision_features_are_summed_in_float32() -> None:
+    features = torch.full((1, 1, 1, 1, 4096), 1.0, dtype=torch.bfloat16)
+    assert region_sums(features, torch.ones(1, 1, 1, 1, 4096)).item() == 4096.0
+
+
+def test_the_number_of_features_is_that_of_real_sums() -> None:
+    image, weights = torch.rand(2, 3, 4, 4, 4), torch.rand(2, 5, 4, 4, 4)
+    stages = [torch.rand(2, 5, 4, 4, 4), torch.rand(2, 7, 2, 2, 2)]
+    assert sum_channels(image, stages, weights).features().shape == (2, num_features(2, 3, [5, 7]))
