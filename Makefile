@@ -28,8 +28,8 @@ demo: install
 	$(BIN)/nnduet demo --output $(OUTPUT) --seed 0
 
 lint: install
-	$(BIN)/ruff check src tests
-	$(BIN)/ruff format --check src tests
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks
 	$(BIN)/mypy
 
 test: lint

@@ -1,0 +1,93 @@
+"""Turn ``docs/results/*.json`` into the tables of ``docs/results/README.md`` and of the README's results section.
+
+python benchmarks/render_results.py
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from nnduet.data.files import write_text_atomically
+from nnduet.evaluation.summary import format_summary
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+RESULTS = REPOSITORY / "docs" / "results"
+BEGIN, END = "<!-- results: written by benchmarks/render_results.py -->", "<!-- end of results -->"
+HEADLINES = {"road-lidc": "LIDC nodules, chest CT", "road-acdc": "ACDC, cardiac MRI", "road-busi": "BUSI, breast ultrasound"}
+HEADLINES |= {"road-busbra": "BUS-BRA, breast ultrasound"}
+
+
+def cell(entry: dict[str, Any]) -> str:
+    """``0.812 (0.790 to 0.834)``."""
+    if entry["value"] is None:
+        return f"undefined ({entry['reason']})"
+    return f"{entry['value']:.3f}" + ("" if entry["ci95"] is None else f" ({entry['ci95'][0]:.3f} to {entry['ci95'][1]:.3f})")
+
+
+def headline_rows(road: dict[str, Any]) -> list[str]:
+    """One row per region and task: Dice, or macro-F1 beside what a constant answer would get."""
+    title, metrics = HEADLINES[f"road-{road['set']}"], road["metrics"]
+    rows = [f"| {title} | {region} Dice | {cell(entry['dsc'])} | |" for region, entry in metrics["segmentation"].items()]
+    for task, entry in metrics["tasks"].items():
+        baseline = entry["majority_baseline"]["macro_f1"]
+        rows.append(f"| {title} | {task} macro-F1 | {cell(entry['metrics']['macro_f1'])} | {baseline:.3f} |")
+        rows.append(f"| {title} | {task} accuracy | {cell(entry['metrics']['accuracy'])} | |")
+        rows.append(f"| {title} | {task} AUROC | {cell(entry['metrics']['auroc'])} | 0.500 |")
+    return rows
+
+
+def render_headlines(roads: list[dict[str, Any]], demo: dict[str, Any] | None) -> str:
+    """The README's table."""
+    lines = ["| data, fold 0 | measure on validation cases | value (95 % interval) | constant answer |", "|---|---|---|---|"]
+    for road in roads:
+        lines += headline_rows(road)
+    if demo:
+        lines += ["", "| demo, unseen cases | " + " | ".join(f"seed {s}" for s in demo["seeds"]) + " |"]
+        lines += ["|---" * (len(demo["seeds"]) + 1) + "|"]
+        first = next(iter(demo["seeds"].values()))
+        for name, floor in first["floors"].items():
+            values = " | ".join(f"{entry['measured'][name]:.3f}" for entry in demo["seeds"].values())
+            lines.append(f"| {name} (floor {floor:.2f}) | {values} |")
+        minutes = " | ".join(f"{sum(entry['seconds'].values()) / 60:.1f}" for entry in demo["seeds"].values())
+        lines.append(f"| minutes, {demo['machine']['torch_threads']} thread(s) | {minutes} |")
+    return "\n".join(lines)
+
+
+def render_road(road: dict[str, Any]) -> str:
+    """All metrics of one set, and how they were made."""
+    title = HEADLINES["road-" + road["set"]]
+    seconds = ", ".join(f"{name} {value:.0f} s" for name, value in road["seconds"].items())
+    rows = [f"| {r.name} | {r.value} | {r.interval} | {r.num_cases} |" for r in format_summary(road["metrics"])]
+    return "\n".join(
+        [
+            f"## {title}",
+            "",
+            f"`{road['command']}` at commit {road['commit']}: {road['configuration']}, {road['epochs']} epochs on fold 0,",
+            f"{road['machine']['cpu']} with {road['machine']['torch_threads']} thread(s). {seconds}.",
+            f"Peak memory {road['peak_memory_mib']} MiB.",
+            "",
+            "| metric | value | 95 % interval | n |",
+            "|---|---|---|---|",
+            *rows,
+            "",
+        ]
+    )
+
+
+def main() -> None:
+    """Write both tables."""
+    roads = [json.loads(path.read_text()) for name in HEADLINES if (path := RESULTS / f"{name}.json").is_file()]
+    demo = json.loads((RESULTS / "demo.json").read_text()) if (RESULTS / "demo.json").is_file() else None
+    headlines = render_headlines(roads, demo)
+    head = "# Results\n\nWritten by `python benchmarks/render_results.py` from the JSON files beside this page.\n"
+    write_text_atomically(RESULTS / "README.md", "\n".join([head, headlines, "", *map(render_road, roads)]))
+    readme = REPOSITORY / "README.md"
+    text = readme.read_text(encoding="utf-8")
+    before, after = text.split(BEGIN)[0], text.split(END)[1]
+    write_text_atomically(readme, f"{before}{BEGIN}\n{headlines}\n{END}{after}")
+
+
+if __name__ == "__main__":
+    main()
