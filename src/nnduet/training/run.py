@@ -97,11 +97,12 @@ def train(
         trainer = nnUNetTrainerMultitask(plans, configuration, fold, _read(folder / "dataset.json"), select_device(device))
         trainer.progress = progress if rank == 0 else None
         metrics_file = Path(trainer.output_folder) / FINAL_METRICS_FILE
+        measured = metrics_file.is_file()  # asked before the work, so that every rank gets the same answer
         _prepare_resume(trainer, resume)
         unfinished = trainer.current_epoch < trainer.num_epochs
         if unfinished:
             trainer.run_training()
-        if unfinished or not metrics_file.is_file():
+        if unfinished or not measured:
             trainer.perform_actual_validation()
     return TrainingSummary(
         model=trainer.output_folder_base,
