@@ -66,7 +66,7 @@ SETS = {
 
 def run(name: str, data: Path, runs: Path, *, epochs: int | None, resume: bool) -> dict[str, Any]:
     """All stages of one set; returns what is written to the results file."""
-    road = SETS[name]
+    road, code = SETS[name], commit()
     workspace = Workspace.from_environment({}, runs / name)
     seconds: dict[str, float] = {}
     with stage("convert", seconds) as progress:
@@ -126,7 +126,7 @@ def run(name: str, data: Path, runs: Path, *, epochs: int | None, resume: bool) 
         "metrics": metrics,
         "machine": {**machine(), "torch_threads": torch.get_num_threads()},
         "versions": {p: version(p) for p in ("nnduet", "nnunetv2", "torch", "numpy", "scikit-learn", "monai")},
-        "commit": commit(),
+        "commit": code,
     }
 
 
