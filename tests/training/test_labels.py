@@ -80,16 +80,17 @@ def test_an_unknown_case_has_no_label() -> None:
     assert np.isnan(labels(x=1.0).column(GRADE, ["y"])).all()
 
 
-def test_every_class_is_drawn_equally_often() -> None:
-    found = labels(x=0, y=0, z=0, w=1).sampling_probabilities(["x", "y", "z", "w"])
-    assert found == pytest.approx(np.array([1 / 6, 1 / 6, 1 / 6, 1 / 2]))
+def test_balancing_repeats_the_rare_class_until_both_are_drawn_equally_often() -> None:
+    found = labels(x=0, y=0, z=0, w=1).balanced(["x", "y", "z", "w"])
+    assert {c: found.count(c) for c in "xyzw"} == {"x": 4, "y": 4, "z": 4, "w": 12}
 
 
 def test_a_case_without_label_is_drawn_as_often_as_the_mean() -> None:
-    found = labels(x=0, y=1, z=float("nan")).sampling_probabilities(["x", "y", "z"])
-    assert found == pytest.approx(np.full(3, 1 / 3))
+    found = labels(x=0, y=0, z=1, w=float("nan")).balanced(["x", "y", "z", "w"])
+    assert {c: found.count(c) for c in "xyzw"} == {"x": 4, "y": 4, "z": 8, "w": 5}
 
 
-def test_nothing_to_balance_leaves_the_sampling_alone() -> None:
-    assert labels(x=float("nan")).sampling_probabilities(["x"]) is None
-    assert CaseLabels((AGE,), {"x": {"age": 3.0}}, {}).sampling_probabilities(["x"]) is None
+def test_nothing_to_balance_leaves_the_cases_alone() -> None:
+    assert labels(x=float("nan")).balanced(["x"]) == ["x"]
+    assert labels(x=0, y=1).balanced(["x", "y"]) == ["x", "y"]
+    assert CaseLabels((AGE,), {"x": {"age": 3.0}}, {}).balanced(["x"]) == ["x"]

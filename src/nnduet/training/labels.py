@@ -34,23 +34,25 @@ class CaseLabels:
         """Patient of each case; a case without one is its own patient."""
         return [self.groups.get(c, c) for c in case_ids]
 
-    def sampling_probabilities(self, case_ids: Sequence[str]) -> NDArray[np.float64] | None:
-        """Probabilities (N,) that draw every class of the first classification task equally often.
+    def balanced(self, case_ids: Sequence[str]) -> list[str]:
+        """The cases, repeated so that a uniform draw shows every class of the first classification task equally often.
 
-        Cases without a label get the mean probability. None where there is no classification task or no label.
+        The largest class is repeated four times, which bounds the rounding error at an eighth; cases without a label are
+        repeated as often as the mean. The cases as they are where there is no such task, no label, or nothing to balance.
         """
         task = next((t for t in self.tasks if t.is_classification), None)
-        if task is None:
-            return None
-        labels = self.column(task, case_ids)
+        labels = np.array([]) if task is None else self.column(task, case_ids)
         known = np.isfinite(labels)
-        if not known.any():
-            return None
-        counts = np.bincount(labels[known].astype(int), minlength=len(task.classes))
-        weights = np.zeros(len(case_ids))
-        weights[known] = 1.0 / counts[labels[known].astype(int)]
-        weights[~known] = weights[known].mean()
-        return np.asarray(weights / weights.sum())
+        if task is None or not known.any():
+            return list(case_ids)
+        classes = labels[known].astype(int)
+        counts = np.bincount(classes, minlength=len(task.classes))
+        repeats = np.ones(len(case_ids))
+        repeats[known] = np.rint(4 * counts.max() / counts[classes])
+        repeats[~known] = np.rint(repeats[known].mean())
+        if len(set(repeats)) == 1:
+            return list(case_ids)
+        return [case_id for case_id, times in zip(case_ids, repeats.astype(int), strict=True) for _ in range(times)]
 
 
 def read_case_labels(folders: Sequence[Path], tasks: tuple[Task, ...]) -> CaseLabels:

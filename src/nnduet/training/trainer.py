@@ -113,15 +113,12 @@ class nnUNetTrainerMultitask(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801
 
     # -- data ----------------------------------------------------------------------------------------------------------
 
-    def get_dataloaders(self) -> Any:
-        """nnU-Net's loaders, drawing the classes of the first classification task equally often."""
-        loaders = super().get_dataloaders()
+    def get_tr_and_val_datasets(self) -> Any:
+        """nnU-Net's data sets; the training one names its cases so that classes are drawn equally often."""
+        training, validation = super().get_tr_and_val_datasets()
         self._learn_labels()
-        for loader in loaders:
-            source = getattr(loader, "data_loader", None) or getattr(loader, "generator", None)
-            if source is not None and hasattr(source, "sampling_probabilities"):
-                source.sampling_probabilities = self.labels.sampling_probabilities(source.indices)
-        return loaders
+        training.identifiers = self.labels.balanced(training.identifiers)
+        return training, validation
 
     def _learn_labels(self) -> None:
         folders = [Path(self.preprocessed_dataset_folder_base)]
