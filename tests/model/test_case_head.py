@@ -128,3 +128,14 @@ def test_an_array_of_the_wrong_shape_or_not_finite_is_refused(changes: dict[str,
 def test_a_head_without_its_arrays_is_refused(stored: Any) -> None:
     with pytest.raises(ModelError, match="case head of task grade"):
         CaseHead.from_json(GRADE, stored)
+
+
+def test_the_inner_cross_validation_finds_the_block_that_tells_the_classes_apart() -> None:
+    labels = [0, 1] * 12
+    noise = np.random.default_rng(0).normal(size=(24, 40))
+    features = np.concatenate([noise[:, :2], noise[:, 2:], separable(labels)], axis=1)
+    blocks = {"descriptors": range(2), "stage 0": range(2, 40), "stage 1": range(40, features.shape[1])}
+    fitted = fit_case_head(GRADE, features, np.array(labels, float), patients(24), blocks=blocks)
+    assert fitted is not None
+    assert fitted.choice["features"] == "descriptors and stage 1"
+    assert not fitted.weights[:, 2:40].any()

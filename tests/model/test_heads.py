@@ -109,11 +109,14 @@ def test_joint_logits_and_head_outputs_equal_those_of_forward() -> None:
     torch.testing.assert_close(network.heads(sums.features()), outputs)
 
 
-def test_the_class_loss_reaches_the_encoder_but_not_the_decoder() -> None:
+@pytest.mark.parametrize(("share", "reached"), [(0.0, False), (1.0, True)])
+def test_the_class_loss_reaches_the_encoder_only_as_far_as_it_is_let(share: float, reached: bool) -> None:
     network = tiny_network(2)
+    network.class_gradient = share
     network.decoder.deep_supervision = True
     network(torch.rand(2, 1, 16, 16))[-1]["grade"][:, 0].sum().backward()
-    assert any(p.grad is not None and bool(p.grad.abs().sum() > 0) for p in network.encoder.parameters())
+    touched = any(p.grad is not None and bool(p.grad.abs().sum() > 0) for p in network.encoder.parameters())
+    assert touched is reached
     own = [p for name, p in network.decoder.named_parameters() if not name.startswith("encoder.")]
     assert own
     assert all(p.grad is None for p in own)

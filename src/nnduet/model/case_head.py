@@ -25,7 +25,7 @@ __all__ = ["CaseHead", "fit_case_head"]
 
 Array = NDArray[np.float64]
 
-INVERSE_PENALTIES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
+INVERSE_PENALTIES = (1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0)
 """Candidates for the inverse ridge penalty C of the logistic regression (and 1 / alpha of the ridge regression)."""
 
 MIN_CASES_PER_CLASS = 3
@@ -89,13 +89,23 @@ def standardise(features: Array, mean: Array, scale: Array) -> Array:
     return np.asarray(np.clip((features - mean) / scale, -6, 6))
 
 
-def fit_case_head(task: Task, features: Array, labels: Array, groups: Sequence[str], *, seed: int = 0) -> CaseHead | None:
-    """Fit a ridge-penalised linear model, its penalty chosen by inner grouped cross-validation.
+def fit_case_head(
+    task: Task,
+    features: Array,
+    labels: Array,
+    groups: Sequence[str],
+    *,
+    blocks: Mapping[str, Sequence[int]] | None = None,
+    seed: int = 0,
+) -> CaseHead | None:
+    """Fit a ridge-penalised linear model; features and penalty are chosen by inner grouped cross-validation.
 
     Args:
         features: (N, F) finite.
         labels: (N,) class indices or values, NaN where missing.
         groups: (N,) patient of each case.
+        blocks: names to columns. The candidates are the first block, the first with each other one, and all columns; None
+            takes all columns.
 
     Returns:
         None where fewer than two classes (or five values for a regression) have enough cases, or where the patients are too
@@ -107,18 +117,34 @@ def fit_case_head(task: Task, features: Array, labels: Array, groups: Sequence[s
         return None
     mean, scale = x.mean(axis=0), x.std(axis=0) + 1e-6
     x = standardise(x, mean, scale)
-    scores = {c: _inner_score(task, c, x, y, patients, seed) for c in INVERSE_PENALTIES}
-    best = min(scores, key=lambda c: scores[c])
+    candidates = _candidates(blocks or {}, x.shape[1])
+    scores = {
+        (name, c): _inner_score(task, c, x[:, columns], y, patients, seed)
+        for name, columns in candidates.items()
+        for c in INVERSE_PENALTIES
+    }
+    name, c = best = min(scores, key=lambda key: scores[key])
     if not np.isfinite(scores[best]):
         return None
-    weights, bias = _linear(task, best, x, y)
+    chosen, bias = _linear(task, c, x[:, candidates[name]], y)
+    weights = np.zeros((len(bias), x.shape[1]))
+    weights[:, candidates[name]] = chosen
     choice = {
         "model": "ridge regression" if task.type == "regression" else "ridge logistic regression",
-        "inverse_penalty": best,
-        "inner_loss": {f"{c:g}": round(score, 5) for c, score in scores.items()},
+        "features": name,
+        "inverse_penalty": c,
+        "inner_loss": {n: round(min(s for (m, _), s in scores.items() if m == n), 5) for n in candidates},
         "num_cases": len(y),
     }
     return CaseHead(task, mean, scale, weights, bias, choice)
+
+
+def _candidates(blocks: Mapping[str, Sequence[int]], size: int) -> dict[str, list[int]]:
+    """Names to columns: the first block, the first with each other one, everything."""
+    first, *others = blocks or [""]
+    out = {first: list(blocks[first])} if blocks else {}
+    out |= {f"{first} and {other}": [*blocks[first], *blocks[other]] for other in others}
+    return {**out, "all": list(range(size))}
 
 
 def _enough(task: Task, y: Array) -> bool:

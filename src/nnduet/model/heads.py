@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from nnduet.model.pooling import PooledSums, num_features, region_weights, sum_channels
+from nnduet.model.pooling import PooledSums, feature_blocks, num_features, region_weights, sum_channels
 from nnduet.schema import Task
 
 __all__ = ["FeatureNorm", "JointNetwork", "TaskHeads", "task_probabilities"]
@@ -130,6 +130,8 @@ class JointNetwork(nn.Module):
         num_regions: number of foreground regions R.
         overlapping: whether the decoder's outputs are sigmoid regions instead of softmax classes.
         stages: indices of the encoder stages to pool; None takes all.
+        class_gradient: share of the class loss's gradient that passes into the encoder, in [0, 1]. At 0 the encoder learns
+            from the segmentation alone, and its features of the training cases know nothing of their class labels.
     """
 
     def __init__(
@@ -143,14 +145,18 @@ class JointNetwork(nn.Module):
         stages: tuple[int, ...] | None = None,
         hidden: int = 64,
         dropout: float = 0.25,
+        class_gradient: float = 0.0,
     ) -> None:
         super().__init__()
+        self.class_gradient = class_gradient
         self.encoder: nn.Module = network.encoder  # type: ignore[assignment]
         self.decoder: nn.Module = network.decoder  # type: ignore[assignment]
         self.overlapping = overlapping
         channels: list[int] = [int(c) for c in self.encoder.output_channels]  # type: ignore[union-attr]
         self.stages = tuple(range(len(channels))) if stages is None else stages
-        size = num_features(num_regions, num_image_channels, [channels[s] for s in self.stages])
+        pooled = [channels[s] for s in self.stages]
+        size = num_features(num_regions, num_image_channels, pooled)
+        self.feature_blocks = feature_blocks(num_regions, num_image_channels, pooled)
         self.heads = TaskHeads(tasks, size, hidden=hidden, dropout=dropout)
 
     def forward(self, image: Tensor) -> Tensor | list[Tensor | dict[str, Tensor]]:
@@ -163,7 +169,9 @@ class JointNetwork(nn.Module):
         if not self.decoder.deep_supervision:
             return segmentations  # type: ignore[no-any-return]
         sums = self._sums(image, skips, segmentations[0], None)
-        return [*segmentations, self.heads(sums.features())]
+        features = sums.features()
+        passing = features.detach() + self.class_gradient * (features - features.detach())
+        return [*segmentations, self.heads(passing)]
 
     def forward_joint(self, image: Tensor, tile_weight: Tensor | None = None) -> tuple[Tensor, PooledSums]:
         """Full-resolution logits (B, K, *spatial) and pooled sums from one encoder pass; see :func:`sum_channels`."""

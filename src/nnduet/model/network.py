@@ -60,8 +60,7 @@ def build_joint_network(
         num_image_channels=num_input_channels,
         num_regions=num_output_channels - (0 if spec["overlapping"] else 1),
         overlapping=spec["overlapping"],
-        hidden=spec["head"]["hidden"],
-        dropout=spec["head"]["dropout"],
+        **spec["head"],
     )
 
 

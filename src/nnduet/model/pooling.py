@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["PooledSums", "region_sums", "region_weights", "sum_channels"]
+__all__ = ["PooledSums", "feature_blocks", "num_features", "region_sums", "region_weights", "sum_channels"]
 
 PSEUDO_VOXELS = 1.0
 """Weight, in voxels, of the global context that stands in where a region is empty."""
@@ -68,6 +68,15 @@ def _mean_and_deviation(means: Tensor) -> Tensor:
 def num_features(num_regions: int, num_image_channels: int, stage_channels: list[int]) -> int:
     """Length F of :meth:`PooledSums.features` for R foreground regions."""
     return 2 * num_regions + (2 * num_regions + 1) * (2 * num_image_channels + sum(stage_channels))
+
+
+def feature_blocks(num_regions: int, num_image_channels: int, stage_channels: list[int]) -> dict[str, range]:
+    """Where in the features what stands: "descriptors" (volumes, intensities), then "stage 0", "stage 1", ..."""
+    weights = 2 * num_regions + 1
+    lengths = [2 * num_regions + weights * 2 * num_image_channels, *(weights * c for c in stage_channels)]
+    names = ["descriptors", *(f"stage {i}" for i in range(len(stage_channels)))]
+    ends = [sum(lengths[: i + 1]) for i in range(len(lengths))]
+    return {name: range(end - length, end) for name, length, end in zip(names, lengths, ends, strict=True)}
 
 
 def region_weights(logits: Tensor, *, overlapping: bool) -> Tensor:

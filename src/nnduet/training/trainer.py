@@ -60,7 +60,7 @@ class nnUNetTrainerMultitask(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801
         plans[PLANS_KEY] = {
             "training": self.settings.to_json(),
             "tasks": dataset_json.get("classification", {}),
-            "head": {"hidden": self.settings.hidden, "dropout": self.settings.dropout},
+            "head": {name: getattr(self.settings, name) for name in ("hidden", "dropout", "class_gradient")},
             "overlapping": any(isinstance(v, list) for v in dataset_json["labels"].values()),
         }
         super().__init__(plans, configuration, fold, dataset_json, device)

@@ -89,7 +89,11 @@ def _fit_case_heads(trainer: Any, predictor: Predictor, case_ids: list[str], fol
     if not np.isfinite(features).all():
         raise ModelError(f"{folder}: the trained network gives NaN or infinity; the training diverged, see progress.csv")
     patients = trainer.labels.patients(case_ids)
-    heads = {t.name: fit_case_head(t, features, trainer.labels.column(t, case_ids), patients) for t in trainer.tasks}
+    blocks = predictor.network.feature_blocks
+    heads = {
+        task.name: fit_case_head(task, features, trainer.labels.column(task, case_ids), patients, blocks=blocks)
+        for task in trainer.tasks
+    }
     write_json_atomically(folder / CASE_HEAD_FILE, {name: head.to_json() for name, head in heads.items() if head})
 
 
