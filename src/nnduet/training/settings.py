@@ -25,9 +25,8 @@ class TrainingSettings:
         class_loss_weight: weight of the class loss beside the segmentation loss, after the warm-up.
         warmup_fraction: share of the epochs without class loss; over the next equal share its weight grows linearly.
         oversample_foreground: share of each batch that is centred on foreground.
-        class_gradient: share of the class loss's gradient that passes into the encoder, in [0, 1]. The case head is fitted on
-            features of the training cases, which must not know their labels: with 1, the deepest stage of the demo's network
-            told the classes of training cases apart and failed on unseen ones (docs/explanation-design.md).
+        class_gradient: share of the class loss's gradient that passes into the encoder, in [0, 1]. 0 by default: the case head
+            is fitted on features of the training cases, which must not already know their labels.
         save_every: epochs between checkpoints.
     """
 
