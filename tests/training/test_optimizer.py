@@ -85,3 +85,15 @@ def test_every_rate_decays_from_its_own_start() -> None:
     assert [g["lr"] for g in optimizer.param_groups] == pytest.approx([0.1 * 0.5**0.9, 0.01 * 0.5**0.9])
     decay.step(0)
     assert [g["lr"] for g in optimizer.param_groups] == pytest.approx([0.1, 0.01])
+
+
+def test_the_gradient_scaler_of_mixed_precision_drives_both_optimisers() -> None:
+    net = network()
+    before = {name: p.detach().clone() for name, p in net.named_parameters()}
+    optimizer, scaler = build_optimizer(net, SETTINGS), torch.amp.GradScaler("cpu")
+    scaler.scale(net["heads"](net["encoder"](torch.ones(1, 2))).sum()).backward()
+    scaler.unscale_(optimizer)
+    assert float(net["heads"].bias.grad) == pytest.approx(1.0)
+    scaler.step(optimizer)
+    scaler.update()
+    assert not any(torch.equal(p, before[name]) for name, p in net.named_parameters() if name != "encoder.weight")
