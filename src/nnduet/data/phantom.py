@@ -33,7 +33,8 @@ __all__ = ["SUBTYPES", "PhantomCase", "PhantomSummary", "PhantomVolume", "simula
 
 SUBTYPES = ("0", "1", "2")
 
-_AIR, _FAT, _SOFT, _BONE, _BLOOD, _ORGAN, _FLUID, _RIM = -1000.0, -95.0, 35.0, 260.0, 165.0, 105.0, -5.0, 175.0
+_AIR, _FAT, _SOFT, _BONE, _BLOOD, _ORGAN = -1000.0, -95.0, 35.0, 260.0, 165.0, 105.0
+_FLUID, _RIM, _MOTTLED = -5.0, 190.0, 40.0
 _ORIENTATIONS = ("LPS", "LPS", "LPS", "RAS", "LAS", "PLS")  # in-plane transposed in one of six; slices stay slices
 _ONE_AS_STORED = 1.0000152587890625  # 1 + 2**-16, found in 214 of the 288 challenge masks
 _SPLITS = ("train", "validation", "test")
@@ -271,8 +272,8 @@ def _rimmed(lesion: _Array, spacing_mm: tuple[float, float, float], rng: np.rand
 
 
 def _mottled(lesion: _Array, spacing_mm: tuple[float, float, float], rng: np.random.Generator) -> _Array:
-    mottle = ndimage.gaussian_filter(rng.normal(size=lesion.shape), [1.8 / s for s in spacing_mm])
-    hounsfield = np.asarray(_FLUID + rng.normal(0, 5) + 65 * mottle / mottle.std())
+    mottle = ndimage.gaussian_filter(rng.normal(size=lesion.shape), [2.2 / s for s in spacing_mm])
+    hounsfield = np.asarray(_MOTTLED + rng.normal(0, 5) + 70 * mottle / mottle.std())
     spots = rng.choice(np.flatnonzero(lesion), size=rng.integers(5, 9), replace=False)
     hounsfield.flat[spots] += 450
     return hounsfield
