@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+
+STAND_IN = Path(__file__).parent / "torchvision_stand_in"
+
+
+@pytest.fixture(scope="session")
+def torchvision_environment() -> dict[str, str]:
+    """Environment of a subprocess in which ``import torchvision`` works, with the stand-in where the real one is broken."""
+    environment = dict(os.environ)
+    if subprocess.run([sys.executable, "-c", "import torchvision"], capture_output=True).returncode != 0:
+        environment["PYTHONPATH"] = os.pathsep.join([str(STAND_IN), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return environment
 
 
 @pytest.fixture(scope="session")

@@ -32,7 +32,6 @@ from nnduet.training.trainer import nnUNetTrainerMultitask
 pytestmark = pytest.mark.slow
 
 BIN = Path(sys.executable).parent
-STAND_IN = Path(__file__).parent / "torchvision_stand_in"
 NAMES = ("nnUNetTrainerMultitask", "nnUNetTrainer_multitask")
 PLANS = plans_name_of("resenc-m")
 SMALL = {"patch_size": [8, 16, 16], "batch_size": 2}
@@ -70,7 +69,7 @@ def _one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def stock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stock]:
+def stock(tmp_path_factory: pytest.TempPathFactory, torchvision_environment: dict[str, str]) -> Iterator[Stock]:
     folder = tmp_path_factory.mktemp("stock")
     before = dict(os.environ)
     workspace = workspace_in(folder / "workspace")
@@ -80,7 +79,7 @@ def stock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stock]:
     plans = _shrink(Path(planned.plans_file))
     os.environ.clear()
     os.environ.update(before)
-    variables = {**workspace.environment(), **_variables()}
+    variables = {**torchvision_environment, **workspace.environment(), **_variables()}
     arguments = ("1", "3d_fullres", "0", "-p", PLANS, "-device", "cpu", "-tr")
     printed = _run_together({name: ("nnUNetv2_train", *arguments, name) for name in NAMES}, variables)
     yield Stock(workspace, planned.dataset, plans, variables, printed)
@@ -170,13 +169,7 @@ def _variables() -> dict[str, str]:
     plugin = subprocess.run([BIN / "nnduet", "plugin-path"], capture_output=True, text=True, check=True).stdout.strip()
     variables = {"nnUNet_extTrainer": plugin, "nnUNet_n_proc_DA": "0", "nnUNet_def_n_proc": "1", "nnUNet_compile": "f"}
     variables |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}  # two commands share the cores
-    if not _torchvision_works():
-        variables["PYTHONPATH"] = os.pathsep.join([str(STAND_IN), *filter(None, [os.environ.get("PYTHONPATH")])])
     return variables
-
-
-def _torchvision_works() -> bool:
-    return subprocess.run([sys.executable, "-c", "import torchvision"], capture_output=True).returncode == 0
 
 
 def _run_together(commands: Mapping[str, tuple[str, ...]], variables: Mapping[str, str]) -> dict[str, str]:

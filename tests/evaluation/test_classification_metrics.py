@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import scipy.stats
 import sklearn.metrics as oracle
-import torch
-from torchmetrics.functional.classification import multiclass_calibration_error
 
 from nnduet.evaluation import classification_metrics as metrics
 from nnduet.evaluation.calibration_metrics import brier_score, expected_calibration_error
@@ -86,15 +87,25 @@ def test_brier_score_of_two_classes_is_twice_the_one_column_form():
     assert value == pytest.approx(2 * (0.2**2 + 0.6**2) / 2)
 
 
-def test_calibration_error_equals_torchmetrics(drawn):
-    reference, probabilities, _, _ = drawn
+TORCHMETRICS = """
+import sys, numpy as np, torch
+from torchmetrics.functional.classification import multiclass_calibration_error
+probabilities, reference = (torch.from_numpy(np.load(path)) for path in sys.argv[1:])
+print(float(multiclass_calibration_error(probabilities, reference, probabilities.shape[1], n_bins=15, norm="l1")))
+"""
+
+
+def test_calibration_error_equals_torchmetrics(drawn, tmp_path, torchvision_environment):
+    reference = drawn[0]
     rng = np.random.default_rng(0)
     probabilities = rng.dirichlet(np.ones(NUM_CLASSES), size=len(reference))  # off the borders of the bins
     value = expected_calibration_error(probabilities.max(1), probabilities.argmax(1) == reference, np.ones((1, len(reference))))
-    expected = multiclass_calibration_error(
-        torch.from_numpy(probabilities), torch.from_numpy(reference), NUM_CLASSES, n_bins=15, norm="l1"
-    )
-    assert value[0] == pytest.approx(expected.item(), abs=1e-6)
+    paths = [str(tmp_path / name) for name in ("probabilities.npy", "reference.npy")]
+    for path, array in zip(paths, (probabilities, reference), strict=True):
+        np.save(path, array)
+    command = [sys.executable, "-c", TORCHMETRICS, *paths]
+    printed = subprocess.run(command, env=torchvision_environment, capture_output=True, text=True, check=True).stdout
+    assert value[0] == pytest.approx(float(printed), abs=1e-6)
 
 
 def test_calibration_error_of_sure_answers_that_are_right_three_times_of_four_is_one_quarter():
