@@ -66,6 +66,11 @@ def render_road(road: dict[str, Any]) -> str:
             "",
             f"`{road['command']}` at commit {road['commit']}: {road['configuration']}, {road['epochs']} epochs on fold 0,",
             f"{road['machine']['cpu']} with {road['machine']['torch_threads']} thread(s). {seconds}.",
+            *(
+                [f"The epochs of the interrupted and resumed training took {road['epoch_seconds']:.0f} s."]
+                if road["resumed"]
+                else []
+            ),
             f"Peak memory {road['peak_memory_mib']} MiB.",
             "",
             "| metric | value | 95 % interval | n |",

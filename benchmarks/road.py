@@ -10,6 +10,7 @@ interrupted training in the same ``--runs`` folder.
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import os
 import platform
@@ -37,6 +38,7 @@ from nnduet.evaluation.summary import format_summary
 from nnduet.inference.folder import predict_folder
 from nnduet.inference.predictor import Predictor
 from nnduet.schema import Workspace
+from nnduet.training.history import HISTORY_FILE
 from nnduet.training.planning import plan
 from nnduet.training.run import train
 
@@ -118,7 +120,7 @@ def run(name: str, data: Path, runs: Path, *, epochs: int | None, resume: bool) 
         "epochs": training.epochs,
         "resumed": resume,
         "seconds": seconds,
-        "training_seconds_with_validation": training.seconds,
+        "epoch_seconds": round(epoch_seconds(Path(training.metrics_file).parent / HISTORY_FILE), 1),
         "peak_memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
         "conversion": {k: v for k, v in conversion.to_json().items() if k not in ("raw", "preprocessed", "notes")},
         "plan": planned and {k: v for k, v in planned.items() if k != "plans_file"},
@@ -137,6 +139,12 @@ def stage(name: str, seconds: dict[str, float]) -> Iterator[Callable[[int, int, 
     with progress_bar(name) as progress:
         yield progress
     seconds[name] = round(time.perf_counter() - started, 1)
+
+
+def epoch_seconds(history: Path) -> float:
+    """Seconds of all epochs, those before an interruption included; ``seconds`` has only what this run took."""
+    with history.open(newline="", encoding="utf-8") as handle:
+        return sum(float(row["seconds"]) for row in csv.DictReader(handle))
 
 
 def validation_images(workspace: Workspace, case_ids: tuple[str, ...], folder: Path) -> Path:
