@@ -119,13 +119,20 @@ def test_convert_passes_only_the_options_that_were_given(stand_in: Callable[...,
     stand_in("nnduet.data.conversion", convert=write)
     result = _run(
         *("convert", tmp_path, "--dataset-id", 3, "--name", "D", "--task", "grade:ordinal", "--task", "age"),
-        *("--covariate", "height", "--table", "t.csv", "--replace", "--workspace", tmp_path / "ws"),
+        *("--covariate", "height", "--table", "t.csv", "--replace", "--workspace", tmp_path / "ws", "--map-label", "255=1"),
     )
     assert result.exit_code == 0, result.stderr
-    assert read.options == {"task_specs": ["grade:ordinal", "age"], "table": Path("t.csv"), "covariates": ["height"]}
+    given = {"table": Path("t.csv"), "covariates": ["height"]}
+    assert read.options == {"task_specs": ["grade:ordinal", "age"], "label_map": {255: 1}, **given}
     assert write.arguments == ("source",)
     assert write.options["workspace"].raw == tmp_path / "ws" / "nnUNet_raw"
     assert write.options["replace"] is True
+
+
+def test_convert_refuses_a_label_map_that_is_no_pair_of_numbers(tmp_path: Path) -> None:
+    result = _run("convert", tmp_path, "--dataset-id", 3, "--name", "D", "--map-label", "255")
+    assert result.exit_code == 2
+    assert "OLD=NEW" in result.stderr
 
 
 def test_convert_refuses_table_options_for_subtype_folders(phantom: Path) -> None:
