@@ -25,7 +25,7 @@ __all__ = ["CaseHead", "fit_case_head"]
 
 Array = NDArray[np.float64]
 
-INVERSE_PENALTIES = (1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0)
+INVERSE_PENALTIES = (1e-3, 1e-2, 1e-1, 3e-1, 1.0, 3.0)
 """Candidates for the inverse ridge penalty C of the logistic regression (and 1 / alpha of the ridge regression)."""
 
 MIN_CASES_PER_CLASS = 3

@@ -22,6 +22,11 @@ PSEUDO_VOXELS = 1.0
 """Weight, in voxels, of the global context that stands in where a region is empty."""
 
 
+SHARPNESS = 8.0
+"""Factor on the logits before they become masks. A small lesion's faint probabilities all over the image otherwise outweigh the
+lesion itself: on the demo's unseen cases its volume and intensities then hardly tell the subtype."""
+
+
 @dataclass(frozen=True)
 class PooledSums:
     """Sums over a patch, a tile or a whole case, all float32.
@@ -85,7 +90,7 @@ def region_weights(logits: Tensor, *, overlapping: bool) -> Tensor:
     The R regions, their R inner rims (mask minus its grey erosion over one voxel), and ones. ``overlapping``: logits are
     independent regions (sigmoid, B, R, ...); else channel 0 is background (softmax, B, R + 1, ...).
     """
-    logits = logits.detach().float()
+    logits = SHARPNESS * logits.detach().float()
     masks = torch.sigmoid(logits) if overlapping else torch.softmax(logits, dim=1)[:, 1:]
     return torch.cat([masks, _inner_rim(masks), torch.ones_like(masks[:, :1])], dim=1)
 
