@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -35,3 +36,14 @@ def model_2d(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tiny import write_tiny_model
 
     return write_tiny_model(tmp_path_factory.mktemp("model") / "2d", 2)
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Networks this small are slower on two threads, and much slower on two threads of a busy machine."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

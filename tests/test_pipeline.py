@@ -35,7 +35,7 @@ from nnduet.training.planning import plan
 from nnduet.training.run import TrainingSummary, train
 from nnduet.training.trainer import nnUNetTrainerMultitask
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
 EPOCHS = 2
 SINGLE_PROCESS = {"nnUNet_n_proc_DA": "0"}
@@ -75,15 +75,6 @@ class Road:
     def elsewhere(self, results: Path) -> Workspace:
         """The same data with another folder for results."""
         return replace(self.workspace, results=results)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Networks this small are slower on two threads, and much slower on two threads of a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,7 @@ from nnduet.training.planning import plan, plans_name_of
 from nnduet.training.settings import TrainingSettings
 from nnduet.training.trainer import nnUNetTrainerMultitask
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
 BIN = Path(sys.executable).parent
 NAMES = ("nnUNetTrainerMultitask", "nnUNetTrainer_multitask")
@@ -57,15 +57,6 @@ class Stock:
 
     def model(self, name: str) -> Path:
         return self.workspace.results / self.dataset / f"{name}__{PLANS}__3d_fullres"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Networks this small are slower on two threads, and much slower on two threads of a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import log_loss
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
@@ -56,8 +57,7 @@ class CaseHead:
         logits = standardise(features, self.mean, self.scale) @ self.weights.T + self.bias
         if self.task.type == "regression":
             return logits
-        shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
+        return np.asarray(softmax(logits, axis=1))
 
     def to_json(self) -> dict[str, Any]:
         """Plain numbers; the task itself is in dataset.json."""
@@ -175,9 +175,7 @@ def _inner_score(task: Task, c: float, x: Array, y: Array, patients: Any, seed: 
 def _loss(task: Task, logits: Array, y: Array, variance: float) -> float:
     if task.type == "regression":
         return float(np.mean((logits[:, 0] - y) ** 2) / variance)
-    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    probabilities = shifted / shifted.sum(axis=1, keepdims=True)
-    return float(log_loss(y.astype(int), probabilities, labels=list(range(len(task.classes)))))
+    return float(log_loss(y.astype(int), softmax(logits, axis=1), labels=list(range(len(task.classes)))))
 
 
 def _linear(task: Task, c: float, x: Array, y: Array) -> tuple[Array, Array]:
