@@ -61,7 +61,7 @@ class RoadSet:
 SETS = {
     "lidc": RoadSet(("malignancy3", "diagnosis_binary", "texture:ordinal"), "3d_fullres", 60, "patient_id"),
     "acdc": RoadSet(("group",), "2d", 50, covariates=("height_cm", "weight_kg")),
-    "busi": RoadSet(("label",), "2d", 20),
+    "busi": RoadSet(("label",), "2d", 60),
     "busbra": RoadSet(("Pathology", "BIRADS:ordinal"), "2d", 50, "Case", "ID"),
 }
 
