@@ -192,7 +192,7 @@ def test_training_and_prediction_preprocess_alike(road: Road, case_id: str, monk
     predictor = Predictor.load(road.training.model, device="cpu", tta=False)
     fed: list[torch.Tensor] = []
     run_members = predictor.run_members
-    monkeypatch.setattr(predictor, "run_members", lambda image: fed.append(image.clone()) or run_members(image))
+    monkeypatch.setattr(predictor, "run_members", lambda image, *known: fed.append(image.clone()) or run_members(image, *known))
     predictor(road.workspace.raw / road.workspace.dataset_name(1) / "imagesTr" / f"{case_id}_0000.nii.gz")
     folder = road.preprocessed / json.loads(road.plans_file.read_text())["configurations"]["3d_fullres"]["data_identifier"]
     stored = nnUNetDatasetBlosc2(str(folder), [case_id]).load_case(case_id)[0]

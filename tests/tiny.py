@@ -143,6 +143,20 @@ def tiny_network(dim: int, *, num_channels: int = 1, seed: int = 0, plans: dict[
     return build_joint_network(manager, configuration, num_channels, 3, deep_supervision=False).eval()
 
 
+def tiny_head(bias: list[float], *, columns: int = 1) -> dict[str, Any]:
+    """The JSON of a case head that reads the first columns and answers by its bias alone."""
+    return {
+        "choice": {"model": "constant", "features": "nothing"},
+        "columns": list(range(columns)),
+        "mean": [0.0] * columns,
+        "scale": [1.0] * columns,
+        "layers": [{"weights": [[0.0] * columns] * len(bias), "bias": bias}],
+        "network_share": 0.0,
+        "temperature": 1.0,
+        "scores": [0.1, 0.2, 0.3],
+    }
+
+
 def write_tiny_model(folder: Path, dim: int, *, num_folds: int = 1, num_channels: int = 1) -> Path:
     """A model folder as training leaves it, with random weights in checkpoints of nnU-Net's keys; returns ``folder``."""
     import torch

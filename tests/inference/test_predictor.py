@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny import SPACING_MM, tiny_case, write_tiny_dataset, write_tiny_model
+from tiny import SPACING_MM, tiny_case, tiny_head, write_tiny_dataset, write_tiny_model
 
 from nnduet.data.images import Geometry, check_image, write_image
 from nnduet.errors import GeometryError, ModelError, NNDuetError, SettingsError
-from nnduet.inference.predictor import Prediction, Predictor, TaskPrediction, combine
+from nnduet.inference.answers import TaskPrediction, combine
+from nnduet.inference.predictor import Prediction, Predictor
 from nnduet.schema import Task
 
 GRADE = Task("grade", "binary", ("a", "b"))
@@ -106,13 +107,11 @@ def test_two_folds_are_the_fusion_of_each_alone(model_3d: Path, predictor: Predi
 
 def test_a_case_head_answers_in_place_of_the_network(model_2d: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(model_2d, tmp_path / "model"))
-    size = Predictor.load(folder, device="cpu").network.heads.norm.mean.numel()
-    head = {"mean": [0.0] * size, "scale": [1.0] * size, "weights": [[0.0] * size] * 2, "bias": [math.log(3), 0.0]}
-    (folder / "fold_0" / "case_head.json").write_text(json.dumps({"grade": head}))
+    (folder / "fold_0" / "case_head.json").write_text(json.dumps({"tasks": {"grade": tiny_head([math.log(3), 0.0])}}))
     predictor = Predictor.load(folder, device="cpu")
     answer = predictor(tiny_case(0, 2)[0], spacing_mm=(1, 1, 1)).tasks["grade"]
     assert list(answer.probabilities.values()) == pytest.approx([0.75, 0.25])
-    assert [predictor.head_used(task) for task in predictor.tasks] == ["case head", "network head"]
+    assert [predictor.head_used(task) for task in predictor.tasks] == ["case head (constant on nothing)", "network head"]
 
 
 def test_mirroring_follows_the_training(model_3d: Path) -> None:

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from nnduet.model.pooling import num_features, region_sums, region_weights, sum_channels
+from nnduet.model.pooling import PooledSums, num_features, region_sums, region_weights, sum_channels
 
 
 def half_mask(length: int = 4) -> torch.Tensor:
@@ -77,8 +77,17 @@ def test_the_sums_of_two_tiles_add_up_to_the_sums_of_the_patch(tiles: tuple[slic
 def test_a_tile_weight_of_one_half_halves_every_sum() -> None:
     image, weights = row(1, 2, 3, 4), half_mask()
     half = sum_channels(image, [image], weights, torch.full((1, 1, 4), 0.5))
-    expected = sum_channels(image, [image], weights).scaled(0.5)
-    torch.testing.assert_close((half.numerators, half.volumes), (expected.numerators, expected.volumes))
+    full = sum_channels(image, [image], weights)
+    torch.testing.assert_close(half.volumes, full.volumes / 2)
+    for ours, expected in zip(half.numerators, full.numerators, strict=True):
+        torch.testing.assert_close(ours, expected / 2)
+
+
+def test_stacked_sums_have_a_row_per_pass_and_their_mean_is_one_row() -> None:
+    first, second = (sum_channels(image, [image], half_mask()) for image in (row(1, 2, 3, 4), row(3, 4, 5, 6)))
+    stacked = PooledSums.stack([first, second])
+    assert stacked.volumes.shape[0] == 2
+    torch.testing.assert_close(stacked.mean().numerators[1], (first.numerators[1] + second.numerators[1]) / 2)
 
 
 def test_softmax_weights_are_the_foreground_classes_their_rims_and_the_context() -> None:

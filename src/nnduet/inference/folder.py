@@ -11,11 +11,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from nnduet.data.files import write_json_atomically, write_text_atomically
 from nnduet.data.images import write_segmentation
 from nnduet.errors import DatasetError, NNDuetError, PartialFailureError
+from nnduet.inference.abstention import Abstention
+from nnduet.inference.answers import TaskPrediction
 from nnduet.inference.predictor import Prediction, Predictor
 from nnduet.schema import CASE_COLUMN, Task
 
@@ -23,6 +25,17 @@ __all__ = ["CLASSIFICATION_FILE", "PredictionSummary", "find_cases", "predict_fo
 
 Progress = Callable[[int, int, str], None]
 CLASSIFICATION_FILE = "classification.csv"
+OUTLIER_COLUMN = "outlier_score"
+
+
+class Answered(Protocol):
+    """What the tables need of a case: :class:`Prediction` has it."""
+
+    @property
+    def tasks(self) -> Mapping[str, TaskPrediction]: ...
+
+    @property
+    def outlier_score(self) -> float | None: ...
 
 
 @dataclass(frozen=True)
@@ -35,6 +48,8 @@ class PredictionSummary:
     seconds: dict[str, float]
     folds: list[str]
     heads: dict[str, str]
+    error_rate: float
+    abstention: list[str]
     step_size: float
     mirror_axes: list[int]
     device: str
@@ -64,11 +79,23 @@ def find_cases(folder: Path, file_ending: str) -> dict[str, list[Path]]:
     return {case_id: [channels[i] for i in sorted(channels)] for case_id, channels in sorted(found.items())}
 
 
-def predict_folder(predictor: Predictor, images: Path, output: Path, *, progress: Progress | None = None) -> PredictionSummary:
+def predict_folder(
+    predictor: Predictor,
+    images: Path,
+    output: Path,
+    *,
+    covariates: Mapping[str, Mapping[str, float]] | None = None,
+    abstention: Abstention | None = None,
+    progress: Progress | None = None,
+) -> PredictionSummary:
     """Predict all cases and write ``<case>`` masks, ``<task>_results.csv``, ``classification.csv`` and ``run.json``.
 
     Channels of every case are counted before any work. Each mask is written as soon as it is there, the tables at the end;
     nothing stands half-written under its final name.
+
+    Args:
+        covariates: {case id: {name: value}}; what is missing counts as usual.
+        abstention: when to say that a case should be looked at by a person; adds a column to ``classification.csv``.
 
     Raises:
         ModelError: a case has the wrong number of channels.
@@ -86,14 +113,15 @@ def predict_folder(predictor: Predictor, images: Path, output: Path, *, progress
     for index, (case_id, paths) in enumerate(cases.items()):
         started = time.perf_counter()
         try:
-            done[case_id] = _predict_case(predictor, paths, output / f"{case_id}{ending}")
+            known = (covariates or {}).get(case_id, {})
+            done[case_id] = _predict_case(predictor, paths, known, output / f"{case_id}{ending}")
         except Exception as error:  # whatever one case does to the host must not stop the others
             failed[case_id] = f"{error.code}: {error}" if isinstance(error, NNDuetError) else f"FAILED: {error!r}"
         seconds[case_id] = round(time.perf_counter() - started, 3)
         if progress:
             progress(index + 1, len(cases), f"predict {case_id}")
-    write_tables(output, predictor.tasks, done)
-    summary = _summary(predictor, output, done, failed, seconds)
+    write_tables(output, predictor.tasks, done, abstention)
+    summary = _summary(predictor, output, done, failed, seconds, abstention)
     write_json_atomically(output / "run.json", {**summary.to_json(), "images": str(images)})
     if failed:
         listed = "; ".join(f"{case_id} ({reason})" for case_id, reason in failed.items())
@@ -101,15 +129,20 @@ def predict_folder(predictor: Predictor, images: Path, output: Path, *, progress
     return summary
 
 
-def _predict_case(predictor: Predictor, paths: list[Path], target: Path) -> Prediction:
-    prediction = predictor(paths)
+def _predict_case(predictor: Predictor, paths: list[Path], covariates: Mapping[str, float], target: Path) -> Prediction:
+    prediction = predictor(paths, covariates=covariates)
     assert prediction.geometry is not None
     write_segmentation(target, prediction.segmentation, prediction.geometry)
     return prediction
 
 
 def _summary(
-    predictor: Predictor, output: Path, done: Mapping[str, Any], failed: dict[str, str], seconds: dict[str, float]
+    predictor: Predictor,
+    output: Path,
+    done: Mapping[str, Any],
+    failed: dict[str, str],
+    seconds: dict[str, float],
+    abstention: Abstention | None,
 ) -> PredictionSummary:
     return PredictionSummary(
         output=str(output),
@@ -118,18 +151,30 @@ def _summary(
         seconds=seconds,
         folds=[member.fold for member in predictor.model.members],
         heads={task.name: predictor.head_used(task) for task in predictor.tasks},
+        error_rate=predictor.error_rate,
+        abstention=[str(rule) for rule in abstention.rules] if abstention else [],
         step_size=predictor.step_size,
         mirror_axes=list(predictor.mirror_axes),
         device=str(predictor.device),
     )
 
 
-def write_tables(output: Path, tasks: tuple[Task, ...], predictions: Mapping[str, Prediction]) -> None:
-    """Write ``classification.csv`` and per task ``<task>_results.csv`` (columns ``Names,<Task>``)."""
+def write_tables(
+    output: Path, tasks: tuple[Task, ...], predictions: Mapping[str, Answered], abstention: Abstention | None = None
+) -> None:
+    """Write ``classification.csv`` and per task ``<task>_results.csv`` (columns ``Names,<Task>``).
+
+    ``classification.csv`` has per task the answer, the probabilities, the prediction set ("benign|malignant") or the interval
+    (lowest and highest value), the spread and, where asked for, the reason to abstain; then the case's outlier score. What is
+    not known stays empty.
+    """
     if not tasks:
         return
-    header = [CASE_COLUMN, *(column for task in tasks for column in _columns(task))]
-    rows = [[case_id, *(v for t in tasks for v in _values(t, p))] for case_id, p in predictions.items()]
+    header = [CASE_COLUMN, *(column for task in tasks for column in _columns(task, abstention)), OUTLIER_COLUMN]
+    rows = [
+        [case_id, *(v for t in tasks for v in _values(t, p, abstention)), _number(p.outlier_score)]
+        for case_id, p in predictions.items()
+    ]
     write_text_atomically(output / CLASSIFICATION_FILE, _csv([header, *rows]))
     for task in tasks:
         answers = [[case_id, p.tasks[task.name].text] for case_id, p in predictions.items()]
@@ -137,13 +182,24 @@ def write_tables(output: Path, tasks: tuple[Task, ...], predictions: Mapping[str
         write_text_atomically(output / f"{task.name}_results.csv", _csv([["Names", title], *answers]))
 
 
-def _columns(task: Task) -> list[str]:
-    return [task.name, *(f"{task.name}_p_{label}" for label in task.classes)]
+def _columns(task: Task, abstention: Abstention | None) -> list[str]:
+    certainty = ["set"] if task.is_classification else ["low", "high"]
+    extra = [*certainty, "spread", *(["abstain"] if abstention else [])]
+    return [task.name, *(f"{task.name}_p_{label}" for label in task.classes), *(f"{task.name}_{name}" for name in extra)]
 
 
-def _values(task: Task, prediction: Prediction) -> list[str]:
+def _values(task: Task, prediction: Answered, abstention: Abstention | None) -> list[str]:
     answer = prediction.tasks[task.name]
-    return [answer.text, *(f"{answer.probabilities[label]:.6f}" for label in task.classes)]
+    certainty = ["|".join(answer.prediction_set)]
+    if not task.is_classification:
+        certainty = [_number(bound) for bound in answer.interval or (None, None)]
+    reason = [abstention.reason(answer, prediction.outlier_score)] if abstention else []
+    probabilities = [f"{answer.probabilities[label]:.6f}" for label in task.classes]
+    return [answer.text, *probabilities, *certainty, _number(answer.spread), *reason]
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.6g}"
 
 
 def _csv(rows: list[list[str]]) -> str:

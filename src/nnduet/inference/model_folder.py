@@ -14,9 +14,11 @@ from nnunetv2.utilities.label_handling.label_handling import determine_num_input
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnduet.errors import ModelError
+from nnduet.inference.case_features import FeatureLayout
 from nnduet.model.case_head import CaseHead
 from nnduet.model.heads import JointNetwork
 from nnduet.model.network import PLANS_KEY, build_joint_network
+from nnduet.model.outliers import OutlierModel
 from nnduet.schema import Task, tasks_from_json
 
 __all__ = [
@@ -24,6 +26,7 @@ __all__ = [
     "Member",
     "ModelFolder",
     "available_folds",
+    "layout_of",
     "load_checkpoint",
     "load_model_folder",
     "read_case_heads",
@@ -40,11 +43,12 @@ _SAFE_GLOBALS = [
 
 @dataclass(frozen=True)
 class Member:
-    """One fold of a model: its weights and, per task that has one, its case head."""
+    """One fold of a model: its weights and what was fitted on the features of its training cases."""
 
     fold: str
     weights: dict[str, torch.Tensor]
     case_heads: dict[str, CaseHead]
+    outliers: OutlierModel | None = None
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,7 @@ class ModelFolder:
     network: JointNetwork
     members: tuple[Member, ...]
     mirror_axes: tuple[int, ...]
+    layout: FeatureLayout
 
 
 def available_folds(folder: Path, checkpoint: str) -> list[str]:
@@ -113,38 +118,53 @@ def load_model_folder(folder: Path, folds: Sequence[str | int] | None, checkpoin
         deep_supervision=False,
     )
     assert isinstance(network, JointNetwork)
+    layout = layout_of(network, manager.get_label_manager(dataset_json), dataset_json)
     members = tuple(
-        Member(fold, c["network_weights"], read_case_heads(folder / f"fold_{fold}" / CASE_HEAD_FILE, tasks))
+        Member(fold, c["network_weights"], *read_case_heads(folder / f"fold_{fold}" / CASE_HEAD_FILE, tasks))
         for fold, c in zip(names, checkpoints, strict=True)
     )
     for member in reversed(members):  # the first one stays loaded
-        _fit_member(network, member, folder / f"fold_{member.fold}")
+        _fit_member(network, layout, member, folder / f"fold_{member.fold}")
     axes = tuple(int(a) for a in checkpoints[0].get("inference_allowed_mirroring_axes") or ())
-    return ModelFolder(manager, configuration, name, dataset_json, tasks, network, members, axes)
+    return ModelFolder(manager, configuration, name, dataset_json, tasks, network, members, axes, layout)
 
 
-def _fit_member(network: JointNetwork, member: Member, source: Path) -> None:
-    """Load a fold's weights and compare the length of its case heads, so that what does not fit is known before any case."""
+def layout_of(network: JointNetwork, label_manager: Any, dataset_json: dict[str, Any]) -> FeatureLayout:
+    """Where the features of a case stand, from the network's blocks, the foreground regions and the covariates."""
+    regions = label_manager.foreground_regions if label_manager.has_regions else label_manager.foreground_labels
+    return FeatureLayout.of(
+        network, [str(r) for r in regions], len(dataset_json["channel_names"]), dataset_json.get("covariates", [])
+    )
+
+
+def _fit_member(network: JointNetwork, layout: FeatureLayout, member: Member, source: Path) -> None:
+    """Load a fold's weights and compare the columns of its heads, so that what does not fit is known before any case."""
     try:
         network.load_state_dict(member.weights)
     except RuntimeError as error:
         raise ModelError(f"{source}: the weights do not fit the plans: {str(error)[:300]}") from error
-    expected = network.heads.norm.mean.numel()
     for name, head in member.case_heads.items():
-        if head.mean.size != expected:
-            raise ModelError(f"{source}: case head of task {name}: expected {expected} features, got {head.mean.size}")
+        if head.columns.max() >= layout.size:
+            raise ModelError(
+                f"{source}: case head of task {name}: expected {layout.size} features, got column {head.columns.max()}"
+            )
+    if member.outliers and member.outliers.mean.size != layout.size:
+        raise ModelError(f"{source}: outlier model: expected {layout.size} features, got {member.outliers.mean.size}")
 
 
-def read_case_heads(path: Path, tasks: tuple[Task, ...]) -> dict[str, CaseHead]:
-    """{task: case head} from a ``case_head.json``; empty where there is no file.
+def read_case_heads(path: Path, tasks: tuple[Task, ...]) -> tuple[dict[str, CaseHead], OutlierModel | None]:
+    """{task: case head} and the outlier model of a ``case_head.json``; nothing where there is no file.
 
     Raises:
         ModelError: a head does not fit its task.
     """
     if not path.is_file():
-        return {}
+        return {}, None
     stored = _read_json(path)
-    return {task.name: CaseHead.from_json(task, stored[task.name]) for task in tasks if task.name in stored}
+    if not isinstance(stored, dict) or not isinstance(stored.get("tasks"), dict):
+        raise ModelError(f'{path}: expected an object with "tasks"; fit the heads again with `nnduet fit-head`')
+    heads = {task.name: CaseHead.from_json(task, stored["tasks"][task.name]) for task in tasks if task.name in stored["tasks"]}
+    return heads, OutlierModel.from_json(stored["outliers"]) if stored.get("outliers") else None
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -10,6 +10,7 @@ nnDuet's own; the first makes training on one patch and sliding-window inference
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -43,9 +44,15 @@ class PooledSums:
         pairs = zip(self.numerators, other.numerators, strict=True)
         return PooledSums(tuple(a + b for a, b in pairs), self.volumes + other.volumes)
 
-    def scaled(self, factor: float) -> PooledSums:
-        """All sums times ``factor``, e.g. 1 / n for the mean over n mirrored passes."""
-        return PooledSums(tuple(n * factor for n in self.numerators), self.volumes * factor)
+    def mean(self) -> PooledSums:
+        """The mean over the batch, with B = 1, e.g. over mirrored passes of one case."""
+        return PooledSums(tuple(n.mean(0, keepdim=True) for n in self.numerators), self.volumes.mean(0, keepdim=True))
+
+    @classmethod
+    def stack(cls, parts: Sequence[PooledSums]) -> PooledSums:
+        """Several sums one after the other along the batch; at least one."""
+        numerators = zip(*(part.numerators for part in parts), strict=True)
+        return cls(tuple(torch.cat(n) for n in numerators), torch.cat([part.volumes for part in parts]))
 
     def features(self, voxel_scale: float = 1.0) -> Tensor:
         """Finite features (B, F): log volumes of regions and rims, image mean and deviation, then stage means.

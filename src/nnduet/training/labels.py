@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +20,15 @@ _CASE_HEADERS = (CASE_COLUMN, "Case_id")
 
 @dataclass(frozen=True)
 class CaseLabels:
-    """Encoded labels: ``values[case_id][task name]`` is a class index or a value, NaN where missing."""
+    """Encoded labels: ``values[case_id][task name]`` is a class index or a value, NaN where missing.
+
+    ``covariates[case_id]`` has the covariates that are known of the case.
+    """
 
     tasks: tuple[Task, ...]
     values: dict[str, dict[str, float]]
     groups: dict[str, str]
+    covariates: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def column(self, task: Task, case_ids: Sequence[str]) -> NDArray[np.float64]:
         """Labels (N,) of a task for the given cases; NaN where missing or unknown."""
@@ -55,14 +59,14 @@ class CaseLabels:
         return [case_id for case_id, times in zip(case_ids, repeats.astype(int), strict=True) for _ in range(times)]
 
 
-def read_case_labels(folders: Sequence[Path], tasks: tuple[Task, ...]) -> CaseLabels:
+def read_case_labels(folders: Sequence[Path], tasks: tuple[Task, ...], covariates: Sequence[str] = ()) -> CaseLabels:
     """Read ``classification_labels.csv`` from the first folder that has it; the first seed's ``Case_id,Subtype`` works too.
 
-    Task columns are matched without regard to case. No tasks give empty labels.
+    Task columns are matched without regard to case. No tasks give empty labels. A covariate's empty cell is left out.
 
     Raises:
         DatasetError: tasks are declared but no folder has the file.
-        TableError: a column is missing or a cell names no class, with the line.
+        TableError: a column is missing, a cell names no class, or a covariate is no number, with the line.
     """
     if not tasks:
         return CaseLabels((), {}, {})
@@ -74,16 +78,18 @@ def read_case_labels(folders: Sequence[Path], tasks: tuple[Task, ...]) -> CaseLa
         header = list(reader.fieldnames or [])
         case_column = next((h for h in header if h in _CASE_HEADERS), None)
         columns = {t.name: next((h for h in header if h.lower() == t.name.lower()), None) for t in tasks}
-        missing = [name for name, column in columns.items() if column is None]
+        missing = [name for name, column in columns.items() if column is None] + [c for c in covariates if c not in header]
         if case_column is None or missing:
             raise TableError(f"{path}: expected columns {CASE_COLUMN} and {list(columns)}, got {header}")
         values: dict[str, dict[str, float]] = {}
         groups: dict[str, str] = {}
+        known: dict[str, dict[str, float]] = {}
         for row in reader:
             try:
                 values[row[case_column]] = {t.name: t.encode((row[columns[t.name] or ""] or "").strip()) for t in tasks}
-            except DatasetError as error:
+                known[row[case_column]] = {name: float(row[name]) for name in covariates if row[name]}
+            except (DatasetError, ValueError) as error:
                 raise TableError(f"{path} line {reader.line_num}: {error}") from error
             if row.get(GROUP_COLUMN):
                 groups[row[case_column]] = row[GROUP_COLUMN]
-    return CaseLabels(tasks, values, groups)
+    return CaseLabels(tasks, values, groups, known)

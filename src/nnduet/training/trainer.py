@@ -124,7 +124,7 @@ class nnUNetTrainerMultitask(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801
         folders = [Path(self.preprocessed_dataset_folder_base)]
         if nnUNet_raw.is_set():
             folders.append(Path(nnUNet_raw) / self.plans_manager.dataset_name)
-        self.labels = read_case_labels(folders, self.tasks)
+        self.labels = read_case_labels(folders, self.tasks, self.dataset_json.get("covariates", []))
         training, _ = self.do_split()
         network = self._joint_network()
         for task in self.tasks:
