@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny import write_tiny_dataset
+from tiny import write_tiny_dataset, write_tiny_model
 
 from nnduet.data.images import check_image, read_segmentation
 from nnduet.errors import DatasetError, ModelError, PartialFailureError
@@ -120,6 +120,17 @@ def test_progress_counts_the_cases(predictor: Predictor, images: Path, tmp_path:
     seen: list[tuple[int, int, str]] = []
     predict_folder(predictor, images, tmp_path / "out", progress=lambda *step: seen.append(step))
     assert [step[:2] for step in seen] == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_several_masks_have_a_folder_each_beside_their_codes(images: Path, tmp_path: Path) -> None:
+    predictor = Predictor.load(write_tiny_model(tmp_path / "model", 2, masks=("ED", "ES")), device="cpu", tta=False)
+    summary = predict_folder(predictor, images, tmp_path / "out")
+    for case_id in summary.cases:
+        codes, _ = read_segmentation(tmp_path / "out" / f"{case_id}.png")
+        ed, es = (read_segmentation(tmp_path / "out" / name / f"{case_id}.png")[0] for name in ("ED", "ES"))
+        np.testing.assert_array_equal(codes.array, ed.array + 3 * es.array)
+        assert ed.geometry == es.geometry == codes.geometry == check_image(images / f"{case_id}_0000.png")
+    assert len(summary.cases) == len(list((tmp_path / "out" / "ES").iterdir())) == 4
 
 
 def test_no_temporary_file_is_left(predictor: Predictor, images: Path, tmp_path: Path) -> None:

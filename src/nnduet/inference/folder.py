@@ -67,6 +67,7 @@ def find_cases(folder: Path, file_ending: str) -> dict[str, list[Path]]:
 def predict_folder(predictor: Predictor, images: Path, output: Path, *, progress: Progress | None = None) -> PredictionSummary:
     """Predict all cases and write ``<case>`` masks, ``<task>_results.csv``, ``classification.csv`` and ``run.json``.
 
+    Models of several masks also write each one as ``<mask>/<case>``; ``<case>`` then holds their codes, see ``mask_codes``.
     Channels of every case are counted before any work. Each mask is written as soon as it is there, the tables at the end;
     nothing stands half-written under its final name.
 
@@ -86,7 +87,7 @@ def predict_folder(predictor: Predictor, images: Path, output: Path, *, progress
     for index, (case_id, paths) in enumerate(cases.items()):
         started = time.perf_counter()
         try:
-            done[case_id] = _predict_case(predictor, paths, output / f"{case_id}{ending}")
+            done[case_id] = _predict_case(predictor, paths, output, f"{case_id}{ending}")
         except Exception as error:  # whatever one case does to the host must not stop the others
             failed[case_id] = f"{error.code}: {error}" if isinstance(error, NNDuetError) else f"FAILED: {error!r}"
         seconds[case_id] = round(time.perf_counter() - started, 3)
@@ -101,10 +102,12 @@ def predict_folder(predictor: Predictor, images: Path, output: Path, *, progress
     return summary
 
 
-def _predict_case(predictor: Predictor, paths: list[Path], target: Path) -> Prediction:
+def _predict_case(predictor: Predictor, paths: list[Path], output: Path, name: str) -> Prediction:
     prediction = predictor(paths)
     assert prediction.geometry is not None
-    write_segmentation(target, prediction.segmentation, prediction.geometry)
+    for mask, array in prediction.masks.items():
+        write_segmentation(output / mask / name, array, prediction.geometry)
+    write_segmentation(output / name, prediction.segmentation, prediction.geometry)
     return prediction
 
 

@@ -16,7 +16,9 @@ from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPre
 from numpy.typing import NDArray
 
 from nnduet.data.images import Geometry, ImageHeader, check_same_geometry, inspect_image, read_image, write_image
+from nnduet.data.mask_codes import MaskCodes
 from nnduet.errors import GeometryError, ModelError, SettingsError
+from nnduet.inference.mask_logits import MaskLogits
 from nnduet.inference.model_folder import Member, ModelFolder, load_model_folder
 from nnduet.inference.sliding_window import predict_tiles
 from nnduet.model.hardware import autocast_dtype, select_device
@@ -48,11 +50,12 @@ class Prediction:
     """What the model says of one case.
 
     Attributes:
-        segmentation: (Z, Y, X) integer labels on the grid of the input.
+        segmentation: (Z, Y, X) integer labels on the grid of the input; codes of all masks where cases have several.
         tasks: {task name: answer}.
         spacing_mm: (Z, Y, X).
         geometry: of the input file; None for arrays.
         features: {fold: (F,) pooled features of the case}, float32.
+        masks: {mask name: (Z, Y, X) integer labels} for models of several masks, else empty.
     """
 
     segmentation: NDArray[np.integer[Any]]
@@ -60,6 +63,7 @@ class Prediction:
     spacing_mm: tuple[float, float, float]
     geometry: Geometry | None
     features: dict[str, NDArray[np.float32]]
+    masks: dict[str, NDArray[np.integer[Any]]] = field(default_factory=dict)
 
 
 class Predictor:
@@ -73,6 +77,7 @@ class Predictor:
         if not 0 < step_size <= 1:
             raise SettingsError(f"step_size: expected a share of the patch in (0, 1], got {step_size}")
         self.model = model
+        self.mask_codes = MaskCodes.from_json(model.dataset_json)
         self.device = select_device(device)
         self.step_size = step_size
         self.mirror_axes = model.mirror_axes if tta else ()
@@ -100,6 +105,7 @@ class Predictor:
 
         Raises:
             ModelError: the folder is incomplete or was not trained by nnDuet.
+            DatasetError: the masks of its dataset.json contradict the labels.
             SettingsError: impossible device or step size.
         """
         return cls(load_model_folder(Path(folder), folds, checkpoint), device=device, step_size=step_size, tta=tta)
@@ -186,7 +192,8 @@ class Predictor:
         z, y, x = (float(s) for s in properties["spacing"])
         pooled = [s.features(self.voxel_scale(properties)) for s in sums]
         features = {m.fold: f[0].cpu().numpy() for m, f in zip(self.model.members, pooled, strict=True)}
-        return Prediction(segmentation, self._answers(pooled), (z, y, x), geometry, features)
+        masks = self.mask_codes.decode(segmentation) if self.mask_codes else {}
+        return Prediction(segmentation, self._answers(pooled), (z, y, x), geometry, features, masks)
 
     def voxel_scale(self, properties: dict[str, Any]) -> float:
         """What voxel counts are multiplied by: the slice spacing in mm for slice-wise models of volumes, else 1.
@@ -223,12 +230,14 @@ class Predictor:
             self.network.load_state_dict(member.weights)
 
     def _to_labels(self, logits: torch.Tensor, properties: dict[str, Any]) -> NDArray[np.integer[Any]]:
+        codes, model = self.mask_codes, self.model
+        manager = MaskLogits(codes) if codes else model.plans.get_label_manager(model.dataset_json)
         with contextlib.redirect_stdout(None):
             labels: NDArray[np.integer[Any]] = convert_predicted_logits_to_segmentation_with_correct_shape(
                 logits,
-                self.model.plans,
-                self.model.configuration,
-                self.model.plans.get_label_manager(self.model.dataset_json),
+                model.plans,
+                model.configuration,
+                manager,
                 properties,
                 num_threads_torch=torch.get_num_threads(),
             )
