@@ -143,6 +143,15 @@ def test_a_converted_dataset_converts_again_with_its_masks(folder: Path, tmp_pat
     assert {**second, "cases.csv": first["cases.csv"]} == first
 
 
+def test_a_masks_key_that_means_something_else_is_refused_and_not_first_after_training(folder: Path, tmp_path: Path) -> None:
+    (folder / "dataset.json").write_text(json.dumps({"masks": "drawn by hand"}))
+    with pytest.raises(DatasetError, match="masks: expected an object of objects of labels, got 'drawn by hand'"):
+        run(read_folder(folder, task_specs=["grade"]), tmp_path)
+    assert not (tmp_path / "raw").exists()
+    run(source_of(folder), tmp_path)
+    assert MaskCodes.from_json(json.loads((tmp_path / RAW / "dataset.json").read_text())) is not None
+
+
 @pytest.mark.parametrize(("ending", "reader"), [(".png", NaturalImage2DIO), (".nii.gz", SimpleITKIO)])
 def test_nnunets_readers_get_codes_beyond_255(tmp_path: Path, ending: str, reader: type) -> None:
     folder = dataset(tmp_path / "user", ten_cases(), ending=ending)

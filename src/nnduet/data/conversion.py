@@ -80,6 +80,7 @@ def convert(
     labels = dict(source.labels or name_labels(set().union(*(case.found for case in cases)), source.suggested_labels))
     codes = MaskCodes.of(source.mask_names, labels) if source.mask_names else None
     description = _description(source, labels, ending) | (codes.to_json() if codes else {})
+    MaskCodes.from_json(description)  # a "masks" of the user's own would stop the prediction after the training
     texts = {
         SPLITS_FILE: json_text(folds),
         LABELS_FILE: _labels_table(source),
