@@ -129,6 +129,29 @@ def test_convert_passes_only_the_options_that_were_given(stand_in: Callable[...,
     assert write.options["replace"] is True
 
 
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [(["masks"], Path("masks")), (["ED=a", "ES=b"], {"ED": Path("cases/a"), "ES": Path("cases/b")})],
+)
+def test_convert_takes_a_folder_of_masks_or_several_by_name(
+    stand_in: Callable[..., None], tmp_path: Path, values: list[str], expected: object
+) -> None:
+    read = Recorder("source")
+    stand_in("nnduet.data.layouts", read_folder=read, read_subtype_folders=None)
+    stand_in("nnduet.data.conversion", convert=Recorder(_summary(dataset="D")))
+    (tmp_path / "cases").mkdir()
+    options = [part for value in values for part in ("--labels", value)]
+    result = _run("convert", "cases", "--dataset-id", 3, "--name", "D", *options)
+    assert result.exit_code == 0, result.stderr
+    assert read.options == {"task_specs": (), "label_map": None, "labels": expected}
+
+
+def test_convert_refuses_a_single_named_folder_of_masks(tmp_path: Path) -> None:
+    result = _run("convert", tmp_path, "--dataset-id", 3, "--name", "D", "--labels", "ED=a")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("SETTINGS: named masks: expected at least two")
+
+
 def test_convert_refuses_a_label_map_that_is_no_pair_of_numbers(tmp_path: Path) -> None:
     result = _run("convert", tmp_path, "--dataset-id", 3, "--name", "D", "--map-label", "255")
     assert result.exit_code == 2

@@ -91,7 +91,10 @@ def convert(
         typer.Option(help="NAME or NAME:type of a table column; type: binary, multiclass, ordinal, regression. Repeatable."),
     ] = None,
     images: Annotated[Path | None, typer.Option(help="Images, if not in FOLDER/images.")] = None,
-    labels: Annotated[Path | None, typer.Option(help="Masks, if not in FOLDER/labels.")] = None,
+    labels: Annotated[
+        list[str] | None,
+        typer.Option(help="Masks, if not in FOLDER/labels. NAME=PATH, two times or more: several masks of each case."),
+    ] = None,
     table: Annotated[Path | None, typer.Option(help="Case table, if not FOLDER/cases.csv.")] = None,
     test_images: Annotated[Path | None, typer.Option(help="Images without masks, if not in FOLDER/test_images.")] = None,
     splits: Annotated[Path | None, typer.Option(help="Folds, if not FOLDER/splits_final.json.")] = None,
@@ -117,7 +120,10 @@ def convert(
     with reporting(as_json) as report:
         from nnduet.data.conversion import convert as convert_source
         from nnduet.data.layouts import read_folder, read_subtype_folders
+        from nnduet.data.sources import parse_mask_folders
 
+        if labels:
+            given["labels"] = parse_mask_folders(labels, folder)
         if layout == "subtype-folders":
             task_name = task[0] if task else "subtype"
             source = read_subtype_folders(folder, task_name=task_name, label_map=label_map, num_folds=num_folds)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny import write_tiny_dataset
+from tiny import write_tiny_dataset, write_tiny_model
 
 from nnduet.data.images import check_image, read_segmentation
 from nnduet.errors import DatasetError, ModelError, PartialFailureError
@@ -45,9 +45,12 @@ def test_every_case_gets_a_mask_on_its_grid(predictor: Predictor, images: Path, 
 def test_the_tables_name_every_case_and_probabilities_sum_to_one(predictor: Predictor, images: Path, tmp_path: Path) -> None:
     predict_folder(predictor, images, tmp_path / "out")
     header, *cases = rows(tmp_path / "out" / "classification.csv")
-    assert header == ["case_id", "grade", "grade_p_high", "grade_p_low", "age"]
+    assert ",".join(header) == (
+        "case_id,grade,grade_p_high,grade_p_low,grade_set,grade_spread,age,age_low,age_high,age_spread,outlier_score"
+    )
     assert [case[0] for case in cases] == ["case_00", "case_01", "case_02", "case_03"]
-    for _, label, high, low, age in cases:
+    for _, label, high, low, _, spread, age, *_ in cases:
+        assert spread == ""  # one fold and no mirroring: there is only one answer
         assert float(high) + float(low) == pytest.approx(1, abs=2e-6)
         assert label == ("high" if float(high) >= float(low) else "low")
         assert np.isfinite(float(age))
@@ -57,7 +60,7 @@ def test_each_task_has_its_own_table_with_names(predictor: Predictor, images: Pa
     predict_folder(predictor, images, tmp_path / "out")
     complete = rows(tmp_path / "out" / "classification.csv")[1:]
     assert rows(tmp_path / "out" / "grade_results.csv") == [["Names", "Grade"], *([c[0], c[1]] for c in complete)]
-    assert rows(tmp_path / "out" / "age_results.csv") == [["Names", "Age"], *([c[0], c[4]] for c in complete)]
+    assert rows(tmp_path / "out" / "age_results.csv") == [["Names", "Age"], *([c[0], c[6]] for c in complete)]
 
 
 def test_one_corrupt_case_of_four_leaves_three_done_and_is_named(predictor: Predictor, images: Path, tmp_path: Path) -> None:
@@ -120,6 +123,17 @@ def test_progress_counts_the_cases(predictor: Predictor, images: Path, tmp_path:
     seen: list[tuple[int, int, str]] = []
     predict_folder(predictor, images, tmp_path / "out", progress=lambda *step: seen.append(step))
     assert [step[:2] for step in seen] == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_several_masks_have_a_folder_each_beside_their_codes(images: Path, tmp_path: Path) -> None:
+    predictor = Predictor.load(write_tiny_model(tmp_path / "model", 2, masks=("ED", "ES")), device="cpu", tta=False)
+    summary = predict_folder(predictor, images, tmp_path / "out")
+    for case_id in summary.cases:
+        codes, _ = read_segmentation(tmp_path / "out" / f"{case_id}.png")
+        ed, es = (read_segmentation(tmp_path / "out" / name / f"{case_id}.png")[0] for name in ("ED", "ES"))
+        np.testing.assert_array_equal(codes.array, ed.array + 3 * es.array)
+        assert ed.geometry == es.geometry == codes.geometry == check_image(images / f"{case_id}_0000.png")
+    assert len(summary.cases) == len(list((tmp_path / "out" / "ES").iterdir())) == 4
 
 
 def test_no_temporary_file_is_left(predictor: Predictor, images: Path, tmp_path: Path) -> None:

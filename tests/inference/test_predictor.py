@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from tiny import SPACING_MM, tiny_case, tiny_head, write_tiny_dataset, write_tiny_model
 
 from nnduet.data.images import Geometry, check_image, write_image
-from nnduet.errors import GeometryError, ModelError, NNDuetError, SettingsError
+from nnduet.errors import DatasetError, GeometryError, ModelError, NNDuetError, SettingsError
 from nnduet.inference.answers import TaskPrediction, combine
 from nnduet.inference.predictor import Prediction, Predictor
 from nnduet.schema import Task
@@ -169,6 +170,40 @@ def test_channels_on_different_grids_are_refused(tmp_path: Path) -> None:
 def test_an_impossible_step_size_is_refused(model_2d: Path, step_size: float) -> None:
     with pytest.raises(SettingsError, match="step_size"):
         Predictor.load(model_2d, device="cpu", step_size=step_size)
+
+
+@pytest.fixture(scope="module")
+def mask_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights for organ and lesion in two masks, ED and ES."""
+    return write_tiny_model(tmp_path_factory.mktemp("model") / "masks", 3, masks=("ED", "ES"))
+
+
+def test_a_model_of_one_mask_has_no_named_masks(predictor: Predictor) -> None:
+    assert predictor(tiny_case(0, 3)[0], spacing_mm=SPACING_MM[3]).masks == {}
+
+
+def test_each_of_several_masks_is_the_one_that_its_own_logits_give(mask_model: Path) -> None:
+    predictor = Predictor.load(mask_model, device="cpu", tta=False)
+    image = tiny_case(0, 3)[0]
+    prediction = predictor(image, spacing_mm=SPACING_MM[3])
+    preprocessed = (image - image.mean()) / image.std()  # the spacing is the plans', nothing is cropped
+    properties = {"spacing": list(SPACING_MM[3]), "shape_before_cropping": image.shape}
+    logits, _ = predictor.run_members(torch.from_numpy(preprocessed[None].astype(np.float32)), properties, {})
+    above = (logits > 0).numpy()
+    assert (above[:2].any(0) & above[2:].any(0)).any(), "the random masks should overlap"
+    for name, part in (("ED", logits[:2]), ("ES", logits[2:])):
+        expected = torch.where(part.max(0).values > 0, part.argmax(0) + 1, 0).numpy()
+        assert np.mean(prediction.masks[name] == expected) > 0.999
+    np.testing.assert_array_equal(prediction.segmentation, prediction.masks["ED"] + 3 * prediction.masks["ES"])
+
+
+def test_a_model_whose_masks_contradict_its_labels_is_refused(mask_model: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(mask_model, tmp_path / "model"))
+    dataset_json = json.loads((folder / "dataset.json").read_text())
+    dataset_json["masks"]["ES"] = {"organ": 2, "lesion": 1}
+    (folder / "dataset.json").write_text(json.dumps(dataset_json))
+    with pytest.raises(DatasetError, match="masks: expected"):
+        Predictor.load(folder, device="cpu")
 
 
 def test_a_reader_outside_the_list_is_refused(model_2d: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from nnduet.model.calibration import conformal_set
 from nnduet.model.heads import JointNetwork, task_probabilities
 from nnduet.schema import Task
 
-__all__ = ["TaskPrediction", "answer", "combine", "member_outputs", "network_outputs"]
+__all__ = ["CaseAnswers", "TaskPrediction", "answer", "combine", "member_outputs", "network_outputs"]
 
 Array = NDArray[np.float64]
 
@@ -51,6 +51,14 @@ class TaskPrediction:
     def confidence(self) -> float:
         """Probability of the label; 1 for a regression."""
         return self.probabilities[self.label] if self.label is not None else 1.0
+
+
+@dataclass(frozen=True)
+class CaseAnswers:
+    """The answers to one case: {task name: answer}, and how unlike the training cases it is (None where not known)."""
+
+    tasks: dict[str, TaskPrediction]
+    outlier_score: float | None
 
 
 def network_outputs(network: JointNetwork, pooled: torch.Tensor, tasks: Sequence[Task]) -> dict[str, Array]:

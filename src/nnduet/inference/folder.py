@@ -11,14 +11,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from nnduet.data.files import write_json_atomically, write_text_atomically
 from nnduet.data.images import write_segmentation
 from nnduet.errors import DatasetError, NNDuetError, PartialFailureError
 from nnduet.inference.abstention import Abstention
-from nnduet.inference.answers import TaskPrediction
-from nnduet.inference.predictor import Prediction, Predictor
+from nnduet.inference.answers import CaseAnswers
+from nnduet.inference.predictor import Predictor
 from nnduet.schema import CASE_COLUMN, Task
 
 __all__ = ["CLASSIFICATION_FILE", "PredictionSummary", "find_cases", "predict_folder", "write_tables"]
@@ -26,16 +26,6 @@ __all__ = ["CLASSIFICATION_FILE", "PredictionSummary", "find_cases", "predict_fo
 Progress = Callable[[int, int, str], None]
 CLASSIFICATION_FILE = "classification.csv"
 OUTLIER_COLUMN = "outlier_score"
-
-
-class Answered(Protocol):
-    """What the tables need of a case: :class:`Prediction` has it."""
-
-    @property
-    def tasks(self) -> Mapping[str, TaskPrediction]: ...
-
-    @property
-    def outlier_score(self) -> float | None: ...
 
 
 @dataclass(frozen=True)
@@ -90,6 +80,7 @@ def predict_folder(
 ) -> PredictionSummary:
     """Predict all cases and write ``<case>`` masks, ``<task>_results.csv``, ``classification.csv`` and ``run.json``.
 
+    Models of several masks also write each one as ``<mask>/<case>``; ``<case>`` then holds their codes, see ``mask_codes``.
     Channels of every case are counted before any work. Each mask is written as soon as it is there, the tables at the end;
     nothing stands half-written under its final name.
 
@@ -107,14 +98,14 @@ def predict_folder(
     for case_id, paths in cases.items():
         predictor.check_channels(len(paths), case_id)
     output.mkdir(parents=True, exist_ok=True)
-    done: dict[str, Prediction] = {}
+    done: dict[str, CaseAnswers] = {}
     failed: dict[str, str] = {}
     seconds: dict[str, float] = {}
     for index, (case_id, paths) in enumerate(cases.items()):
         started = time.perf_counter()
         try:
             known = (covariates or {}).get(case_id, {})
-            done[case_id] = _predict_case(predictor, paths, known, output / f"{case_id}{ending}")
+            done[case_id] = _predict_case(predictor, paths, known, output, f"{case_id}{ending}")
         except Exception as error:  # whatever one case does to the host must not stop the others
             failed[case_id] = f"{error.code}: {error}" if isinstance(error, NNDuetError) else f"FAILED: {error!r}"
         seconds[case_id] = round(time.perf_counter() - started, 3)
@@ -129,11 +120,16 @@ def predict_folder(
     return summary
 
 
-def _predict_case(predictor: Predictor, paths: list[Path], covariates: Mapping[str, float], target: Path) -> Prediction:
+def _predict_case(
+    predictor: Predictor, paths: list[Path], covariates: Mapping[str, float], output: Path, name: str
+) -> CaseAnswers:
+    """Write the masks and keep the answers only: the masks of a large folder would not fit into memory."""
     prediction = predictor(paths, covariates=covariates)
     assert prediction.geometry is not None
-    write_segmentation(target, prediction.segmentation, prediction.geometry)
-    return prediction
+    for mask, array in prediction.masks.items():
+        write_segmentation(output / mask / name, array, prediction.geometry)
+    write_segmentation(output / name, prediction.segmentation, prediction.geometry)
+    return prediction.answers
 
 
 def _summary(
@@ -160,7 +156,7 @@ def _summary(
 
 
 def write_tables(
-    output: Path, tasks: tuple[Task, ...], predictions: Mapping[str, Answered], abstention: Abstention | None = None
+    output: Path, tasks: tuple[Task, ...], predictions: Mapping[str, CaseAnswers], abstention: Abstention | None = None
 ) -> None:
     """Write ``classification.csv`` and per task ``<task>_results.csv`` (columns ``Names,<Task>``).
 
@@ -188,7 +184,7 @@ def _columns(task: Task, abstention: Abstention | None) -> list[str]:
     return [task.name, *(f"{task.name}_p_{label}" for label in task.classes), *(f"{task.name}_{name}" for name in extra)]
 
 
-def _values(task: Task, prediction: Answered, abstention: Abstention | None) -> list[str]:
+def _values(task: Task, prediction: CaseAnswers, abstention: Abstention | None) -> list[str]:
     answer = prediction.tasks[task.name]
     certainty = ["|".join(answer.prediction_set)]
     if not task.is_classification:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,11 @@ from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPre
 from numpy.typing import NDArray
 
 from nnduet.data.images import Geometry, ImageHeader, check_same_geometry, inspect_image, read_image, write_image
+from nnduet.data.mask_codes import MaskCodes
 from nnduet.errors import GeometryError, ModelError, SettingsError
-from nnduet.inference.answers import TaskPrediction, answer, rows_of
+from nnduet.inference.answers import CaseAnswers, TaskPrediction, answer, rows_of
 from nnduet.inference.case_features import CaseFeatures, extract, grid_spacing_mm, slice_thickness_mm
+from nnduet.inference.mask_logits import MaskLogits
 from nnduet.inference.model_folder import Member, ModelFolder, load_model_folder
 from nnduet.inference.sliding_window import predict_tiles
 from nnduet.model.case_head import CaseHead
@@ -35,13 +37,14 @@ class Prediction:
     """What the model says of one case.
 
     Attributes:
-        segmentation: (Z, Y, X) integer labels on the grid of the input.
+        segmentation: (Z, Y, X) integer labels on the grid of the input; codes of all masks where cases have several.
         tasks: {task name: answer}.
         spacing_mm: (Z, Y, X).
         geometry: of the input file; None for arrays.
         features: {fold: (F,) features of the case}, float32, NaN where undefined; ``model.layout`` names the columns.
         outlier_score: share of training cases, in [0, 1], that are more usual than this case, as the mean over folds; None for
             a model without outlier statistics.
+        masks: {mask name: (Z, Y, X) integer labels} for models of several masks, else empty.
     """
 
     segmentation: NDArray[np.integer[Any]]
@@ -50,6 +53,12 @@ class Prediction:
     geometry: Geometry | None
     features: dict[str, NDArray[np.float32]]
     outlier_score: float | None = None
+    masks: dict[str, NDArray[np.integer[Any]]] = field(default_factory=dict)
+
+    @property
+    def answers(self) -> CaseAnswers:
+        """What the tables need, without the arrays."""
+        return CaseAnswers(self.tasks, self.outlier_score)
 
 
 class Predictor:
@@ -68,6 +77,7 @@ class Predictor:
             raise SettingsError(f"error_rate: expected a share of the cases in (0, 1), got {error_rate}")
         self.error_rate = error_rate
         self.model = model
+        self.mask_codes = MaskCodes.from_json(model.dataset_json)
         self.device = select_device(device)
         self.step_size = step_size
         self.mirror_axes = model.mirror_axes if tta else ()
@@ -97,6 +107,7 @@ class Predictor:
 
         Raises:
             ModelError: the folder is incomplete or was not trained by nnDuet.
+            DatasetError: the masks of its dataset.json contradict the labels.
             SettingsError: impossible device, step size or error rate.
         """
         model = load_model_folder(Path(folder), folds, checkpoint)
@@ -195,13 +206,15 @@ class Predictor:
         tensor = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))
         logits, features = self.run_members(tensor, properties, covariates)
         z, y, x = (float(s) for s in properties["spacing"])
+        segmentation = self._to_labels(logits, properties)
         return Prediction(
-            segmentation=self._to_labels(logits, properties),
+            segmentation=segmentation,
             tasks=self._answers(features),
             spacing_mm=(z, y, x),
             geometry=geometry,
             features={m.fold: f.values()[0].astype(np.float32) for m, f in zip(self.model.members, features, strict=True)},
             outlier_score=self._outlier_score(features),
+            masks=self.mask_codes.decode(segmentation) if self.mask_codes else {},
         )
 
     def run_members(
@@ -251,12 +264,14 @@ class Predictor:
             self.network.load_state_dict(member.weights)
 
     def _to_labels(self, logits: torch.Tensor, properties: dict[str, Any]) -> NDArray[np.integer[Any]]:
+        codes, model = self.mask_codes, self.model
+        manager = MaskLogits(codes) if codes else model.plans.get_label_manager(model.dataset_json)
         with contextlib.redirect_stdout(None):
             labels: NDArray[np.integer[Any]] = convert_predicted_logits_to_segmentation_with_correct_shape(
                 logits,
-                self.model.plans,
-                self.model.configuration,
-                self.model.plans.get_label_manager(self.model.dataset_json),
+                model.plans,
+                model.configuration,
+                manager,
                 properties,
                 num_threads_torch=torch.get_num_threads(),
             )

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from nnduet.data.files import write_text_atomically
-from nnduet.inference.answers import TaskPrediction, answer
+from nnduet.inference.answers import CaseAnswers, TaskPrediction, answer
 from nnduet.inference.model_folder import CASE_HEAD_FILE, Member, read_case_heads
 from nnduet.model.case_features import FeatureTable
 from nnduet.model.case_head import CaseHead
@@ -55,9 +55,13 @@ def fit_heads(folder: Path, labels: CaseLabels, seed: int = 0) -> tuple[dict[str
 
 
 def answer_table(
-    table: FeatureTable, tasks: tuple[Task, ...], heads: dict[str, CaseHead], error_rate: float = 0.1
-) -> dict[str, dict[str, TaskPrediction]]:
-    """{case id: {task: answer}} of one fold from stored features; without the spread over mirrored passes."""
+    table: FeatureTable,
+    tasks: tuple[Task, ...],
+    heads: dict[str, CaseHead],
+    outliers: OutlierModel | None,
+    error_rate: float = 0.1,
+) -> dict[str, CaseAnswers]:
+    """{case id: answers} of one fold from stored features; without the spread over mirrored passes."""
     member = Member("", {}, heads)
     values = table.values.astype(float)
     answers: dict[str, dict[str, TaskPrediction]] = {case_id: {} for case_id in table.case_ids}
@@ -66,4 +70,5 @@ def answer_table(
         outputs = heads[task.name](values, network) if task.name in heads else network
         for case_id, row in zip(table.case_ids, outputs, strict=True):
             answers[case_id][task.name] = answer(task, [member], [np.asarray(row)[None]], error_rate)
-    return answers
+    scores = outliers.score(values).tolist() if outliers else [None] * len(values)
+    return {case_id: CaseAnswers(answers[case_id], score) for case_id, score in zip(table.case_ids, scores, strict=True)}

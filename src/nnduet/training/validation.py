@@ -128,7 +128,7 @@ def _predict(trainer: Any, predictor: Predictor, case_ids: list[str], output: Pa
         write_segmentation(output / f"{case_id}{ending}", prediction.segmentation, geometry)
         predictions[case_id] = prediction
         trainer.report(index + 1, len(case_ids), f"validate {case_id}")
-    write_tables(output, predictor.tasks, predictions)
+    write_tables(output, predictor.tasks, {case_id: p.answers for case_id, p in predictions.items()})
     return predictions
 
 
