@@ -6,9 +6,7 @@ end through :mod:`nnduet.training.validation`.
 
 from __future__ import annotations
 
-import os
 import random
-import shutil
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -16,21 +14,21 @@ from typing import Any
 
 import numpy as np
 import torch
-from batchgenerators.utilities.file_and_folder_operations import load_pickle
 from nnunetv2.paths import nnUNet_raw
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import Tensor, nn
 
-from nnduet.errors import DiskFullError, NNDuetError, SettingsError
+from nnduet.errors import NNDuetError, SettingsError
 from nnduet.model.hardware import autocast_dtype
 from nnduet.model.heads import JointNetwork
-from nnduet.model.losses import class_loss, evidence_gate
+from nnduet.model.losses import class_loss
 from nnduet.model.network import PLANS_KEY, build_joint_network
 from nnduet.schema import tasks_from_json
+from nnduet.training.checkpoints import replace_checkpoint
+from nnduet.training.evidence import Evidence
 from nnduet.training.history import History, SparsePlots
 from nnduet.training.labels import read_case_labels
 from nnduet.training.optimizer import JointOptimizer, PolynomialDecay, build_optimizer
-from nnduet.training.planning import foreground_counts
 from nnduet.training.settings import TrainingSettings
 from nnduet.training.validation import validate_fold
 
@@ -130,14 +128,7 @@ class nnUNetTrainerMultitask(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801
         for task in self.tasks:
             if not task.is_classification:
                 network.heads.target_scale(task).fit(torch.tensor(self.labels.column(task, training)))
-        self._expected: dict[str, Tensor] = {}
-
-    def _expected_regions(self, case_id: str) -> Tensor:
-        """Which foreground regions the whole case holds, bool (R,)."""
-        if case_id not in self._expected:
-            properties = load_pickle(os.path.join(self.preprocessed_dataset_folder, f"{case_id}.pkl"))
-            self._expected[case_id] = torch.from_numpy(foreground_counts(properties["class_locations"]))
-        return self._expected[case_id]
+        self.evidence = Evidence(self.preprocessed_dataset_folder, self.label_manager)
 
     # -- one step ------------------------------------------------------------------------------------------------------
 
@@ -155,8 +146,8 @@ class nnUNetTrainerMultitask(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801
         with nullcontext() if dtype is None else torch.autocast(self.device.type, dtype=dtype):
             *segmentations, outputs = self.network(data)
             segmentation_loss = self.loss(segmentations, target)
-        gates = evidence_gate(self._present(target[0]), self._expected_batch(batch["keys"]))
-        targets = self._class_targets(batch["keys"])
+        case_ids = [str(key) for key in batch["keys"]]
+        gates, targets = self.evidence.gates(target[0], case_ids), self._class_targets(case_ids)
         class_term, values = class_loss(self.tasks, outputs, targets, gates)
         weight = self.settings.class_weight_at(self.current_epoch)
         loss = segmentation_loss + weight * class_term
@@ -165,21 +156,12 @@ class nnUNetTrainerMultitask(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801
         terms = {"segmentation_loss": float(segmentation_loss.detach()), "class_loss": float(class_term.detach())}
         return loss, {**terms, **{f"task_{name}_loss": value for name, value in values.items()}}
 
-    def _present(self, target: Tensor) -> Tensor:
-        """Which foreground regions the reference patch shows, bool (B, R)."""
-        if self.label_manager.has_regions:
-            return (target[:, : len(self.label_manager.foreground_regions)] > 0).flatten(2).any(-1)
-        labels = self.label_manager.foreground_labels
-        return torch.stack([(target == label).flatten(1).any(-1) for label in labels], dim=1)
-
-    def _expected_batch(self, keys: Any) -> Tensor:
-        return torch.stack([self._expected_regions(str(key)) for key in keys]).to(self.device)
-
-    def _class_targets(self, keys: Any) -> dict[str, Tensor]:
+    def _class_targets(self, case_ids: list[str]) -> dict[str, Tensor]:
+        """Class indices or standardised values (B,) per task, NaN where missing."""
         heads = self._joint_network().heads
         out = {}
         for task in self.tasks:
-            column = torch.tensor(self.labels.column(task, [str(k) for k in keys]), dtype=torch.float32, device=self.device)
+            column = torch.tensor(self.labels.column(task, case_ids), dtype=torch.float32, device=self.device)
             out[task.name] = column if task.is_classification else heads.target_scale(task)(column)
         return out
 
@@ -250,24 +232,14 @@ class nnUNetTrainerMultitask(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801
     # -- checkpoints ---------------------------------------------------------------------------------------------------
 
     def save_checkpoint(self, filename: str) -> None:
-        """nnU-Net's checkpoint, written beside its place, synced and renamed: the old one stays whole until then.
+        """nnU-Net's checkpoint, written atomically.
 
         Raises:
             DiskFullError: no space; the previous checkpoint is untouched.
         """
         if self.local_rank != 0 or self.disable_checkpointing:
             return
-        partial = f"{filename}.partial"
-        try:
-            super().save_checkpoint(partial)
-            with open(partial, "rb") as handle:
-                os.fsync(handle.fileno())
-        except (OSError, RuntimeError) as error:
-            Path(partial).unlink(missing_ok=True)
-            if shutil.disk_usage(Path(filename).parent).free < 2**20 or getattr(error, "errno", None) == 28:
-                raise DiskFullError(f"{filename}: no space left; the previous checkpoint is untouched") from error
-            raise
-        os.replace(partial, filename)
+        replace_checkpoint(super().save_checkpoint, filename)
 
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
         """Fit the case heads, predict every validation case whole and write ``final_metrics.json``; once, on rank 0."""
