@@ -21,6 +21,7 @@ class History:
         self.columns = [
             *("epoch", "train_loss", "val_loss", "pseudo_dice", "learning_rate", "class_weight", "seconds"),
             *("segmentation_loss", "class_loss", *(f"task_{task.name}_loss" for task in tasks)),
+            *(f"task_{task.name}_collapsed" for task in tasks if task.is_classification),
         ]
         self._writer: Any = None
 

@@ -20,11 +20,12 @@ from torch import Tensor, nn
 
 from nnduet.errors import NNDuetError, SettingsError
 from nnduet.model.hardware import autocast_dtype
-from nnduet.model.heads import JointNetwork
+from nnduet.model.heads import JointNetwork, task_probabilities
 from nnduet.model.losses import class_loss
 from nnduet.model.network import PLANS_KEY, build_joint_network
 from nnduet.schema import tasks_from_json
 from nnduet.training.checkpoints import replace_checkpoint
+from nnduet.training.collapse import CollapseWatch
 from nnduet.training.evidence import Evidence
 from nnduet.training.history import History, SparsePlots
 from nnduet.training.labels import read_case_labels
@@ -70,6 +71,7 @@ class nnUNetTrainerMultitask(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801
         self.oversample_foreground_percent = self.settings.oversample_foreground
         self.history = History(Path(self.output_folder), self.tasks) if self.output_folder else None
         self.logger = SparsePlots(self.logger)
+        self.collapse = CollapseWatch(self.tasks)
         self.progress: Callable[[int, int, str], None] | None = None
         self._steps = 0
 
@@ -149,6 +151,7 @@ class nnUNetTrainerMultitask(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801
         case_ids = [str(key) for key in batch["keys"]]
         gates, targets = self.evidence.gates(target[0], case_ids), self._class_targets(case_ids)
         class_term, values = class_loss(self.tasks, outputs, targets, gates)
+        self._watch(outputs, targets, gates)
         weight = self.settings.class_weight_at(self.current_epoch)
         loss = segmentation_loss + weight * class_term
         if not self.tasks:
@@ -164,6 +167,14 @@ class nnUNetTrainerMultitask(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801
             column = torch.tensor(self.labels.column(task, case_ids), dtype=torch.float32, device=self.device)
             out[task.name] = column if task.is_classification else heads.target_scale(task)(column)
         return out
+
+    def _watch(self, outputs: dict[str, Tensor], targets: dict[str, Tensor], gates: Tensor) -> None:
+        """Count which classes were shown and answered, over labelled samples that bear evidence."""
+        for task in self.tasks:
+            if task.is_classification:
+                counted = (gates > 0) & ~torch.isnan(targets[task.name])
+                answered = task_probabilities(task, outputs[task.name].detach()).argmax(1)
+                self.collapse.add(task.name, targets[task.name][counted].tolist(), answered[counted].tolist())
 
     def train_step(self, batch: dict[str, Any]) -> dict[str, Any]:
         """One optimiser step; gradients of network and heads are clipped apart (12 as in nnU-Net, 1)."""
@@ -208,6 +219,11 @@ class nnUNetTrainerMultitask(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801
         names = [name for name in train_outputs[0] if name != "loss"]
         with np.errstate(all="ignore"):
             self._terms = {name: _mean_of_finite([o[name] for o in train_outputs]) for name in names}
+        armed = 0 < self.settings.class_weight_at(self.current_epoch) == self.settings.class_loss_weight
+        columns, lines = self.collapse.close_epoch(self.current_epoch, self._terms, armed=armed)
+        self._terms |= columns
+        for line in lines:
+            self.print_to_log_file(line)
 
     def on_epoch_end(self) -> None:
         """nnU-Net's end of epoch (its plot only every tenth: it costs as much as a small training step), then one CSV row."""
@@ -246,7 +262,8 @@ class nnUNetTrainerMultitask(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801
         if self.local_rank == 0:
             self._learn_labels()
             try:
-                validate_fold(self)
+                for alarm in validate_fold(self)["alarms"]:
+                    self.print_to_log_file(f"WARNING: {alarm['sentence']}")
             except NNDuetError as error:
                 self.print_to_log_file(f"validation failed: {error.code}: {error}")
                 raise

@@ -21,6 +21,7 @@ from nnduet.inference.model_folder import CASE_HEAD_FILE, Member, ModelFolder, r
 from nnduet.inference.predictor import Prediction, Predictor
 from nnduet.model.case_head import fit_case_head
 from nnduet.schema import LABELS_FILE
+from nnduet.training.collapse import whole_case_alarms
 
 __all__ = ["FINAL_METRICS_FILE", "validate_fold"]
 
@@ -49,6 +50,7 @@ def validate_fold(trainer: Any) -> dict[str, Any]:
         "fold": trainer.fold,
         "validated_on": "training cases" if trainer.fold == "all" else "validation cases of the fold",
         "num_validation_cases": len(predictions),
+        "alarms": _alarms(trainer, predictions),
         "heads": {task.name: predictor.head_used(task) for task in trainer.tasks},
     }
     write_json_atomically(folder / FINAL_METRICS_FILE, summary)
@@ -109,6 +111,14 @@ def _predict(trainer: Any, predictor: Predictor, case_ids: list[str], output: Pa
         trainer.report(index + 1, len(case_ids), f"validate {case_id}")
     write_tables(output, predictor.tasks, predictions)
     return predictions
+
+
+def _alarms(trainer: Any, predictions: dict[str, Prediction]) -> list[dict[str, Any]]:
+    out = []
+    for task in trainer.tasks:
+        probabilities = [prediction.tasks[task.name].probabilities for prediction in predictions.values()]
+        out += whole_case_alarms(task, trainer.labels.column(task, list(predictions)), probabilities)
+    return out
 
 
 def _references(trainer: Any) -> Path:

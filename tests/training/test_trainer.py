@@ -1,0 +1,74 @@
+"""What the trainer adds to nnU-Net's loop, on a real small dataset: alarms."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from small_dataset import edit_plans
+from tiny import DATASET_ID, tiny_workspace
+
+from nnduet.schema import Workspace
+from nnduet.training.planning import plan
+from nnduet.training.trainer import nnUNetTrainerMultitask
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
+
+NUM_CASES = 24
+SHORT = {"num_epochs": 2, "iterations_per_epoch": 3, "validation_iterations": 1, "warmup_fraction": 0.0, "save_every": 1}
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Workspace, Path]]:
+    """A planned 2d dataset of three folds, and its plans file."""
+    before = dict(os.environ)
+    workspace = tiny_workspace(tmp_path_factory.mktemp("trainer"), 2, NUM_CASES, num_folds=3)
+    planned = plan(DATASET_ID, "cpu", workspace=workspace, configurations=("2d",), num_processes=1)
+    edit_plans(planned.plans_file, **SHORT)
+    os.environ.update(workspace.environment() | {"nnUNet_n_proc_DA": "0"})
+    yield workspace, Path(planned.plans_file)
+    os.environ.clear()
+    os.environ.update(before)
+
+
+def trainer_of(prepared: tuple[Workspace, Path], **training: Any) -> Any:
+    """A trainer with other settings, ready for its first epoch."""
+    plans = json.loads(prepared[1].read_text())
+    plans["nnduet"]["training"].update(training)
+    dataset_json = json.loads((prepared[1].parent / "dataset.json").read_text())
+    trainer = nnUNetTrainerMultitask(plans, "2d", 0, dataset_json, torch.device("cpu"))
+    trainer.on_train_start()
+    return trainer
+
+
+def train_epoch(trainer: Any) -> dict[str, float]:
+    """The train steps of one epoch; the terms that go into ``progress.csv``."""
+    trainer.on_train_epoch_start()
+    steps = range(trainer.num_iterations_per_epoch)
+    trainer.on_train_epoch_end([trainer.train_step(next(trainer.dataloader_train)) for _ in steps])
+    terms: dict[str, float] = trainer._terms
+    return terms
+
+
+def test_a_head_that_answers_one_class_raises_the_alarm_in_log_and_history(prepared: tuple[Workspace, Path]) -> None:
+    trainer = trainer_of(prepared, head_learning_rate=0.0)
+    output = trainer.network.heads.outputs["task_grade"]
+    with torch.no_grad():
+        output.bias.copy_(torch.tensor([0.0, 50.0]))
+    assert train_epoch(trainer)["task_grade_collapsed"] == 1
+    log = Path(trainer.log_file).read_text()
+    assert f"task grade has collapsed in epoch 0: '{trainer.tasks[0].classes[1]}' was the only answer" in log
+    assert "task_grade_collapsed" in trainer.history.columns
+    assert "task_age_collapsed" not in trainer.history.columns
+
+
+@pytest.mark.parametrize("quiet", [{"warmup_fraction": 0.5}, {"class_loss_weight": 0.0}])
+def test_no_alarm_is_raised_while_the_class_loss_is_not_at_its_full_weight(
+    prepared: tuple[Workspace, Path], quiet: dict[str, float]
+) -> None:
+    assert str(train_epoch(trainer_of(prepared, **quiet))["task_grade_collapsed"]) == "nan"
