@@ -1,4 +1,4 @@
-"""What the trainer adds to nnU-Net's loop, on a real small dataset: alarms."""
+"""What the trainer adds to nnU-Net's loop, on a real small dataset: alarms, sides that stay apart."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 import torch
+from batchgeneratorsv2.transforms.spatial.mirroring import MirrorTransform
 from small_dataset import edit_plans
 from tiny import DATASET_ID, tiny_workspace
 
+from nnduet.inference.predictor import Predictor
 from nnduet.schema import Workspace
 from nnduet.training.planning import plan
 from nnduet.training.trainer import nnUNetTrainerMultitask
@@ -36,11 +38,18 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Workspa
     os.environ.update(before)
 
 
-def trainer_of(prepared: tuple[Workspace, Path], **training: Any) -> Any:
-    """A trainer with other settings, ready for its first epoch."""
+@pytest.fixture(autouse=True)
+def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test has its own model folder."""
+    monkeypatch.setenv("nnUNet_results", str(tmp_path))
+
+
+def trainer_of(prepared: tuple[Workspace, Path], *, fixed_axes: tuple[str, ...] = (), **training: Any) -> Any:
+    """A trainer with other settings, ready for its first epoch; ``fixed_axes`` are those of the task grade."""
     plans = json.loads(prepared[1].read_text())
     plans["nnduet"]["training"].update(training)
     dataset_json = json.loads((prepared[1].parent / "dataset.json").read_text())
+    dataset_json["classification"]["grade"]["fixed_axes"] = list(fixed_axes)
     trainer = nnUNetTrainerMultitask(plans, "2d", 0, dataset_json, torch.device("cpu"))
     trainer.on_train_start()
     return trainer
@@ -72,3 +81,16 @@ def test_no_alarm_is_raised_while_the_class_loss_is_not_at_its_full_weight(
     prepared: tuple[Workspace, Path], quiet: dict[str, float]
 ) -> None:
     assert str(train_epoch(trainer_of(prepared, **quiet))["task_grade_collapsed"]) == "nan"
+
+
+@pytest.mark.parametrize(("fixed_axes", "expected"), [((), (0, 1)), (("x",), (0,)), (("x", "y"), ())])
+def test_prediction_with_a_lateral_model_mirrors_only_the_other_axes(
+    prepared: tuple[Workspace, Path], fixed_axes: tuple[str, ...], expected: tuple[int, ...]
+) -> None:
+    trainer = trainer_of(prepared, fixed_axes=fixed_axes)
+    mirrors = [t for t in trainer.dataloader_train.data_loader.transforms.transforms if isinstance(t, MirrorTransform)]
+    assert [tuple(mirror.allowed_axes) for mirror in mirrors] == ([expected] if expected else [])
+    trainer.save_checkpoint(str(Path(trainer.output_folder) / "checkpoint_final.pth"))
+    predictor = Predictor.load(trainer.output_folder_base, device="cpu")
+    assert predictor.mirror_axes == expected
+    assert predictor.tasks[0].fixed_axes == fixed_axes

@@ -29,6 +29,7 @@ from nnduet.training.collapse import CollapseWatch
 from nnduet.training.evidence import Evidence
 from nnduet.training.history import History, SparsePlots
 from nnduet.training.labels import read_case_labels
+from nnduet.training.mirroring import fixed_patch_axes, keep_sides
 from nnduet.training.optimizer import JointOptimizer, PolynomialDecay, build_optimizer
 from nnduet.training.settings import TrainingSettings
 from nnduet.training.validation import validate_fold
@@ -110,6 +111,15 @@ class nnUNetTrainerMultitask(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801
     def configure_optimizers(self) -> tuple[JointOptimizer, PolynomialDecay]:
         optimizer = build_optimizer(self.network, self.settings)
         return optimizer, PolynomialDecay(optimizer, self.num_epochs)
+
+    def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self) -> Any:  # noqa: N802
+        """nnU-Net's choice, but no mirroring over the fixed axes of a task, neither in training nor in prediction."""
+        augmentation = super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+        patch_size = self.configuration_manager.patch_size
+        fixed = fixed_patch_axes(self.tasks, self.plans_manager.transpose_forward, len(patch_size))
+        augmentation = keep_sides(augmentation, fixed, patch_size)
+        self.inference_allowed_mirroring_axes = augmentation[-1]
+        return augmentation
 
     # -- data ----------------------------------------------------------------------------------------------------------
 
