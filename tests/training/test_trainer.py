@@ -1,13 +1,15 @@
-"""What the trainer adds to nnU-Net's loop, on a real small dataset: alarms, sides that stay apart."""
+"""What the trainer adds to nnU-Net's loop, on a real small dataset: alarms, sides, ablations."""
 
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from batchgeneratorsv2.transforms.spatial.mirroring import MirrorTransform
@@ -94,3 +96,16 @@ def test_prediction_with_a_lateral_model_mirrors_only_the_other_axes(
     predictor = Predictor.load(trainer.output_folder_base, device="cpu")
     assert predictor.mirror_axes == expected
     assert predictor.tasks[0].fixed_axes == fixed_axes
+
+
+@pytest.mark.parametrize("ablation", [{"pooling": "average", "stages": [-1]}, {"head_optimizer": "shared"}])
+def test_an_ablation_trains_its_heads_and_is_predicted_with(prepared: tuple[Workspace, Path], ablation: dict[str, Any]) -> None:
+    trainer = trainer_of(prepared, **ablation)
+    before = trainer.network.heads.outputs["task_grade"].weight.detach().clone()
+    assert math.isfinite(train_epoch(trainer)["class_loss"])
+    assert not torch.equal(before, trainer.network.heads.outputs["task_grade"].weight)
+    trainer.save_checkpoint(str(Path(trainer.output_folder) / "checkpoint_final.pth"))
+    predictor = Predictor.load(trainer.output_folder_base, device="cpu")
+    assert predictor.network.feature_blocks == trainer.network.feature_blocks
+    prediction = predictor(np.zeros((1, 32, 32)), spacing_mm=(1, 1, 1))
+    assert sum(prediction.tasks["grade"].probabilities.values()) == pytest.approx(1)

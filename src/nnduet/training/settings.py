@@ -10,6 +10,8 @@ from nnduet.errors import SettingsError
 
 __all__ = ["CPU_SETTINGS", "TrainingSettings"]
 
+_CHOICES = {"optimizer": ("sgd", "adamw"), "pooling": ("regions", "average"), "head_optimizer": ("own", "shared")}
+
 
 @dataclass(frozen=True)
 class TrainingSettings:
@@ -19,7 +21,7 @@ class TrainingSettings:
     and 7 for the heads.
 
     Attributes:
-        optimizer: "sgd" (nnU-Net's Nesterov 0.99) or "adamw" for encoder and decoder; the heads always have AdamW.
+        optimizer: "sgd" (nnU-Net's Nesterov 0.99) or "adamw" for encoder and decoder; for the heads see head_optimizer.
         learning_rate: initial rate of encoder and decoder, decayed as (1 - epoch / num_epochs) ** 0.9.
         head_learning_rate: the same for the heads' own parameter group.
         class_loss_weight: weight of the class loss beside the segmentation loss, after the warm-up.
@@ -27,6 +29,10 @@ class TrainingSettings:
         oversample_foreground: share of each batch that is centred on foreground.
         class_gradient: share of the class loss's gradient that passes into the encoder, in [0, 1]. 0 by default: the case head
             is fitted on features of the training cases, which must not already know their labels.
+        stages: encoder stages that are pooled, e.g. [-1] for the bottleneck alone; None pools all.
+        pooling: "regions" (masks, rims, intensities, volumes) or "average" (plain global average pooling of the stages).
+        head_optimizer: "own" (AdamW) or "shared": the heads are in the segmentation's parameter group, with its rate, decay and
+            momentum. Other values of these three than the defaults are for ablations.
         save_every: epochs between checkpoints.
     """
 
@@ -44,12 +50,18 @@ class TrainingSettings:
     hidden: int = 64
     dropout: float = 0.25
     class_gradient: float = 0.0
+    stages: list[int] | None = None
+    pooling: str = "regions"
+    head_optimizer: str = "own"
     save_every: int = 10
     seed: int = 12345
 
     def __post_init__(self) -> None:
-        if self.optimizer not in ("sgd", "adamw"):
-            raise SettingsError(f"optimizer: expected 'sgd' or 'adamw', got {self.optimizer!r}")
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise SettingsError(f"{name}: expected one of {choices}, got {getattr(self, name)!r}")
+        if not (self.stages is None or _are_different_integers(self.stages)):
+            raise SettingsError(f"stages: expected None or a list of different whole numbers, got {self.stages!r}")
         for name in ("num_epochs", "iterations_per_epoch", "validation_iterations", "save_every"):
             if getattr(self, name) < 1:
                 raise SettingsError(f"{name}: expected at least 1, got {getattr(self, name)}")
@@ -81,6 +93,10 @@ class TrainingSettings:
         if warmup == 0:
             return self.class_loss_weight
         return self.class_loss_weight * min(max((epoch - warmup) / warmup, 0.0), 1.0)
+
+
+def _are_different_integers(stages: Any) -> bool:
+    return isinstance(stages, list) and bool(stages) and all(type(s) is int for s in stages) and len(set(stages)) == len(stages)
 
 
 CPU_SETTINGS = TrainingSettings(

@@ -22,7 +22,7 @@ from nnduet.errors import NNDuetError, SettingsError
 from nnduet.model.hardware import autocast_dtype
 from nnduet.model.heads import JointNetwork, task_probabilities
 from nnduet.model.losses import class_loss
-from nnduet.model.network import PLANS_KEY, build_joint_network
+from nnduet.model.network import HEAD_SETTINGS, PLANS_KEY, build_joint_network
 from nnduet.schema import tasks_from_json
 from nnduet.training.checkpoints import replace_checkpoint
 from nnduet.training.collapse import CollapseWatch
@@ -60,7 +60,7 @@ class nnUNetTrainerMultitask(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801
         plans[PLANS_KEY] = {
             "training": self.settings.to_json(),
             "tasks": dataset_json.get("classification", {}),
-            "head": {name: getattr(self.settings, name) for name in ("hidden", "dropout", "class_gradient")},
+            "head": {name: getattr(self.settings, name) for name in HEAD_SETTINGS},
             "overlapping": any(isinstance(v, list) for v in dataset_json["labels"].values()),
         }
         super().__init__(plans, configuration, fold, dataset_json, device)
@@ -187,15 +187,14 @@ class nnUNetTrainerMultitask(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801
                 self.collapse.add(task.name, targets[task.name][counted].tolist(), answered[counted].tolist())
 
     def train_step(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """One optimiser step; gradients of network and heads are clipped apart (12 as in nnU-Net, 1)."""
+        """One optimiser step; gradients of network and heads are clipped apart."""
         self.optimizer.zero_grad(set_to_none=True)
         loss, terms = self._joint_loss(batch)
         scaler = self.grad_scaler
         (loss if scaler is None else scaler.scale(loss)).backward()
         if scaler is not None:
             scaler.unscale_(self.optimizer)
-        for part, limit in zip(self.optimizer.parts.values(), (12.0, 1.0), strict=True):
-            torch.nn.utils.clip_grad_norm_([p for group in part.param_groups for p in group["params"]], limit)
+        self.optimizer.clip_gradients()
         if scaler is None:
             self.optimizer.step()
         else:
