@@ -11,6 +11,8 @@ from nnduet.errors import SettingsError
 __all__ = ["CPU_SETTINGS", "TrainingSettings"]
 
 _CHOICES = {"optimizer": ("sgd", "adamw"), "pooling": ("regions", "average"), "head_optimizer": ("own", "shared")}
+_SHARES = {"warmup_fraction": 0.5, "oversample_foreground": 1, "class_gradient": 1, "selection_share": 0.5}
+"""Settings from 0 to a largest value."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,10 @@ class TrainingSettings:
         head_optimizer: "own" (AdamW) or "shared": the heads are in the segmentation's parameter group, with its rate, decay and
             momentum. Other values of these three than the defaults are for ablations.
         save_every: epochs between checkpoints.
+        selection_share: share of the fold's training cases, in [0, 0.5], that is withheld from the updates (8 to 32 of them, in
+            whole patients) to choose the checkpoint by whole-case scores. 0 by default: with a few hundred cases withholding
+            costs more than the choice gives, and the learning rate decays to zero, so that the last weights do as well.
+        selection_every: epochs between these scores, in the last half of the training.
     """
 
     num_epochs: int = 1000
@@ -54,6 +60,8 @@ class TrainingSettings:
     pooling: str = "regions"
     head_optimizer: str = "own"
     save_every: int = 10
+    selection_share: float = 0.0
+    selection_every: int = 10
     seed: int = 12345
 
     def __post_init__(self) -> None:
@@ -62,14 +70,12 @@ class TrainingSettings:
                 raise SettingsError(f"{name}: expected one of {choices}, got {getattr(self, name)!r}")
         if not (self.stages is None or _are_different_integers(self.stages)):
             raise SettingsError(f"stages: expected None or a list of different whole numbers, got {self.stages!r}")
-        for name in ("num_epochs", "iterations_per_epoch", "validation_iterations", "save_every"):
+        for name in ("num_epochs", "iterations_per_epoch", "validation_iterations", "save_every", "selection_every"):
             if getattr(self, name) < 1:
                 raise SettingsError(f"{name}: expected at least 1, got {getattr(self, name)}")
-        if not 0 <= self.warmup_fraction <= 0.5:
-            raise SettingsError(f"warmup_fraction: expected in [0, 0.5], got {self.warmup_fraction}")
-        for name in ("oversample_foreground", "class_gradient"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise SettingsError(f"{name}: expected in [0, 1], got {getattr(self, name)}")
+        for name, most in _SHARES.items():
+            if not 0 <= getattr(self, name) <= most:
+                raise SettingsError(f"{name}: expected in [0, {most}], got {getattr(self, name)}")
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object with every field."""

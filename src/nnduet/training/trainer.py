@@ -31,6 +31,7 @@ from nnduet.training.history import History, SparsePlots
 from nnduet.training.labels import read_case_labels
 from nnduet.training.mirroring import fixed_patch_axes, keep_sides
 from nnduet.training.optimizer import JointOptimizer, PolynomialDecay, build_optimizer
+from nnduet.training.selection import select_checkpoint, take_selected_checkpoint, withhold
 from nnduet.training.settings import TrainingSettings
 from nnduet.training.validation import validate_fold
 
@@ -72,6 +73,7 @@ class nnUNetTrainerMultitask(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801
         self.oversample_foreground_percent = self.settings.oversample_foreground
         self.history = History(Path(self.output_folder), self.tasks) if self.output_folder else None
         self.logger = SparsePlots(self.logger)
+        self.withheld: list[str] = []
         self.collapse = CollapseWatch(self.tasks)
         self.progress: Callable[[int, int, str], None] | None = None
         self._steps = 0
@@ -124,10 +126,11 @@ class nnUNetTrainerMultitask(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801
     # -- data ----------------------------------------------------------------------------------------------------------
 
     def get_tr_and_val_datasets(self) -> Any:
-        """nnU-Net's data sets; the training one names its cases so that classes are drawn equally often."""
+        """nnU-Net's data sets; the training one, without withheld cases, names them so that classes are drawn equally often."""
         training, validation = super().get_tr_and_val_datasets()
         self._learn_labels()
-        training.identifiers = self.labels.balanced(training.identifiers)
+        self.withheld = withhold(self, training.identifiers)
+        training.identifiers = self.labels.balanced([c for c in training.identifiers if c not in self.withheld])
         return training, validation
 
     def _learn_labels(self) -> None:
@@ -237,6 +240,7 @@ class nnUNetTrainerMultitask(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801
     def on_epoch_end(self) -> None:
         """nnU-Net's end of epoch (its plot only every tenth: it costs as much as a small training step), then one CSV row."""
         epoch = self.current_epoch
+        self._terms |= select_checkpoint(self)
         super().on_epoch_end()
         if self.local_rank == 0 and self.history is not None:
             self.history.append(self._epoch_row(epoch))
@@ -265,6 +269,11 @@ class nnUNetTrainerMultitask(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801
         if self.local_rank != 0 or self.disable_checkpointing:
             return
         replace_checkpoint(super().save_checkpoint, filename)
+
+    def on_train_end(self) -> None:
+        """nnU-Net's end of training, with the weights of the selected checkpoint where there is one."""
+        take_selected_checkpoint(self)
+        super().on_train_end()
 
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
         """Fit the case heads, predict every validation case whole and write ``final_metrics.json``; once, on rank 0."""

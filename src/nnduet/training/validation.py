@@ -23,7 +23,7 @@ from nnduet.model.case_head import fit_case_head
 from nnduet.schema import LABELS_FILE
 from nnduet.training.collapse import whole_case_alarms
 
-__all__ = ["FINAL_METRICS_FILE", "validate_fold"]
+__all__ = ["FINAL_METRICS_FILE", "trained_model", "validate_fold"]
 
 FINAL_METRICS_FILE = "final_metrics.json"
 
@@ -40,9 +40,11 @@ def validate_fold(trainer: Any) -> dict[str, Any]:
     folder = Path(trainer.output_folder)
     training, validation = trainer.do_split()
     trainer.set_deep_supervision_enabled(False)
-    predictor = Predictor(_model(trainer, {}), device=trainer.device.type, tta=False)
+    predictor = Predictor(trained_model(trainer, {}), device=trainer.device.type, tta=False)
     _fit_case_heads(trainer, predictor, training, folder)
-    predictor = Predictor(_model(trainer, read_case_heads(folder / CASE_HEAD_FILE, trainer.tasks)), device=trainer.device.type)
+    predictor = Predictor(
+        trained_model(trainer, read_case_heads(folder / CASE_HEAD_FILE, trainer.tasks)), device=trainer.device.type
+    )
     predictions = _predict(trainer, predictor, validation, folder / "validation")
     metrics = _measure(trainer, validation, folder / "validation")
     summary = {
@@ -57,7 +59,8 @@ def validate_fold(trainer: Any) -> dict[str, Any]:
     return summary
 
 
-def _model(trainer: Any, case_heads: dict[str, Any]) -> ModelFolder:
+def trained_model(trainer: Any, case_heads: dict[str, Any]) -> ModelFolder:
+    """The trainer's network, as it is now, in the form that a Predictor takes."""
     network = trainer._joint_network()
     return ModelFolder(
         plans=trainer.plans_manager,
