@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from nnduet.errors import SettingsError
 from nnduet.schema import Task
-from nnduet.training.selection import Best, best_epoch, choose_withheld, foreground_dice, is_due, mean_macro_f1
+from nnduet.training.selection import Best, best_epoch, choose_withheld, foreground_dice, is_due, mean_macro_f1, region_masks
 
 NAN = math.nan
 GRADE = Task("grade", "binary", ("low", "high"))
@@ -85,21 +87,34 @@ def test_the_best_moving_average_wins(dice: Sequence[float], macro_f1: Sequence[
         assert (best.epoch, best.average) == (expected.epoch, pytest.approx(expected.average))
 
 
-def test_the_dice_of_a_case_is_the_mean_over_the_labels_that_are_there() -> None:
-    reference, prediction = np.array([1, 1, 2, 0, -1]), np.array([1, 0, 2, 2, 0])
-    assert foreground_dice(reference, prediction, [1, 2, 3], None) == pytest.approx((2 / 3 + 2 / 3) / 2)
+def masks(*rows: str) -> np.ndarray:
+    """Bool (R, N) from rows of 0 and 1."""
+    return np.array([[cell == "1" for cell in row] for row in rows])
 
 
-def test_a_region_is_the_union_of_its_labels() -> None:
-    assert foreground_dice(np.array([1, 2, 0]), np.array([2, 1, 0]), [(1, 2), (2,)], None) == pytest.approx((1 + 0) / 2)
-
-
-def test_ignored_voxels_do_not_count() -> None:
-    assert foreground_dice(np.array([1, 9, 9]), np.array([1, 1, 1]), [1], 9) == 1.0
+def test_the_dice_of_a_case_is_the_mean_over_the_regions_that_either_shows() -> None:
+    reference, prediction = masks("1100", "0010", "0000", "0000"), masks("1000", "0000", "0000", "0001")
+    assert foreground_dice(reference, prediction) == pytest.approx((2 / 3 + 0 + 0) / 3)
 
 
 def test_a_case_without_foreground_has_no_dice() -> None:
-    assert math.isnan(foreground_dice(np.zeros(3), np.zeros(3), [1, 2], None))
+    assert math.isnan(foreground_dice(masks("000", "000"), masks("000", "000")))
+
+
+def test_labels_are_told_by_the_largest_logit() -> None:
+    labels = SimpleNamespace(has_regions=False, foreground_labels=[1, 2], ignore_label=None)
+    logits = torch.tensor([[5.0, 0, 0, 0], [0, 5, 0, 0], [0, 0, 5, 5]]).reshape(3, 1, 1, 4)
+    reference, prediction = region_masks(np.array([-1, 1, 1, 2]).reshape(1, 1, 4), logits, labels)
+    assert np.array_equal(reference, masks("0110", "0001"))
+    assert np.array_equal(prediction, masks("0100", "0011"))
+
+
+def test_regions_may_overlap_and_ignored_voxels_are_left_out() -> None:
+    labels = SimpleNamespace(has_regions=True, foreground_regions=[(1, 2), 2], ignore_label=3)
+    logits = torch.tensor([[1.0, 1, -1, 1], [-1, 1, -1, 1]]).reshape(2, 1, 1, 4)
+    reference, prediction = region_masks(np.array([1, 2, 0, 3]).reshape(1, 1, 4), logits, labels)
+    assert np.array_equal(reference, masks("110", "010"))
+    assert np.array_equal(prediction, masks("110", "010"))
 
 
 def test_macro_f1_is_averaged_over_the_tasks_with_labels() -> None:

@@ -62,6 +62,14 @@ def trainer_of(prepared: tuple[Workspace, Path], *, fixed_axes: tuple[str, ...] 
     return trainer
 
 
+def save_plans(prepared: tuple[Workspace, Path], results: Path, **training: Any) -> Workspace:
+    """Write plans "changed" with other settings; the workspace, with its own folder for results."""
+    plans = json.loads(prepared[1].read_text()) | {"plans_name": "changed"}
+    plans["nnduet"]["training"].update(training)
+    (prepared[1].parent / "changed.json").write_text(json.dumps(plans))
+    return replace(prepared[0], results=results)
+
+
 def train_epoch(trainer: Any) -> dict[str, float]:
     """The train steps of one epoch; the terms that go into ``progress.csv``."""
     trainer.on_train_epoch_start()
@@ -116,6 +124,17 @@ def test_an_ablation_trains_its_heads_and_is_predicted_with(prepared: tuple[Work
     assert sum(prediction.tasks["grade"].probabilities.values()) == pytest.approx(1)
 
 
+def test_all_ablations_together_are_validated_with_a_case_head_on_plain_averages(
+    prepared: tuple[Workspace, Path], tmp_path: Path
+) -> None:
+    workspace = save_plans(prepared, tmp_path, pooling="average", stages=[-1], head_optimizer="shared")
+    fold = Path(train(DATASET_ID, "2d", 0, workspace=workspace, plans_name="changed", device="cpu").model) / "fold_0"
+    heads = load_checkpoint(fold / "checkpoint_final.pth")["network_weights"]["heads.norm.mean"]
+    case_head = json.loads((fold / "case_head.json").read_text())["grade"]
+    assert len(case_head["mean"]) == len(heads) == 128  # the bottleneck of the cpu preset in 2d
+    assert list(case_head["choice"]["inner_loss"]) == ["stage 3", "all"]
+
+
 def test_withheld_training_cases_are_neither_drawn_nor_validated_on(prepared: tuple[Workspace, Path]) -> None:
     trainer = trainer_of(prepared, selection_share=0.1)
     training, validation = trainer.do_split()
@@ -153,11 +172,8 @@ def train_and_select(prepared: tuple[Workspace, Path], results: Path, stop_at: s
             raise KeyboardInterrupt
 
     made_up = iter([1.0] * 8 + [0.0] * 8)
-    plans = json.loads(prepared[1].read_text()) | {"plans_name": "selecting"}
-    plans["nnduet"]["training"] |= {"num_epochs": 4, "selection_share": 0.1, "selection_every": 1}
-    (prepared[1].parent / "selecting.json").write_text(json.dumps(plans))
-    workspace = replace(prepared[0], results=results)
-    options: dict[str, Any] = {"workspace": workspace, "plans_name": "selecting", "device": "cpu"}
+    workspace = save_plans(prepared, results, num_epochs=4, selection_share=0.1, selection_every=1)
+    options: dict[str, Any] = {"workspace": workspace, "plans_name": "changed", "device": "cpu"}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("nnduet.training.selection.foreground_dice", lambda *_: next(made_up))
         patch.setattr("nnduet.training.selection.mean_macro_f1", lambda *_: math.nan)

@@ -36,6 +36,7 @@ __all__ = [
     "foreground_dice",
     "is_due",
     "mean_macro_f1",
+    "region_masks",
     "select_checkpoint",
     "take_selected_checkpoint",
     "withhold",
@@ -99,19 +100,29 @@ def best_epoch(dice: Sequence[float], macro_f1: Sequence[float]) -> Best | None:
     return best
 
 
-def foreground_dice(reference: NDArray[Any], prediction: NDArray[Any], regions: Sequence[Any], ignore: int | None) -> float:
-    """Mean Dice of one case over labels or regions (tuples of labels) that either map shows; NaN where there is none.
+def region_masks(reference: NDArray[Any], logits: torch.Tensor, label_manager: Any) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Reference and predicted masks, each bool (R, N), over the N voxels that the reference does not ignore.
 
-    Both are integer maps of one shape; voxels whose reference is ``ignore`` are left out.
+    Args:
+        reference: (Z, Y, X) integer labels; -1 outside the body is no label.
+        logits: (K, Z, Y, X); regions may overlap and count from a probability of one half.
+        label_manager: nnU-Net's LabelManager.
     """
-    valid = reference != ignore if ignore is not None else np.ones_like(reference, dtype=bool)
-    values = []
-    for region in regions:
-        first, second = (np.isin(labels[valid], region) for labels in (reference, prediction))
-        total = int(first.sum() + second.sum())
-        if total:
-            values.append(2 * int((first & second).sum()) / total)
-    return sum(values) / len(values) if values else math.nan
+    if label_manager.has_regions:
+        regions, predicted = label_manager.foreground_regions, (logits > 0).cpu().numpy()
+    else:
+        regions, likeliest = label_manager.foreground_labels, logits.argmax(0).cpu().numpy()
+        predicted = np.stack([likeliest == label for label in regions])
+    valid = np.isin(reference, [label_manager.ignore_label], invert=True)
+    return np.stack([np.isin(reference, region) for region in regions])[:, valid], predicted[:, valid]
+
+
+def foreground_dice(reference: NDArray[Any], prediction: NDArray[Any]) -> float:
+    """Mean Dice of one case over the regions, bool (R, N), that are not empty in both; NaN where there is none."""
+    total = reference.sum(1) + prediction.sum(1)
+    shown = total > 0
+    common = (reference & prediction).sum(1)
+    return float((2 * common[shown] / total[shown]).mean()) if shown.any() else math.nan
 
 
 def mean_macro_f1(tasks: Sequence[Task], labels: Mapping[str, Any], probabilities: Mapping[str, Any]) -> float:
@@ -185,22 +196,27 @@ def _score_whole_cases(trainer: Any) -> tuple[float, float]:
     """Mean Dice and mean macro-F1 of the network's own heads over the withheld cases, without test-time augmentation."""
     trainer.set_deep_supervision_enabled(False)
     predictor = Predictor(trained_model(trainer, {}), device=trainer.device.type, tta=False)
-    labels = trainer.label_manager
-    regions = labels.foreground_regions if labels.has_regions else labels.foreground_labels
     dice: list[float] = []
     outputs: dict[str, list[NDArray[np.float64]]] = {task.name: [] for task in trainer.tasks}
     for index, case_id in enumerate(trainer.withheld):
         image, reference, _, properties = trainer.dataset_class(trainer.preprocessed_dataset_folder, [case_id]).load_case(
             case_id
         )
-        logits, (sums,) = predictor.run_members(torch.from_numpy(np.ascontiguousarray(image[:], dtype=np.float32)))
-        segmentation = np.asarray(labels.convert_logits_to_segmentation(logits))
-        dice.append(foreground_dice(np.asarray(reference[:])[0], segmentation, regions, labels.ignore_label))
-        features = sums.features(predictor.voxel_scale(properties))
-        for name, output in member_outputs(predictor.network, predictor.model.members[0], features, trainer.tasks).items():
+        logits, answers = _predict_case(predictor, np.ascontiguousarray(image[:], dtype=np.float32), properties)
+        dice.append(foreground_dice(*region_masks(np.asarray(reference[:])[0], logits, trainer.label_manager)))
+        for name, output in answers.items():
             outputs[name].append(output)
         trainer.report(index + 1, len(trainer.withheld), f"score {case_id}")
     trainer.set_deep_supervision_enabled(trainer.enable_deep_supervision)
     known = [value for value in dice if math.isfinite(value)]
     columns = {task.name: trainer.labels.column(task, trainer.withheld) for task in trainer.tasks}
     return sum(known) / len(known) if known else math.nan, mean_macro_f1(trainer.tasks, columns, outputs)
+
+
+def _predict_case(
+    predictor: Predictor, image: NDArray[np.float32], properties: dict[str, Any]
+) -> tuple[torch.Tensor, dict[str, NDArray[np.float64]]]:
+    """Logits (K, Z, Y, X) and {task: (K,) or (1,)} of the network's heads, for a preprocessed image (C, Z, Y, X)."""
+    logits, (sums,) = predictor.run_members(torch.from_numpy(image))
+    features = sums.features(predictor.voxel_scale(properties))
+    return logits, member_outputs(predictor.network, predictor.model.members[0], features, predictor.tasks)
