@@ -146,6 +146,6 @@ def sum_stages(image: Tensor, stages: list[Tensor], tile_weight: Tensor | None =
     """Pool the chosen encoder stages over all voxels alike: plain global average pooling, without regions or intensities.
 
     The sums are those of an image without channels and without foreground regions; the arguments are those of
-    :func:`sum_channels`. It is the pooling of the systems that nnDuet is compared with, kept for ablations.
+    :func:`sum_channels`. For ablations.
     """
     return sum_channels(image[:, :0], stages, torch.ones_like(image[:, :1]), tile_weight)
