@@ -88,7 +88,10 @@ def convert(
     ] = "folder",
     task: Annotated[
         list[str] | None,
-        typer.Option(help="NAME or NAME:type of a table column; type: binary, multiclass, ordinal, regression. Repeatable."),
+        typer.Option(
+            help="NAME or NAME:type of a table column; type: binary, multiclass, ordinal, regression. :fixed=x behind it keeps "
+            "training from mirroring left and right. Repeatable."
+        ),
     ] = None,
     images: Annotated[Path | None, typer.Option(help="Images, if not in FOLDER/images.")] = None,
     labels: Annotated[

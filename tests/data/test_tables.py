@@ -105,6 +105,29 @@ def test_a_type_can_be_given_and_is_needed_for_ordinal(tmp_path: Path) -> None:
     assert tasks == (Task("x", "ordinal", ("1", "2", "3")), Task("a:b", "binary", ("u", "v")))
 
 
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        ("x:binary:fixed=x", Task("x", "binary", ("1", "2"), fixed_axes=("x",))),
+        ("x:fixed=xy", Task("x", "binary", ("1", "2"), fixed_axes=("x", "y"))),
+        ("x:regression:fixed=z", Task("x", "regression", fixed_axes=("z",))),
+    ],
+)
+def test_axes_that_must_not_be_mirrored_stand_behind_the_task(tmp_path: Path, spec: str, expected: Task) -> None:
+    assert parse_task_specs([spec], column(tmp_path, ["1", "2"])) == (expected,)
+
+
+def test_a_column_may_be_named_like_a_fixed_axis(tmp_path: Path) -> None:
+    read = table(tmp_path, "case_id,a:fixed=x\nc0,u\nc1,v\n")
+    assert parse_task_specs(["a:fixed=x"], read) == (Task("a:fixed=x", "binary", ("u", "v")),)
+
+
+@pytest.mark.parametrize("axes", ["", "w", "xx", "x,y"])
+def test_axes_that_cannot_be_are_refused(tmp_path: Path, axes: str) -> None:
+    with pytest.raises(SettingsError, match="fixed expected letters of x, y, z"):
+        parse_task_specs([f"x:binary:fixed={axes}"], column(tmp_path, ["1", "2"]))
+
+
 def test_task_specs_that_cannot_be_are_refused(tmp_path: Path) -> None:
     read = column(tmp_path, ["1", "2", "3"])
     with pytest.raises(SettingsError, match="type expected one of"):

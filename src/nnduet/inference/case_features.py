@@ -26,13 +26,14 @@ class FeatureLayout:
 
     @classmethod
     def of(cls, network: JointNetwork, regions: Sequence[str], num_channels: int, covariates: Sequence[str]) -> FeatureLayout:
-        """The network's own blocks, then "shape", then "covariates" if there are any."""
+        """The network's own blocks, then "shape" unless it pools plain averages, then "covariates" if there are any."""
         blocks = dict(network.feature_blocks)
         end = max((columns.stop for columns in blocks.values()), default=0)
-        shape = range(end, end + len(descriptor_names(regions, num_channels)))
-        blocks["shape"] = shape
-        if covariates:
-            blocks["covariates"] = range(shape.stop, shape.stop + len(covariates))
+        shapes = len(descriptor_names(regions, num_channels)) if network.pooling == "regions" else 0
+        for name, length in (("shape", shapes), ("covariates", len(covariates))):
+            if length:
+                blocks[name] = range(end, end + length)
+            end += length
         return cls(blocks, tuple(covariates))
 
     @property
@@ -74,15 +75,17 @@ def extract(
     logits: torch.Tensor,
     sums: PooledSums,
     *,
+    layout: FeatureLayout,
     overlapping: bool,
     spacing_mm: Sequence[float],
     voxel_scale: float,
-    covariates: NDArray[np.float64],
+    covariates: Mapping[str, float],
 ) -> CaseFeatures:
     """Features of a case from its image (C, Z, Y, X), logits (K, Z, Y, X) and pooled sums (M mirrored passes)."""
-    masks = region_masks(logits, overlapping=overlapping)
-    shape = describe_regions(image.cpu().numpy(), masks, spacing_mm)
-    described = np.concatenate([shape, covariates])
+    described = layout.covariate_values(covariates)
+    if "shape" in layout.blocks:
+        masks = region_masks(logits, overlapping=overlapping)
+        described = np.concatenate([describe_regions(image.cpu().numpy(), masks, spacing_mm), described])
     return CaseFeatures(sums.mean().features(voxel_scale), sums.features(voxel_scale), described)
 
 

@@ -240,10 +240,11 @@ class Predictor:
                     image,
                     logits,
                     sums,
+                    layout=model.layout,
                     overlapping=self.network.overlapping,
                     spacing_mm=grid_spacing_mm(properties, model.configuration, model.plans),
                     voxel_scale=self._voxel_scale(properties),
-                    covariates=model.layout.covariate_values(covariates),
+                    covariates=covariates,
                 )
             )
             total = logits if total is None else total + logits

@@ -93,7 +93,7 @@ def fit_case_head(
 def feature_sets(blocks: Mapping[str, Sequence[int]]) -> dict[str, list[int]]:
     """The sets of features that compete.
 
-    Blocks whose names begin with "stage" are encoder stages, the others describe the case by hand (descriptors, shape,
+    Blocks whose names begin with "stage" are encoder stages, the others describe the case by hand (intensity, shape,
     covariates). Candidates: each descriptive block, all of these together, these with each stage, each stage, everything.
     """
     stages = [name for name in blocks if name.startswith("stage")]
@@ -103,7 +103,8 @@ def feature_sets(blocks: Mapping[str, Sequence[int]]) -> dict[str, list[int]]:
     if described:
         names[together] = described
         names |= {f"{together} + {stage}": [*described, stage] for stage in stages}
-    names["all"] = list(blocks)
+    if list(blocks) not in names.values():
+        names["all"] = list(blocks)
     return {label: [column for name in members for column in blocks[name]] for label, members in names.items()}
 
 

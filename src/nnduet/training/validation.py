@@ -25,9 +25,10 @@ from nnduet.model.case_features import FeatureTable
 from nnduet.model.case_head import CaseHead
 from nnduet.model.outliers import OutlierModel
 from nnduet.schema import LABELS_FILE
+from nnduet.training.collapse import whole_case_alarms
 from nnduet.training.head_fitting import TRAINING_FEATURES, VALIDATION_FEATURES, fit_heads
 
-__all__ = ["FINAL_METRICS_FILE", "validate_fold"]
+__all__ = ["FINAL_METRICS_FILE", "trained_model", "validate_fold"]
 
 FINAL_METRICS_FILE = "final_metrics.json"
 
@@ -48,7 +49,8 @@ def validate_fold(trainer: Any) -> dict[str, Any]:
     if trainer.tasks:
         _features(trainer, training).save(folder / TRAINING_FEATURES)
         fit_heads(folder, trainer.labels)
-    predictor = Predictor(_model(trainer, *read_case_heads(folder / CASE_HEAD_FILE, trainer.tasks)), device=trainer.device.type)
+    heads = read_case_heads(folder / CASE_HEAD_FILE, trainer.tasks)
+    predictor = Predictor(trained_model(trainer, *heads), device=trainer.device.type)
     predictions = _predict(trainer, predictor, validation, folder / "validation")
     if trainer.tasks:
         rows = [prediction.features[str(trainer.fold)] for prediction in predictions.values()]
@@ -59,13 +61,15 @@ def validate_fold(trainer: Any) -> dict[str, Any]:
         "fold": trainer.fold,
         "validated_on": "training cases" if trainer.fold == "all" else "validation cases of the fold",
         "num_validation_cases": len(predictions),
+        "alarms": _alarms(trainer, predictions),
         "heads": {task.name: predictor.head_used(task) for task in trainer.tasks},
     }
     write_json_atomically(folder / FINAL_METRICS_FILE, summary)
     return summary
 
 
-def _model(trainer: Any, case_heads: dict[str, CaseHead], outliers: OutlierModel | None) -> ModelFolder:
+def trained_model(trainer: Any, case_heads: dict[str, CaseHead], outliers: OutlierModel | None) -> ModelFolder:
+    """The trainer's network, as it is now, in the form that a Predictor takes."""
     network = trainer._joint_network()
     label_manager = trainer.plans_manager.get_label_manager(trainer.dataset_json)
     return ModelFolder(
@@ -90,7 +94,7 @@ def _load(trainer: Any, case_id: str) -> tuple[NDArray[np.float32], dict[str, An
 
 def _features(trainer: Any, case_ids: list[str]) -> FeatureTable:
     """Features of the training cases, without mirroring, which would cost eight times as long."""
-    predictor = Predictor(_model(trainer, {}, None), device=trainer.device.type, tta=False)
+    predictor = Predictor(trained_model(trainer, {}, None), device=trainer.device.type, tta=False)
     rows = []
     for index, case_id in enumerate(case_ids):
         image, properties = _load(trainer, case_id)
@@ -130,6 +134,14 @@ def _predict(trainer: Any, predictor: Predictor, case_ids: list[str], output: Pa
         trainer.report(index + 1, len(case_ids), f"validate {case_id}")
     write_tables(output, predictor.tasks, {case_id: p.answers for case_id, p in predictions.items()})
     return predictions
+
+
+def _alarms(trainer: Any, predictions: dict[str, Prediction]) -> list[dict[str, Any]]:
+    out = []
+    for task in trainer.tasks:
+        probabilities = [prediction.tasks[task.name].probabilities for prediction in predictions.values()]
+        out += whole_case_alarms(task, trainer.labels.column(task, list(predictions)), probabilities)
+    return out
 
 
 def _references(trainer: Any) -> Path:
