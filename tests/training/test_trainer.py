@@ -91,6 +91,19 @@ def test_a_head_that_answers_one_class_raises_the_alarm_in_log_and_history(prepa
     assert "task_age_collapsed" not in trainer.history.columns
 
 
+def test_an_inner_head_learns_nothing_from_its_own_part_of_the_patients(
+    prepared: tuple[Workspace, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nnduet.training.trainer.inner_fold", lambda patient: 1)  # all patients are in part 1
+    trainer = trainer_of(prepared, class_loss_weight=1.0)
+    trainer._joint_loss(next(trainer.dataloader_train))[0].backward()
+    reached = [
+        any(float(p.grad.abs().sum()) > 0 for p in heads.parameters() if p.grad is not None)
+        for heads in trainer.network.inner_heads
+    ]
+    assert reached == [True, False, True]
+
+
 @pytest.mark.parametrize("quiet", [{"warmup_fraction": 0.5}, {"class_loss_weight": 0.0}])
 def test_no_alarm_is_raised_while_the_class_loss_is_not_at_its_full_weight(
     prepared: tuple[Workspace, Path], quiet: dict[str, float]

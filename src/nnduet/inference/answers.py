@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from nnduet.inference.case_features import CaseFeatures
 from nnduet.inference.model_folder import Member
 from nnduet.model.calibration import conformal_set
-from nnduet.model.heads import JointNetwork, task_probabilities
+from nnduet.model.heads import JointNetwork, TaskHeads, task_probabilities
 from nnduet.schema import Task
 
 __all__ = ["CaseAnswers", "TaskPrediction", "answer", "combine", "member_outputs", "network_outputs"]
@@ -61,15 +61,15 @@ class CaseAnswers:
     outlier_score: float | None
 
 
-def network_outputs(network: JointNetwork, pooled: torch.Tensor, tasks: Sequence[Task]) -> dict[str, Array]:
-    """{task: class probabilities (M, K), or values (M, 1)} of the network head for pooled features (M, F1)."""
-    heads = network.heads(pooled)
+def network_outputs(heads: TaskHeads, pooled: torch.Tensor, tasks: Sequence[Task]) -> dict[str, Array]:
+    """{task: class probabilities (M, K), or values (M, 1)} of the network's heads for pooled features (M, F1)."""
+    answers = heads(pooled)
     outputs: dict[str, Array] = {}
     for task in tasks:
         if task.is_classification:
-            found = task_probabilities(task, heads[task.name])
+            found = task_probabilities(task, answers[task.name])
         else:
-            found = network.heads.target_scale(task).inverse(heads[task.name])
+            found = heads.target_scale(task).inverse(answers[task.name])
         outputs[task.name] = found.double().cpu().numpy()
     return outputs
 
@@ -86,7 +86,7 @@ def member_outputs(
     Returns:
         {task: class probabilities (M, K), or values (M, 1)}.
     """
-    outputs = network_outputs(network, pooled, tasks)
+    outputs = network_outputs(network.heads, pooled, tasks)
     for name, head in member.case_heads.items():
         outputs[name] = head(values, outputs[name])
     return outputs

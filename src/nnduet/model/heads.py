@@ -17,6 +17,11 @@ from nnduet.schema import Task
 
 __all__ = ["POOLINGS", "FeatureNorm", "JointNetwork", "TaskHeads", "task_probabilities"]
 
+INNER_FOLDS = 3
+"""Parts of the training patients. Inner head k learns from all but part k, so that its answers to part k are out of fold: they
+tell how far the network head can be trusted beside the case head. That holds where the encoder does not know the labels either,
+that is without class gradient."""
+
 POOLINGS = ("regions", "average")
 
 
@@ -173,11 +178,13 @@ class JointNetwork(nn.Module):
         size = num_features(regions, image_channels, list(pooled.values()))
         self.feature_blocks = feature_blocks(regions, image_channels, pooled)
         self.heads = TaskHeads(tasks, size, hidden=hidden, dropout=dropout)
+        self.inner_heads = nn.ModuleList(TaskHeads(tasks, size, hidden=hidden, dropout=dropout) for _ in range(INNER_FOLDS))
 
-    def forward(self, image: Tensor) -> Tensor | list[Tensor | dict[str, Tensor]]:
-        """Image (B, C, *spatial) to the plain segmentation logits, or to ``[*deep supervision, task outputs]``.
+    def forward(self, image: Tensor) -> Tensor | list[Tensor | list[dict[str, Tensor]]]:
+        """Image (B, C, *spatial) to the plain segmentation logits, or to ``[*deep supervision, answers]``.
 
-        nnU-Net's loss, validation and predictor read only the segmentations, so they run unchanged.
+        ``answers`` are the task outputs of the heads, then those of each inner head. nnU-Net's loss, validation and predictor
+        read only the segmentations, so they run unchanged.
         """
         skips = self.encoder(image)
         segmentations = self.decoder(skips)
@@ -186,7 +193,7 @@ class JointNetwork(nn.Module):
         sums = self._sums(image, skips, segmentations[0], None)
         features = sums.features()
         passing = features.detach() + self.class_gradient * (features - features.detach())
-        return [*segmentations, self.heads(passing)]
+        return [*segmentations, [self.heads(passing), *(heads(features.detach()) for heads in self.inner_heads)]]
 
     def forward_joint(self, image: Tensor, tile_weight: Tensor | None = None) -> tuple[Tensor, PooledSums]:
         """Full-resolution logits (B, K, *spatial) and pooled sums from one encoder pass; see :func:`sum_channels`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnduet.errors import DatasetError, TableError
+from nnduet.model.heads import INNER_FOLDS
 from nnduet.schema import CASE_COLUMN, GROUP_COLUMN, LABELS_FILE, Task
 
-__all__ = ["CaseLabels", "read_case_labels"]
+__all__ = ["CaseLabels", "inner_fold", "read_case_labels"]
 
 _CASE_HEADERS = (CASE_COLUMN, "Case_id")
 
@@ -57,6 +59,11 @@ class CaseLabels:
         if len(set(repeats)) == 1:
             return list(case_ids)
         return [case_id for case_id, times in zip(case_ids, repeats.astype(int), strict=True) for _ in range(times)]
+
+
+def inner_fold(patient: str) -> int:
+    """Part, from 0 to INNER_FOLDS - 1, that a patient belongs to; it depends on the name alone, so that it never changes."""
+    return int.from_bytes(hashlib.sha256(patient.encode()).digest()[:8], "big") % INNER_FOLDS
 
 
 def read_case_labels(folders: Sequence[Path], tasks: tuple[Task, ...], covariates: Sequence[str] = ()) -> CaseLabels:

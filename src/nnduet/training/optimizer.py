@@ -90,7 +90,7 @@ def build_optimizer(network: nn.Module, settings: TrainingSettings) -> JointOpti
 
 
 def _is_head(name: str) -> bool:
-    return name.startswith(("heads.", "_orig_mod.heads."))
+    return name.removeprefix("_orig_mod.").startswith(("heads.", "inner_heads."))
 
 
 def _segmentation_optimizer(parameters: Iterable[nn.Parameter], settings: TrainingSettings) -> torch.optim.Optimizer:

@@ -219,5 +219,5 @@ def _predict_case(
 ) -> tuple[torch.Tensor, dict[str, NDArray[np.float64]]]:
     """Logits (K, Z, Y, X) and {task: (K,) or (1,)} of the network's heads, for a preprocessed image (C, Z, Y, X)."""
     logits, (features,) = predictor.run_members(torch.from_numpy(image), properties, {})
-    outputs = network_outputs(predictor.network, features.pooled, predictor.tasks)
+    outputs = network_outputs(predictor.network.heads, features.pooled, predictor.tasks)
     return logits, {name: output[0] for name, output in outputs.items()}

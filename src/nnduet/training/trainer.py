@@ -28,7 +28,7 @@ from nnduet.training.checkpoints import replace_checkpoint
 from nnduet.training.collapse import CollapseWatch
 from nnduet.training.evidence import Evidence
 from nnduet.training.history import History, SparsePlots
-from nnduet.training.labels import read_case_labels
+from nnduet.training.labels import inner_fold, read_case_labels
 from nnduet.training.mirroring import fixed_patch_axes, keep_sides
 from nnduet.training.optimizer import JointOptimizer, PolynomialDecay, build_optimizer
 from nnduet.training.selection import select_checkpoint, take_selected_checkpoint, withhold
@@ -142,7 +142,8 @@ class nnUNetTrainerMultitask(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801
         network = self._joint_network()
         for task in self.tasks:
             if not task.is_classification:
-                network.heads.target_scale(task).fit(torch.tensor(self.labels.column(task, training)))
+                for heads in (network.heads, *network.inner_heads):
+                    heads.target_scale(task).fit(torch.tensor(self.labels.column(task, training)))
         self.evidence = Evidence(self.preprocessed_dataset_folder, self.label_manager)
 
     # -- one step ------------------------------------------------------------------------------------------------------
@@ -159,16 +160,19 @@ class nnUNetTrainerMultitask(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801
         target = [t.to(self.device, non_blocking=True) for t in batch["target"]]
         dtype = autocast_dtype(self.device)
         with nullcontext() if dtype is None else torch.autocast(self.device.type, dtype=dtype):
-            *segmentations, outputs = self.network(data)
+            *segmentations, (outputs, *inner) = self.network(data)
             segmentation_loss = self.loss(segmentations, target)
         case_ids = [str(key) for key in batch["keys"]]
         gates, targets = self.evidence.gates(target[0], case_ids), self._class_targets(case_ids)
         class_term, values = class_loss(self.tasks, outputs, targets, gates)
+        parts = torch.tensor([inner_fold(patient) for patient in self.labels.patients(case_ids)], device=self.device)
+        inner_terms = [class_loss(self.tasks, out, targets, gates * (parts != k))[0] for k, out in enumerate(inner)]
         self._watch(outputs, targets, gates)
         weight = self.settings.class_weight_at(self.current_epoch)
-        loss = segmentation_loss + weight * class_term
+        loss = segmentation_loss + weight * (class_term + sum(inner_terms))
         if not self.tasks:
-            loss = loss + 0.0 * sum(p.sum() for p in self._joint_network().heads.parameters())
+            heads = (self._joint_network().heads, self._joint_network().inner_heads)
+            loss = loss + 0.0 * sum(p.sum() for module in heads for p in module.parameters())
         terms = {"segmentation_loss": float(segmentation_loss.detach()), "class_loss": float(class_term.detach())}
         return loss, {**terms, **{f"task_{name}_loss": value for name, value in values.items()}}
 

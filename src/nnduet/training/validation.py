@@ -23,10 +23,12 @@ from nnduet.inference.model_folder import CASE_HEAD_FILE, Member, ModelFolder, l
 from nnduet.inference.predictor import Prediction, Predictor
 from nnduet.model.case_features import FeatureTable
 from nnduet.model.case_head import CaseHead
+from nnduet.model.heads import TaskHeads
 from nnduet.model.outliers import OutlierModel
 from nnduet.schema import LABELS_FILE
 from nnduet.training.collapse import whole_case_alarms
 from nnduet.training.head_fitting import TRAINING_FEATURES, VALIDATION_FEATURES, fit_heads
+from nnduet.training.labels import inner_fold
 
 __all__ = ["FINAL_METRICS_FILE", "trained_model", "validate_fold"]
 
@@ -93,7 +95,8 @@ def _load(trainer: Any, case_id: str) -> tuple[NDArray[np.float32], dict[str, An
 
 
 def _features(trainer: Any, case_ids: list[str]) -> FeatureTable:
-    """Features of the training cases, without mirroring, which would cost eight times as long."""
+    """Features of the training cases, without mirroring, which would take eight times as long, and what the inner heads that
+    did not learn from a case say to it."""
     predictor = Predictor(trained_model(trainer, {}, None), device=trainer.device.type, tta=False)
     rows = []
     for index, case_id in enumerate(case_ids):
@@ -102,20 +105,27 @@ def _features(trainer: Any, case_ids: list[str]) -> FeatureTable:
         rows.append(features[0].values()[0].astype(np.float32))
         trainer.report(index + 1, len(case_ids), f"features of {case_id}")
     table = _table(predictor, case_ids, rows)
-    return replace(table, network={})  # the network head has seen these cases: its answers to them say nothing
+    parts = np.array([inner_fold(patient) for patient in trainer.labels.patients(case_ids)])
+    network = predictor.network
+    inner = [_network_answers(predictor, table.values, heads) for heads in network.inner_heads]  # type: ignore[arg-type]
+    own = {task.name: np.stack([a[task.name] for a in inner])[parts, np.arange(len(parts))] for task in predictor.tasks}
+    return replace(table, network=own)
 
 
 def _table(predictor: Predictor, case_ids: list[str], rows: list[NDArray[np.float32]]) -> FeatureTable:
     """Rows of features (F,) and what the network head says to them."""
     values = np.stack(rows)
-    network = predictor.network
-    pooled = torch.from_numpy(values[:, : network.heads.norm.mean.numel()])
+    answers = _network_answers(predictor, values, predictor.network.heads)
+    return FeatureTable(tuple(case_ids), values, predictor.model.layout.blocks, answers)
+
+
+def _network_answers(predictor: Predictor, values: NDArray[np.float32], heads: TaskHeads) -> dict[str, NDArray[np.float32]]:
+    pooled = torch.from_numpy(values[:, : heads.norm.mean.numel()])
     if not torch.isfinite(pooled).all():
         raise ModelError("the trained network gives NaN or infinity; the training diverged, see progress.csv")
     with torch.inference_mode():
-        outputs = network_outputs(network, pooled.to(predictor.device), predictor.tasks)
-    answers = {name: output.astype(np.float32) for name, output in outputs.items()}
-    return FeatureTable(tuple(case_ids), values, predictor.model.layout.blocks, answers)
+        outputs = network_outputs(heads, pooled.to(predictor.device), predictor.tasks)
+    return {name: output.astype(np.float32) for name, output in outputs.items()}
 
 
 def _covariates(trainer: Any, case_id: str) -> dict[str, float]:
