@@ -144,11 +144,14 @@ def test_of_a_finished_fold_whose_weights_are_gone_the_answers_are_taken(workspa
     assert trainings.calls[2:] == [(2, True)]
 
 
-def test_outdated_results_go_before_the_training(
-    workspace: Workspace, trainings: Trainings, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("finished", "left"), [(True, ["conformal.json", "metrics.json"]), (False, [])])
+def test_results_go_when_a_fold_is_trained_anew(
+    workspace: Workspace, trainings: Trainings, monkeypatch: pytest.MonkeyPatch, finished: bool, left: list[str]
 ) -> None:
-    summary = run(workspace)
-    (Path(summary.metrics_file).parent / "conformal.json").write_text("{}")
+    results = Path(run(workspace).metrics_file).parent
+    (results / "conformal.json").write_text("{}")
+    if not finished:
+        (fold_folder(workspace, 0) / "final_metrics.json").unlink()
 
     def fail(*arguments: Any, **options: Any) -> None:
         raise KeyboardInterrupt
@@ -156,4 +159,4 @@ def test_outdated_results_go_before_the_training(
     monkeypatch.setattr(cross_validation, "train", fail)
     with pytest.raises(KeyboardInterrupt):
         run(workspace, resume=True)
-    assert [path.name for path in sorted(Path(summary.metrics_file).parent.glob("*.json"))] == []
+    assert [path.name for path in sorted(results.glob("*.json"))] == left

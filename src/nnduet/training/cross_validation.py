@@ -62,9 +62,9 @@ def cross_validate(
 
     Args:
         plans_name: plans identifier; None where there is only one.
-        folds: numbers of folds in ``splits_final.json``; None takes all. In the layout of the pancreas challenge fold 0 is
-            train against validation and the others divide the training part; folds whose validation parts overlap cannot be
-            measured together and must be named, e.g. all but 0.
+        folds: numbers of folds in ``splits_final.json``; None takes all. Folds whose validation parts overlap cannot be
+            measured together; those that can must be named then. In the layout of the pancreas challenge, fold 0 validates the
+            challenge's validation cases and the others divide its training cases, so that they go together or apart.
         epochs: None takes the plans' number.
         resume: pass over finished folds, go on with an interrupted one, begin the others.
         progress: as of :func:`nnduet.training.run.train`, with the fold before the text.
@@ -87,11 +87,11 @@ def cross_validate(
     if not resume:
         _check_unbegun([model / f"fold_{fold}" for fold in parts])
     output = model / CROSS_VALIDATION_FOLDER
-    for outdated in (METRICS_FILE, CONFORMAL_FILE):
-        (output / outdated).unlink(missing_ok=True)
     started = time.perf_counter()
     for fold in parts:
         begun, finished = _state(model / f"fold_{fold}")
+        if not finished:
+            _remove_outdated(output)
         if begun or not finished:  # of a finished fold, train only compares the plans
             train(
                 dataset_id,
@@ -167,6 +167,12 @@ def _check_unbegun(folders: Sequence[Path]) -> None:
     begun = [str(folder) for folder in folders if any(_state(folder))]
     if begun:
         raise OutputExistsError(f"a training is there already in {', '.join(begun)}; add --resume, or move them away")
+
+
+def _remove_outdated(output: Path) -> None:
+    """An earlier cross-validation says nothing of the fold that is now trained, nor may prediction use its scores."""
+    for name in (METRICS_FILE, CONFORMAL_FILE):
+        (output / name).unlink(missing_ok=True)
 
 
 def _of_fold(progress: Progress | None, fold: int) -> Progress | None:
