@@ -102,9 +102,9 @@ def answer(
         error_rate: share of cases, in (0, 1), whose truth may lie outside the prediction set.
         scores: (N,) nonconformity of cross-validated cases; None takes the mean of the case heads' own thresholds.
 
-    ``scores`` are those of single folds, each on cases that it had not seen. As a rule the ensemble of folds is at least
-    as accurate as a single fold, so the sets err on the side of covering; there is no exact guarantee. Source: Vovk 2015, "Cross-conformal
-    predictors".
+    ``scores`` are those of single folds, each on cases that it had not seen. As a rule the ensemble of folds is at least as
+    accurate as a single fold, so the sets err on the side of covering; there is no exact guarantee. Source: Vovk 2015,
+    "Cross-conformal predictors".
     """
     fused = combine(task, [fold[0] for fold in rows])
     votes = np.stack([fold[0] for fold in rows]) if len(rows) > 1 else rows[0][1:]
