@@ -16,6 +16,7 @@ from nnduet.data.files import (
     file_digest,
     is_temporary,
     json_text,
+    link_atomically,
     remove_temporaries,
     replacing,
     same_content,
@@ -103,3 +104,24 @@ def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path: Path) 
 def test_the_digest_is_sha_256(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"abc")
     assert file_digest(tmp_path / "a").startswith("ba7816bf")
+
+
+def test_a_link_is_a_second_name_and_replaces_what_had_it(tmp_path: Path) -> None:
+    write_text_atomically(tmp_path / "a.txt", "new")
+    write_text_atomically(tmp_path / "b.txt", "old")
+    for _ in range(2):
+        link_atomically(tmp_path / "a.txt", tmp_path / "b.txt")
+        assert (tmp_path / "a.txt").samefile(tmp_path / "b.txt")
+    write_text_atomically(tmp_path / "a.txt", "newer")
+    assert tree(tmp_path) == {"a.txt": b"newer", "b.txt": b"new"}
+
+
+def test_without_hard_links_a_copy_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(source: Path, target: Path) -> None:
+        raise OSError(errno.EPERM, "no links here")
+
+    monkeypatch.setattr(os, "link", refuse)
+    write_text_atomically(tmp_path / "a.txt", "text")
+    link_atomically(tmp_path / "a.txt", tmp_path / "b.txt")
+    assert tree(tmp_path) == {"a.txt": b"text", "b.txt": b"text"}
+    assert not (tmp_path / "a.txt").samefile(tmp_path / "b.txt")

@@ -9,10 +9,16 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import tiny_head
+from tiny import TASKS, tiny_head
 
 from nnduet.errors import ModelError
-from nnduet.inference.model_folder import CASE_HEAD_FILE, available_folds, load_checkpoint, load_model_folder
+from nnduet.inference.model_folder import (
+    CASE_HEAD_FILE,
+    available_folds,
+    load_checkpoint,
+    load_model_folder,
+    read_conformal_scores,
+)
 
 FINAL = "checkpoint_final.pth"
 
@@ -171,4 +177,38 @@ def test_an_outlier_model_of_other_features_is_refused(folder: Path) -> None:
 def test_case_heads_of_an_older_form_say_how_to_renew_them(folder: Path) -> None:
     (folder / "fold_0" / CASE_HEAD_FILE).write_text(json.dumps({"grade": {}}))
     with pytest.raises(ModelError, match="nnduet fit-head"):
+        load(folder)
+
+
+@pytest.mark.parametrize(
+    ("folds", "expected"), [(["0", "1"], ["grade"]), (["1", "2"], ["grade"]), (["1"], []), (["0", "3"], [])]
+)
+def test_cross_validated_scores_speak_for_several_of_their_folds(tmp_path: Path, folds: list[str], expected: list[str]) -> None:
+    path = tmp_path / "conformal.json"
+    path.write_text(json.dumps({"grade": {"folds": [0, 1, 2], "scores": [0.5, 0.25]}, "another task": None}))
+    found = read_conformal_scores(path, TASKS, folds)
+    assert {name: scores.tolist() for name, scores in found.items()} == {name: [0.5, 0.25] for name in expected}
+
+
+def test_a_model_that_was_not_cross_validated_has_no_such_scores(folder: Path) -> None:
+    assert load(folder).conformal == {}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{",
+        "[]",
+        '{"grade": 1}',
+        '{"grade": {"folds": [0, 1]}}',
+        '{"grade": {"folds": [0, 1], "scores": []}}',
+        '{"grade": {"folds": [0, 1], "scores": [[0.5]]}}',
+        '{"grade": {"folds": [0, 1], "scores": ["high"]}}',
+        '{"grade": {"folds": [0, 1], "scores": [0.5, NaN]}}',
+    ],
+)
+def test_damaged_scores_are_refused_by_the_name_of_their_file(folder: Path, content: str) -> None:
+    (folder / "cross_validation").mkdir()
+    (folder / "cross_validation" / "conformal.json").write_text(content)
+    with pytest.raises(ModelError, match=r"cross_validation/conformal\.json"):
         load(folder)

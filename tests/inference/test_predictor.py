@@ -106,6 +106,48 @@ def test_two_folds_are_the_fusion_of_each_alone(model_3d: Path, predictor: Predi
     assert both.tasks["age"].value == pytest.approx(np.mean([p.tasks["age"].value for p in alone]))
 
 
+def test_the_segmentation_of_two_folds_follows_their_mean_logits(model_3d: Path, predictor: Predictor) -> None:
+    image, known = torch.from_numpy(tiny_case(1, 3)[0][None].astype(np.float32)), {"spacing": SPACING_MM[3]}
+    alone = [Predictor.load(model_3d, [f], device="cpu", tta=False).run_members(image, known, {})[0] for f in (0, 1)]
+    both, _ = predictor.run_members(image, known, {})
+    assert not torch.allclose(alone[0], alone[1])
+    torch.testing.assert_close(both, (alone[0] + alone[1]) / 2)
+
+
+def with_scores(model: Path, folder: Path, scores: list[float], folds: list[int]) -> Path:
+    """A copy of a model of two folds, with case heads that answer 0.6 against 0.4 and cross-validated scores."""
+    shutil.copytree(model, folder)
+    head = {"tasks": {"grade": tiny_head([math.log(0.6), math.log(0.4)])}}  # scores 0.1, 0.2, 0.3
+    for fold in (0, 1):
+        (folder / f"fold_{fold}" / "case_head.json").write_text(json.dumps(head))
+    (folder / "cross_validation").mkdir()
+    stored = {"grade": {"folds": folds, "scores": scores}, "age": {"folds": folds, "scores": [1.0, 3.0, 2.0]}}
+    (folder / "cross_validation" / "conformal.json").write_text(json.dumps(stored))
+    return folder
+
+
+def test_several_folds_take_their_sets_from_the_cross_validation(model_3d: Path, tmp_path: Path) -> None:
+    folder = with_scores(model_3d, tmp_path / "model", [0.7, 0.1, 0.2], [0, 1])
+    both = Predictor.load(folder, device="cpu", tta=False, error_rate=0.25)(tiny_case(0, 3)[0], spacing_mm=SPACING_MM[3])
+    assert both.tasks["grade"].prediction_set == ("high", "low")  # 1 - 0.4 is below the third of three scores, 0.7
+    value, interval = both.tasks["age"].value, both.tasks["age"].interval
+    assert value is not None and interval == pytest.approx((value - 3, value + 3))
+
+
+def test_one_fold_takes_its_sets_from_its_own_scores(model_3d: Path, tmp_path: Path) -> None:
+    folder = with_scores(model_3d, tmp_path / "model", [0.7, 0.1, 0.2], [0, 1])
+    predictor = Predictor.load(folder, [1], device="cpu", tta=False, error_rate=0.25)
+    answers = predictor(tiny_case(0, 3)[0], spacing_mm=SPACING_MM[3]).tasks
+    assert answers["grade"].prediction_set == ("high",)  # 1 - 0.4 is above its own 0.3
+    assert answers["age"].interval is None
+
+
+def test_a_fold_outside_the_cross_validation_leaves_the_folds_their_own_scores(model_3d: Path, tmp_path: Path) -> None:
+    folder = with_scores(model_3d, tmp_path / "model", [0.7, 0.1, 0.2], [0, 2])
+    predictor = Predictor.load(folder, device="cpu", tta=False, error_rate=0.25)
+    assert predictor(tiny_case(0, 3)[0], spacing_mm=SPACING_MM[3]).tasks["grade"].prediction_set == ("high",)
+
+
 def test_a_case_head_answers_in_place_of_the_network(model_2d: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(model_2d, tmp_path / "model"))
     (folder / "fold_0" / "case_head.json").write_text(json.dumps({"tasks": {"grade": tiny_head([math.log(3), 0.0])}}))

@@ -24,6 +24,7 @@ __all__ = [
     "file_digest",
     "is_temporary",
     "json_text",
+    "link_atomically",
     "remove_temporaries",
     "replacing",
     "same_content",
@@ -113,6 +114,22 @@ def copy_atomically(source: Path, target: Path) -> bool:
         if not same_content(source, temporary):
             raise CorruptFileError(f"{target}: the copy differs from {source}")
     return True
+
+
+def link_atomically(source: Path, target: Path) -> None:
+    """Give a file a second name without copying its bytes; what had the name is replaced.
+
+    A copy where the file system has no hard links or the names lie on two of them. The files of this package are replaced and
+    never written into, so that a later change of one name leaves the other as it was.
+
+    Raises:
+        As :func:`copy_atomically`.
+    """
+    try:
+        with replacing(target) as temporary:
+            os.link(source, temporary)
+    except OSError:
+        copy_atomically(source, target)
 
 
 def same_content(first: Path, second: Path) -> bool:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from nnduet.inference.case_features import CaseFeatures
 from nnduet.inference.model_folder import Member
-from nnduet.model.calibration import conformal_set
+from nnduet.model.calibration import conformal_set, conformal_threshold
 from nnduet.model.heads import JointNetwork, TaskHeads, task_probabilities
 from nnduet.schema import Task
 
@@ -28,8 +28,8 @@ class TaskPrediction:
         label: the likeliest class; None for a regression.
         value: of a regression, in the task's unit; else None.
         probabilities: {class: probability}, they sum to one; empty for a regression.
-        prediction_set: classes that cannot be excluded at the predictor's error rate, likeliest first; empty where there is no
-            case head to know it.
+        prediction_set: classes that cannot be excluded at the predictor's error rate, likeliest first; empty where there are
+            no conformal scores to know it, neither of the case heads nor of a cross-validation.
         interval: the same for a regression: lowest and highest value.
         spread: deviation of the label's probability (or of the value) over folds, or over mirrored passes for a single fold;
             None where there is one answer only.
@@ -92,27 +92,41 @@ def member_outputs(
     return outputs
 
 
-def answer(task: Task, members: Sequence[Member], rows: Sequence[Array], error_rate: float) -> TaskPrediction:
+def answer(
+    task: Task, members: Sequence[Member], rows: Sequence[Array], error_rate: float, scores: Array | None = None
+) -> TaskPrediction:
     """Fuse the folds' answers and say how sure they are.
 
     Args:
         rows: per fold (1 + M, K): the answer to the case, then to each of its mirrored passes.
         error_rate: share of cases, in (0, 1), whose truth may lie outside the prediction set.
+        scores: (N,) nonconformity of cross-validated cases; None takes the mean of the case heads' own thresholds.
+
+    ``scores`` are those of single folds, each on cases that it had not seen. As a rule the ensemble of folds is at least as
+    accurate as a single fold, so the sets err on the side of covering; there is no exact guarantee. Source: Vovk 2015,
+    "Cross-conformal predictors".
     """
     fused = combine(task, [fold[0] for fold in rows])
     votes = np.stack([fold[0] for fold in rows]) if len(rows) > 1 else rows[0][1:]
     column = task.classes.index(fused.label) if fused.label is not None else 0
     spread = float(votes[:, column].std()) if len(votes) > 1 else None
-    heads = [member.case_heads[task.name] for member in members if task.name in member.case_heads]
-    if len(heads) < len(members):
+    threshold = _threshold(task, members, error_rate, scores)
+    if threshold is None:
         return TaskPrediction(fused.label, fused.value, fused.probabilities, spread=spread)
-    threshold = float(np.mean([head.threshold(error_rate) for head in heads]))
     if fused.value is not None:
         interval = (fused.value - threshold, fused.value + threshold)
         return TaskPrediction(None, fused.value, interval=interval, spread=spread)
     probabilities = np.array([fused.probabilities[label] for label in task.classes])
     kept = tuple(task.classes[k] for k in conformal_set(probabilities, threshold))
     return TaskPrediction(fused.label, None, fused.probabilities, kept, spread=spread)
+
+
+def _threshold(task: Task, members: Sequence[Member], error_rate: float, scores: Array | None) -> float | None:
+    """Nonconformity up to which an answer cannot be excluded; None where nothing is known."""
+    if scores is not None:
+        return conformal_threshold(scores, error_rate)
+    heads = [member.case_heads[task.name] for member in members if task.name in member.case_heads]
+    return float(np.mean([head.threshold(error_rate) for head in heads])) if len(heads) == len(members) else None
 
 
 def combine(task: Task, outputs: Sequence[Array]) -> TaskPrediction:

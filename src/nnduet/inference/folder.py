@@ -21,7 +21,7 @@ from nnduet.inference.answers import CaseAnswers
 from nnduet.inference.predictor import Predictor
 from nnduet.schema import CASE_COLUMN, Task
 
-__all__ = ["CLASSIFICATION_FILE", "PredictionSummary", "find_cases", "predict_folder", "write_tables"]
+__all__ = ["CLASSIFICATION_FILE", "OUTLIER_COLUMN", "PredictionSummary", "find_cases", "predict_folder", "write_tables"]
 
 Progress = Callable[[int, int, str], None]
 CLASSIFICATION_FILE = "classification.csv"

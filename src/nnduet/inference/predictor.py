@@ -284,8 +284,11 @@ class Predictor:
         for member, known in zip(self.model.members, features, strict=True):
             self._activate(member)
             rows.append(rows_of(self.network, member, known, self.tasks))
-        members = self.model.members
-        return {task.name: answer(task, members, [fold[task.name] for fold in rows], self.error_rate) for task in self.tasks}
+        members, scores = self.model.members, self.model.conformal
+        return {
+            task.name: answer(task, members, [fold[task.name] for fold in rows], self.error_rate, scores.get(task.name))
+            for task in self.tasks
+        }
 
     def _outlier_score(self, features: list[CaseFeatures]) -> float | None:
         pairs = zip(self.model.members, features, strict=True)
