@@ -13,6 +13,7 @@ from tiny import write_tiny_dataset, write_tiny_model
 
 from nnduet.data.images import check_image, read_segmentation
 from nnduet.errors import DatasetError, ModelError, PartialFailureError
+from nnduet.inference.abstention import Abstention
 from nnduet.inference.folder import find_cases, predict_folder
 from nnduet.inference.predictor import Predictor
 
@@ -141,3 +142,36 @@ def test_no_temporary_file_is_left(predictor: Predictor, images: Path, tmp_path:
     names = sorted(p.name for p in (tmp_path / "out").iterdir())
     masks = [f"case_{i:02d}.png" for i in range(4)]
     assert names == sorted([*masks, "age_results.csv", "classification.csv", "grade_results.csv", "run.json"])
+
+
+def test_cases_that_abstain_have_a_reason_and_are_counted(predictor: Predictor, images: Path, tmp_path: Path) -> None:
+    predict_folder(predictor, images, tmp_path / "out")
+    confidences = sorted(max(float(row[2]), float(row[3])) for row in rows(tmp_path / "out" / "classification.csv")[1:])
+    assert confidences[1] + 1e-5 < confidences[2]
+    rule = f"confidence<{(confidences[1] + confidences[2]) / 2:.6f}"
+    summary = predict_folder(predictor, images, tmp_path / "out", abstention=Abstention.parse([rule, "outlier>0.5"]))
+    header, *cases = rows(tmp_path / "out" / "classification.csv")
+    reasons = [case[header.index("grade_abstain")] for case in cases]
+    assert sum(reason.startswith("confidence 0.") for reason in reasons) == reasons.count("") == 2
+    assert {case[header.index("age_abstain")] for case in cases} == {
+        ""
+    }  # a value has no confidence, the model no outlier score
+    assert (summary.num_abstained, summary.abstained) == (2, {"grade": 2, "age": 0})
+    run = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert (run["num_abstained"], run["abstained"], run["abstention"][1]) == (2, {"grade": 2, "age": 0}, "outlier>0.5")
+
+
+def test_without_rules_nothing_abstains(predictor: Predictor, images: Path, tmp_path: Path) -> None:
+    summary = predict_folder(predictor, images, tmp_path / "out")
+    assert (summary.num_abstained, summary.abstained, summary.missing_covariates) == (0, {}, {})
+
+
+def test_covariates_that_are_not_given_are_counted_by_name(images: Path, tmp_path: Path) -> None:
+    model = write_tiny_model(tmp_path / "model", 2)
+    described = json.loads((model / "dataset.json").read_text())
+    (model / "dataset.json").write_text(json.dumps({**described, "covariates": ["height", "weight", "sex"]}))
+    covariates = {"case_00": {"height": 1.7, "sex": 0.0}, "unknown": {"weight": 60.0}}
+    covariates |= {f"case_{index:02d}": {"sex": 1.0} for index in (1, 2, 3)}
+    predictor = Predictor.load(model, device="cpu", tta=False)
+    summary = predict_folder(predictor, images, tmp_path / "out", covariates=covariates)
+    assert summary.missing_covariates == {"height": 3, "weight": 4}

@@ -10,7 +10,7 @@ import pytest
 from tiny import tiny_head
 
 from nnduet.errors import ModelError
-from nnduet.model.case_head import CaseHead, standardise
+from nnduet.model.case_head import CaseHead, describe_head, standardise
 from nnduet.schema import Task
 
 GRADE = Task("grade", "binary", ("a", "b"))
@@ -100,3 +100,9 @@ def test_an_array_of_the_wrong_shape_or_not_finite_is_refused(changes: dict[str,
 def test_a_head_without_its_arrays_is_refused(stored: Any) -> None:
     with pytest.raises(ModelError, match="case head of task grade"):
         CaseHead.from_json(GRADE, stored)
+
+
+def test_a_head_is_described_by_its_model_its_features_and_the_network() -> None:
+    assert describe_head(None) == describe_head(head(network_share=1.0)) == "network head"
+    assert describe_head(head()) == "case head (constant on nothing)"
+    assert describe_head(head(network_share=0.25)) == "case head (constant on nothing) with 25% network head"

@@ -155,3 +155,14 @@ def test_the_inner_cross_validation_finds_the_block_that_tells_the_classes_apart
     assert fitted is not None
     assert fitted.choice["features"] == "stage 1"
     assert fitted.columns.tolist() == [60]
+
+
+def test_only_the_named_models_compete() -> None:
+    labels = [i % 2 for i in range(40)]
+    features = separable(labels)
+    head = fit_case_head(GRADE, features, np.array(labels, float), patients(40), models=["ridge logistic regression"])
+    assert head is not None
+    assert list(head.choice["inner_loss_of_models"]) == ["ridge logistic regression"]
+    everything = fit_case_head(GRADE, features, np.array(labels, float), patients(40))
+    assert everything is not None
+    assert sorted(everything.choice["inner_loss_of_models"]) == sorted(families(GRADE))

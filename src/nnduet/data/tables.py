@@ -13,7 +13,7 @@ from typing import get_args
 from nnduet.errors import SettingsError, TableError, UnreadableFileError
 from nnduet.schema import AXES, Task, TaskType
 
-__all__ = ["CaseTable", "check_case_ids", "parse_task_specs", "read_table"]
+__all__ = ["CaseTable", "check_case_ids", "parse_task_specs", "read_covariates", "read_table"]
 
 _ID_COLUMNS = ("case_id", "case", "Case_id", "ID", "id")
 _MISSING = frozenset({"", "nan", "NaN", "NA", "N/A", "n/a"})
@@ -88,6 +88,25 @@ def read_table(path: Path, id_column: str | None = None) -> CaseTable:
             f"{path}: no column {name or ' or '.join(_ID_COLUMNS)}; name the id column with --id-column: {list(header)}"
         )
     return _table(path, name, header, records[1:])
+
+
+def read_covariates(path: Path, names: Sequence[str], id_column: str | None = None) -> dict[str, dict[str, float]]:
+    """{case id: {covariate: value}} of a table that may lack some of the columns; what is missing is left out.
+
+    Raises:
+        SettingsError: no covariates are asked for: the model has none.
+        TableError: no column is a covariate, or a cell is neither missing nor a finite number, with its line.
+        UnreadableFileError: no readable table.
+    """
+    if not names:
+        raise SettingsError(f"{path}: expected a model with covariates, got one that was trained without")
+    table = read_table(path, id_column)
+    columns = {name: table.numbers(name) for name in names if name in table.columns}
+    if not columns:
+        raise TableError(f"{path}: expected columns {list(names)}, got {list(table.columns)}")
+    return {
+        case_id: {name: float(cells[case_id]) for name, cells in columns.items() if cells[case_id]} for case_id in table.rows
+    }
 
 
 def _records(text: str, path: Path) -> list[tuple[int, list[str]]]:

@@ -7,7 +7,7 @@ import io
 import re
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -30,7 +30,11 @@ OUTLIER_COLUMN = "outlier_score"
 
 @dataclass(frozen=True)
 class PredictionSummary:
-    """What a folder run wrote: finished cases, failed cases with their reasons, seconds per case."""
+    """What a folder run wrote: finished cases, failed cases with their reasons, seconds per case.
+
+    ``abstained`` counts the finished cases whose answer to a task is left to a person, ``num_abstained`` those that are for any
+    task. ``missing_covariates`` counts the finished cases of which a covariate was not given, for covariates with such cases.
+    """
 
     output: str
     cases: list[str]
@@ -40,6 +44,9 @@ class PredictionSummary:
     heads: dict[str, str]
     error_rate: float
     abstention: list[str]
+    num_abstained: int
+    abstained: dict[str, int]
+    missing_covariates: dict[str, int]
     step_size: float
     mirror_axes: list[int]
     device: str
@@ -112,7 +119,8 @@ def predict_folder(
         if progress:
             progress(index + 1, len(cases), f"predict {case_id}")
     write_tables(output, predictor.tasks, done, abstention)
-    summary = _summary(predictor, output, done, failed, seconds, abstention)
+    missing = _missing_covariates(predictor.model.layout.covariates, done, covariates or {})
+    summary = _summary(predictor, output, done, failed, seconds, abstention, missing)
     write_json_atomically(output / "run.json", {**summary.to_json(), "images": str(images)})
     if failed:
         listed = "; ".join(f"{case_id} ({reason})" for case_id, reason in failed.items())
@@ -135,11 +143,13 @@ def _predict_case(
 def _summary(
     predictor: Predictor,
     output: Path,
-    done: Mapping[str, Any],
+    done: Mapping[str, CaseAnswers],
     failed: dict[str, str],
     seconds: dict[str, float],
     abstention: Abstention | None,
+    missing_covariates: dict[str, int],
 ) -> PredictionSummary:
+    abstained = _abstained(predictor.tasks, done, abstention)
     return PredictionSummary(
         output=str(output),
         cases=list(done),
@@ -149,10 +159,30 @@ def _summary(
         heads={task.name: predictor.head_used(task) for task in predictor.tasks},
         error_rate=predictor.error_rate,
         abstention=[str(rule) for rule in abstention.rules] if abstention else [],
+        num_abstained=len(set().union(*abstained.values())),
+        abstained={task: len(cases) for task, cases in abstained.items()},
+        missing_covariates=missing_covariates,
         step_size=predictor.step_size,
         mirror_axes=list(predictor.mirror_axes),
         device=str(predictor.device),
     )
+
+
+def _abstained(tasks: tuple[Task, ...], done: Mapping[str, CaseAnswers], abstention: Abstention | None) -> dict[str, set[str]]:
+    """{task: cases whose answer is left to a person}; nothing without rules."""
+    if abstention is None:
+        return {}
+    return {
+        task.name: {case_id for case_id, p in done.items() if abstention.reason(p.tasks[task.name], p.outlier_score)}
+        for task in tasks
+    }
+
+
+def _missing_covariates(
+    names: Sequence[str], cases: Collection[str], covariates: Mapping[str, Mapping[str, float]]
+) -> dict[str, int]:
+    counts = {name: sum(name not in covariates.get(case_id, {}) for case_id in cases) for name in names}
+    return {name: count for name, count in counts.items() if count}
 
 
 def write_tables(

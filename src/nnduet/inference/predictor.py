@@ -23,7 +23,7 @@ from nnduet.inference.case_features import CaseFeatures, extract, grid_spacing_m
 from nnduet.inference.mask_logits import MaskLogits
 from nnduet.inference.model_folder import Member, ModelFolder, load_model_folder
 from nnduet.inference.sliding_window import predict_tiles
-from nnduet.model.case_head import CaseHead
+from nnduet.model.case_head import describe_head
 from nnduet.model.hardware import autocast_dtype, select_device
 from nnduet.schema import Task
 
@@ -298,7 +298,7 @@ class Predictor:
     def head_used(self, task: Task) -> str:
         """What answers a task, e.g. "network head" or "case head (shrinkage LDA on shape) with 25 % network head"; folds that
         differ are joined by "; "."""
-        return "; ".join(dict.fromkeys(_description(member.case_heads.get(task.name)) for member in self.model.members))
+        return "; ".join(dict.fromkeys(describe_head(member.case_heads.get(task.name)) for member in self.model.members))
 
 
 def _canonical(path: Path, header: ImageHeader, target: Path) -> Path:
@@ -307,10 +307,3 @@ def _canonical(path: Path, header: ImageHeader, target: Path) -> Path:
         return path
     write_image(target, read_image(path).array, header.geometry)
     return target
-
-
-def _description(head: CaseHead | None) -> str:
-    if head is None or head.network_share == 1:
-        return "network head"
-    own = f"case head ({head.choice.get('model', 'unknown')} on {head.choice.get('features', 'unknown')})"
-    return own if head.network_share == 0 else f"{own} with {head.network_share:.0%} network head"

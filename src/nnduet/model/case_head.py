@@ -20,7 +20,7 @@ from nnduet.model.calibration import conformal_threshold
 from nnduet.model.case_models import Layers, apply_layers
 from nnduet.schema import Task
 
-__all__ = ["CaseHead", "standardise"]
+__all__ = ["CaseHead", "describe_head", "standardise"]
 
 Array = NDArray[np.float64]
 
@@ -115,6 +115,14 @@ class CaseHead:
                 f"case head of task {self.task.name}: expected finite layers from {sizes[0]} features to {outputs} outputs, "
                 f"got shapes {shapes}, network_share {self.network_share}, temperature {self.temperature}"
             )
+
+
+def describe_head(head: CaseHead | None) -> str:
+    """What answers a task, e.g. "network head" (where there is no case head) or "case head (shrinkage LDA on shape)"."""
+    if head is None or head.network_share == 1:
+        return "network head"
+    own = f"case head ({head.choice.get('model', 'unknown')} on {head.choice.get('features', 'unknown')})"
+    return own if head.network_share == 0 else f"{own} with {head.network_share:.0%} network head"
 
 
 def standardise(features: Array, mean: Array, scale: Array) -> Array:

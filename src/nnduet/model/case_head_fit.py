@@ -17,7 +17,7 @@ from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
 from nnduet.model.calibration import cross_entropy, fit_temperature
 from nnduet.model.case_head import CaseHead, answers, mix, standardise
-from nnduet.model.case_models import ABSENT, apply_layers, families, fit_family
+from nnduet.model.case_models import ABSENT, PERCEPTRON, apply_layers, families, fit_family
 from nnduet.schema import Task
 
 __all__ = ["feature_sets", "fit_case_head", "out_of_fold"]
@@ -46,6 +46,7 @@ def fit_case_head(
     *,
     blocks: Mapping[str, Sequence[int]] | None = None,
     network: Array | None = None,
+    models: Sequence[str] | None = None,
     seed: int = 0,
 ) -> CaseHead | None:
     """Choose features, family and strength, calibrate, and fit on all labelled cases.
@@ -57,6 +58,7 @@ def fit_case_head(
         blocks: names to columns, see :func:`feature_sets`; None is one block of all columns.
         network: (N, K) class probabilities or (N, 1) values of network heads that had not seen the case; None leaves the
             network head out.
+        models: which of :func:`nnduet.model.case_models.families` compete; None lets all.
 
     Returns:
         None where fewer than two classes (or five values for a regression) have enough cases, or where the patients are too
@@ -70,7 +72,7 @@ def fit_case_head(
     mean, scale = _moments(x)
     x = standardise(x, mean, scale)
     sets = feature_sets(blocks or {"all": range(x.shape[1])})
-    held_out = _search(task, x, y, folds, sets, seed)
+    held_out = _search(task, x, y, folds, sets, families(task) if models is None else models, seed)
     losses = {candidate: _loss(task, logits, y) for candidate, logits in held_out.items()}
     best = min(losses, key=lambda candidate: losses[candidate])
     share = _network_share(task, held_out[best], None if network is None else network[known], y)
@@ -119,17 +121,21 @@ def out_of_fold(task: Task, x: Array, y: Array, folds: Folds, family: str, seed:
     return held_out
 
 
-def _search(task: Task, x: Array, y: Array, folds: Folds, sets: Mapping[str, list[int]], seed: int) -> dict[_Candidate, Array]:
+def _search(
+    task: Task, x: Array, y: Array, folds: Folds, sets: Mapping[str, list[int]], models: Sequence[str], seed: int
+) -> dict[_Candidate, Array]:
     """Linear families on every set of features, then the perceptron, which is slow, on the best set of these."""
-    *linear, perceptron = families(task)
+    linear = [family for family in models if family != PERCEPTRON]
     held_out: dict[_Candidate, Array] = {}
     for name, columns in sets.items():
         for family in linear:
             found = out_of_fold(task, x[:, columns], y, folds, family, seed)
             held_out |= {_Candidate(name, family, strength): logits for strength, logits in found.items()}
+    if PERCEPTRON not in models:
+        return held_out
     best = min(held_out, key=lambda candidate: _loss(task, held_out[candidate], y)).features
-    found = out_of_fold(task, x[:, sets[best]], y, folds, perceptron, seed)
-    return held_out | {_Candidate(best, perceptron, strength): logits for strength, logits in found.items()}
+    found = out_of_fold(task, x[:, sets[best]], y, folds, PERCEPTRON, seed)
+    return held_out | {_Candidate(best, PERCEPTRON, strength): logits for strength, logits in found.items()}
 
 
 def _inner_folds(task: Task, y: Array, groups: NDArray[Any], seed: int) -> Folds:

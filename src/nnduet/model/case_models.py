@@ -17,7 +17,7 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 
 from nnduet.schema import Task
 
-__all__ = ["Layers", "apply_layers", "families", "fit_family"]
+__all__ = ["ABSENT", "PERCEPTRON", "Layers", "apply_layers", "families", "fit_family", "linear_families"]
 
 Array = NDArray[np.float64]
 Layers = tuple[tuple[Array, Array], ...]
@@ -30,6 +30,7 @@ PERCEPTRON_PENALTIES = (1.0, 10.0)
 """Candidates for the weight decay alpha of the perceptron."""
 
 PERCEPTRON_UNITS = 16
+PERCEPTRON = "perceptron"
 
 ABSENT = -30.0
 """Logit of a class that no training case had: a probability of about nothing."""
@@ -37,9 +38,12 @@ ABSENT = -30.0
 
 def families(task: Task) -> tuple[str, ...]:
     """Names of the linear families, then the perceptron."""
-    if task.type == "regression":
-        return ("ridge regression", "perceptron")
-    return ("shrinkage LDA", "ridge logistic regression", "perceptron")
+    return (*linear_families(task), PERCEPTRON)
+
+
+def linear_families(task: Task) -> tuple[str, ...]:
+    """Names of the families that draw a plane through feature space."""
+    return ("ridge regression",) if task.type == "regression" else ("shrinkage LDA", "ridge logistic regression")
 
 
 def fit_family(family: str, task: Task, x: Array, y: Array, seed: int = 0) -> dict[float, Layers]:
@@ -106,7 +110,7 @@ _FITS: dict[str, Any] = {
     "shrinkage LDA": _fit_lda,
     "ridge logistic regression": _fit_logistic,
     "ridge regression": _fit_ridge,
-    "perceptron": _fit_perceptron,
+    PERCEPTRON: _fit_perceptron,
 }
 
 

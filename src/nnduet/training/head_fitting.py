@@ -27,12 +27,15 @@ TRAINING_FEATURES = "features_training.npz"
 VALIDATION_FEATURES = "features_validation.npz"
 
 
-def fit_heads(folder: Path, labels: CaseLabels, seed: int = 0) -> tuple[dict[str, CaseHead], OutlierModel | None]:
-    """Fit a case head per task and the outlier model; writes ``fold_K/case_head.json`` and returns what it holds.
+def fit_heads(
+    folder: Path, labels: CaseLabels, seed: int = 0, output: Path | None = None
+) -> tuple[dict[str, CaseHead], OutlierModel | None]:
+    """Fit a case head per task and the outlier model; writes ``case_head.json`` and returns what it holds.
 
     Args:
         folder: ``fold_K`` with ``features_training.npz``.
         labels: of the training cases; tasks with too few labels get no head, and the network head answers.
+        output: where ``case_head.json`` goes; None is ``folder``.
 
     Raises:
         ModelError: the features are missing or damaged.
@@ -50,8 +53,9 @@ def fit_heads(folder: Path, labels: CaseLabels, seed: int = 0) -> tuple[dict[str
         "tasks": {name: head.to_json() for name, head in fitted.items() if head},
         "outliers": outliers.to_json() if outliers else None,
     }
-    write_text_atomically(folder / CASE_HEAD_FILE, json.dumps(stored))  # one line: thousands of numbers
-    return read_case_heads(folder / CASE_HEAD_FILE, labels.tasks)
+    path = (output or folder) / CASE_HEAD_FILE
+    write_text_atomically(path, json.dumps(stored))  # one line: thousands of numbers
+    return read_case_heads(path, labels.tasks)
 
 
 def answer_table(

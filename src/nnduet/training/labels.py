@@ -15,7 +15,7 @@ from nnduet.errors import DatasetError, TableError
 from nnduet.model.heads import INNER_FOLDS
 from nnduet.schema import CASE_COLUMN, GROUP_COLUMN, LABELS_FILE, Task
 
-__all__ = ["CaseLabels", "inner_fold", "read_case_labels"]
+__all__ = ["CaseLabels", "find_label_table", "inner_fold", "read_case_labels", "read_label_table"]
 
 _CASE_HEADERS = (CASE_COLUMN, "Case_id")
 
@@ -69,17 +69,33 @@ def inner_fold(patient: str) -> int:
 def read_case_labels(folders: Sequence[Path], tasks: tuple[Task, ...], covariates: Sequence[str] = ()) -> CaseLabels:
     """Read ``classification_labels.csv`` from the first folder that has it; the first seed's ``Case_id,Subtype`` works too.
 
-    Task columns are matched without regard to case. No tasks give empty labels. A covariate's empty cell is left out.
+    No tasks give empty labels.
 
     Raises:
         DatasetError: tasks are declared but no folder has the file.
-        TableError: a column is missing, a cell names no class, or a covariate is no number, with the line.
+        TableError: see :func:`read_label_table`.
     """
-    if not tasks:
-        return CaseLabels((), {}, {})
+    return read_label_table(find_label_table(folders), tasks, covariates) if tasks else CaseLabels((), {}, {})
+
+
+def find_label_table(folders: Sequence[Path]) -> Path:
+    """``classification_labels.csv`` in the first folder that has it.
+
+    Raises:
+        DatasetError: no folder has the file.
+    """
     path = next((f / LABELS_FILE for f in folders if (f / LABELS_FILE).is_file()), None)
     if path is None:
         raise DatasetError(f"expected {LABELS_FILE} in one of {[str(f) for f in folders]}; run `nnduet convert` again")
+    return path
+
+
+def read_label_table(path: Path, tasks: tuple[Task, ...], covariates: Sequence[str] = ()) -> CaseLabels:
+    """Read one table of labels. Task columns are matched without regard to case; a covariate's empty cell is left out.
+
+    Raises:
+        TableError: a column is missing, a cell names no class, or a covariate is no number, with the line.
+    """
     with path.open(newline="", encoding="utf-8-sig") as handle:
         reader = csv.DictReader(handle)
         header = list(reader.fieldnames or [])

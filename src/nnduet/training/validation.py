@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +15,6 @@ from numpy.typing import NDArray
 from nnduet.data.files import write_json_atomically
 from nnduet.data.images import check_image, write_segmentation
 from nnduet.errors import ModelError
-from nnduet.evaluation.evaluate import evaluate
 from nnduet.inference.answers import network_outputs
 from nnduet.inference.folder import write_tables
 from nnduet.inference.model_folder import CASE_HEAD_FILE, Member, ModelFolder, layout_of, read_case_heads
@@ -26,13 +24,11 @@ from nnduet.model.case_head import CaseHead
 from nnduet.model.heads import TaskHeads
 from nnduet.model.outliers import OutlierModel
 from nnduet.schema import LABELS_FILE
-from nnduet.training.collapse import whole_case_alarms
+from nnduet.training.fold_metrics import FINAL_METRICS_FILE, FoldTruth, measure_fold
 from nnduet.training.head_fitting import TRAINING_FEATURES, VALIDATION_FEATURES, fit_heads
 from nnduet.training.labels import inner_fold
 
 __all__ = ["FINAL_METRICS_FILE", "trained_model", "validate_fold"]
-
-FINAL_METRICS_FILE = "final_metrics.json"
 
 
 def validate_fold(trainer: Any) -> dict[str, Any]:
@@ -57,17 +53,10 @@ def validate_fold(trainer: Any) -> dict[str, Any]:
     if trainer.tasks:
         rows = [prediction.features[str(trainer.fold)] for prediction in predictions.values()]
         _table(predictor, list(predictions), rows).save(folder / VALIDATION_FEATURES)
-    metrics = _measure(trainer, validation, folder / "validation")
-    summary = {
-        **metrics,
-        "fold": trainer.fold,
-        "validated_on": "training cases" if trainer.fold == "all" else "validation cases of the fold",
-        "num_validation_cases": len(predictions),
-        "alarms": _alarms(trainer, predictions),
-        "heads": {task.name: predictor.head_used(task) for task in trainer.tasks},
-    }
-    write_json_atomically(folder / FINAL_METRICS_FILE, summary)
-    return summary
+    answers = {case_id: prediction.answers for case_id, prediction in predictions.items()}
+    metrics = measure_fold(folder / "validation", trainer.fold, answers, heads[0], _truth(trainer))
+    write_json_atomically(folder / FINAL_METRICS_FILE, metrics)
+    return metrics
 
 
 def trained_model(trainer: Any, case_heads: dict[str, CaseHead], outliers: OutlierModel | None) -> ModelFolder:
@@ -146,28 +135,10 @@ def _predict(trainer: Any, predictor: Predictor, case_ids: list[str], output: Pa
     return predictions
 
 
-def _alarms(trainer: Any, predictions: dict[str, Prediction]) -> list[dict[str, Any]]:
-    out = []
-    for task in trainer.tasks:
-        probabilities = [prediction.tasks[task.name].probabilities for prediction in predictions.values()]
-        out += whole_case_alarms(task, trainer.labels.column(task, list(predictions)), probabilities)
-    return out
-
-
 def _references(trainer: Any) -> Path:
     return Path(trainer.preprocessed_dataset_folder_base) / "gt_segmentations"
 
 
-def _measure(trainer: Any, case_ids: list[str], output: Path) -> dict[str, Any]:
+def _truth(trainer: Any) -> FoldTruth:
     table = Path(trainer.preprocessed_dataset_folder_base) / LABELS_FILE
-    metrics: dict[str, Any] = evaluate(
-        output,
-        _references(trainer),
-        labels=trainer.dataset_json["labels"],
-        tasks=trainer.tasks,
-        table=table if table.is_file() else None,
-        case_ids=case_ids,
-        output=output,
-    )
-    loaded: dict[str, Any] = json.loads(json.dumps(metrics))
-    return loaded
+    return FoldTruth(_references(trainer), table if table.is_file() else None, trainer.labels, trainer.dataset_json)
