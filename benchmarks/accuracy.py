@@ -27,7 +27,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -171,7 +171,9 @@ def rows_from_features(bench: Bench, folder: Path) -> dict[str, dict[str, dict[s
     """{row: {case: cells}} of the rows d to g, from the stored features of one fold."""
     training, validation = (FeatureTable.load(folder / name) for name in (TRAINING_FEATURES, VALIDATION_FEATURES))
     network = [b for b in training.blocks if b == "intensity" or b.startswith("stage")]
-    wanted = {"e": network, "f": [*network, "shape"], "g": [*network, "shape", "covariates"]}
+    wanted = {"e": network, "f": [*network, "shape"]}
+    if "covariates" in training.blocks:
+        wanted["g"] = [*network, "shape", "covariates"]
     answers = {"d": answer_table(validation, bench.tasks, {}, None)}
     patients = bench.labels.patients(training.case_ids)
     for row, names in wanted.items():
@@ -181,7 +183,7 @@ def rows_from_features(bench: Bench, folder: Path) -> dict[str, dict[str, dict[s
             column = bench.labels.column(task, training.case_ids)
             head = fit_case_head(task, training.values.astype(float), column, patients, blocks=blocks)
             if head:
-                heads[task.name] = type(head)(**{**vars(head), "temperature": 1.0})  # calibration is the last row
+                heads[task.name] = replace(head, temperature=1.0)  # calibration is the last row
         answers[row] = answer_table(validation, bench.tasks, heads, None)
     rows = {}
     for row, of_cases in answers.items():
