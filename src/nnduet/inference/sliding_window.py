@@ -19,6 +19,10 @@ from torch import Tensor
 from nnduet.model.heads import JointNetwork
 from nnduet.model.pooling import PooledSums
 
+BATCH_VOXELS = 2**19
+"""Mirrored versions of a patch go through the network together up to this many voxels; small patches alone do not fill the
+processor."""
+
 __all__ = ["mirror_combinations", "predict_tiles"]
 
 
@@ -91,14 +95,18 @@ def _inner(patch_size: tuple[int, ...], device: torch.device) -> Tensor:
 
 def _mirrored(network: JointNetwork, patch: Tensor, share: Tensor, mirror_axes: Sequence[int]) -> tuple[Tensor, PooledSums]:
     """Mean logits (K, *patch) over all mirrored versions of a patch (1, C, *patch), and the sums of each."""
+    combinations = mirror_combinations(mirror_axes)
+    together = max(1, BATCH_VOXELS // share.numel())
     logits: Tensor | None = None
     sums: list[PooledSums] = []
-    combinations = mirror_combinations(mirror_axes)
-    for axes in combinations:
-        flips = [a + 2 for a in axes]
-        output, pooled = network.forward_joint(torch.flip(patch, flips), torch.flip(share, list(axes)))
-        restored = torch.flip(output, flips)[0].float()
-        logits = restored if logits is None else logits + restored
+    for start in range(0, len(combinations), together):
+        batch = combinations[start : start + together]
+        patches = torch.cat([torch.flip(patch, [a + 2 for a in axes]) for axes in batch])
+        shares = torch.stack([torch.flip(share, axes) for axes in batch])[:, None]
+        outputs, pooled = network.forward_joint(patches, shares)
+        for axes, output in zip(batch, outputs, strict=True):
+            restored = torch.flip(output, [a + 1 for a in axes]).float()
+            logits = restored if logits is None else logits + restored
         sums.append(pooled)
     assert logits is not None
     return logits / len(combinations), PooledSums.stack(sums)

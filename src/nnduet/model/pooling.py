@@ -140,8 +140,8 @@ def sum_channels(image: Tensor, stages: list[Tensor], weights: Tensor, tile_weig
         image: (B, C, *spatial), the network's input.
         stages: encoder features (B, C_s, *coarse).
         weights: (B, 2R + 1, *spatial) from :func:`region_weights`.
-        tile_weight: (*spatial), this tile's share of every voxel in a sliding window; the shares of overlapping tiles add up
-            to one. None counts every voxel once.
+        tile_weight: (*spatial) or (B, 1, *spatial), this tile's share of every voxel in a sliding window; the shares of
+            overlapping tiles add up to one. None counts every voxel once.
     """
     if tile_weight is not None:
         weights = weights * tile_weight
