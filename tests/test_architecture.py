@@ -47,6 +47,11 @@ def test_a_room_imports_only_from_rooms_to_its_left(module: str) -> None:
             assert _room(target) <= _room(module), f"{module} imports {name}"
 
 
+@pytest.mark.parametrize("module", [module for module in MODULES if not module.startswith("cli/")])
+def test_nothing_imports_the_command_line(module: str) -> None:
+    assert not [name for name in _imports(module) if name.split(".")[:2] == ["nnduet", "cli"]]
+
+
 @pytest.mark.parametrize("module", MODULES)
 def test_only_the_edge_imports_nnunet(module: str) -> None:
     if not module.startswith(MAY_IMPORT_NNUNET):

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from trained import write_trained_folder
 from typer.testing import CliRunner, Result
 
 import nnduet
@@ -129,6 +130,29 @@ def test_convert_passes_only_the_options_that_were_given(stand_in: Callable[...,
     assert write.options["replace"] is True
 
 
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [(["masks"], Path("masks")), (["ED=a", "ES=b"], {"ED": Path("cases/a"), "ES": Path("cases/b")})],
+)
+def test_convert_takes_a_folder_of_masks_or_several_by_name(
+    stand_in: Callable[..., None], tmp_path: Path, values: list[str], expected: object
+) -> None:
+    read = Recorder("source")
+    stand_in("nnduet.data.layouts", read_folder=read, read_subtype_folders=None)
+    stand_in("nnduet.data.conversion", convert=Recorder(_summary(dataset="D")))
+    (tmp_path / "cases").mkdir()
+    options = [part for value in values for part in ("--labels", value)]
+    result = _run("convert", "cases", "--dataset-id", 3, "--name", "D", *options)
+    assert result.exit_code == 0, result.stderr
+    assert read.options == {"task_specs": (), "label_map": None, "labels": expected}
+
+
+def test_convert_refuses_a_single_named_folder_of_masks(tmp_path: Path) -> None:
+    result = _run("convert", tmp_path, "--dataset-id", 3, "--name", "D", "--labels", "ED=a")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("SETTINGS: named masks: expected at least two")
+
+
 def test_convert_refuses_a_label_map_that_is_no_pair_of_numbers(tmp_path: Path) -> None:
     result = _run("convert", tmp_path, "--dataset-id", 3, "--name", "D", "--map-label", "255")
     assert result.exit_code == 2
@@ -193,6 +217,10 @@ def test_nnunet_variables_are_set_before_a_training_starts(stand_in: Callable[..
         ("train", 7, "--device", "tpu"),
         ("plan", 7, "--preset", "huge"),
         ("plan", 0),
+        ("predict", "-i", ".", "-o", "o", "-m", ".", "--id-column", "name"),
+        ("cross-validate", 7, "--folds", "0,all"),
+        ("fit-head", "no such folder"),
+        ("fit-head", ".", "--fold", "first"),
         ("evaluate", "-p", "."),
         ("evaluate", "-p", ".", "--dataset-id", 3, "--dataset-json", "d.json"),
     ],
@@ -208,18 +236,58 @@ def _predict(stand_in: Callable[..., None], load: Recorder, run: Recorder, *more
 
 
 def test_predict_loads_the_model_and_runs_the_folder(stand_in: Callable[..., None]) -> None:
-    load, run = Recorder("predictor"), Recorder(_summary(cases=["a"]))
+    load, run = Recorder("predictor"), Recorder(_predicted())
     result = _predict(stand_in, load, run, "--folds", "0,1", "--no-tta", "--step-size", 0.75, "--json")
-    assert _json(result) == {"cases": ["a"]}
+    assert _json(result)["cases"] == ["a"]
     assert load.arguments == (Path("."), [0, 1])
-    assert load.options == {"device": "auto", "step_size": 0.75, "tta": False}
+    assert load.options == {"device": "auto", "step_size": 0.75, "tta": False, "error_rate": 0.1}
+    assert (run.options["covariates"], run.options["abstention"]) == (None, None)
     assert run.arguments == ("predictor", Path("."), Path("out"))
     assert "predict 1/1 step" in result.stderr
 
 
+def _predicted(**values: Any) -> SimpleNamespace:
+    return _summary(**{"cases": ["a"], "missing_covariates": {}, "abstention": [], "num_abstained": 0, **values})
+
+
+def test_predict_reads_the_covariates_of_the_model_and_says_what_is_missing(
+    stand_in: Callable[..., None], tmp_path: Path
+) -> None:
+    (tmp_path / "cases.csv").write_text("name,height,other\na,1.5,x\nb,,y\n", encoding="utf-8")
+    predictor = SimpleNamespace(model=SimpleNamespace(layout=SimpleNamespace(covariates=("height", "weight"))))
+    run = Recorder(_predicted(cases=["a", "b"], missing_covariates={"height": 1, "weight": 2}))
+    result = _predict(stand_in, Recorder(predictor), run, "--covariates", "cases.csv", "--id-column", "name")
+    assert result.exit_code == 0, result.stderr
+    assert run.options["covariates"] == {"a": {"height": 1.5}, "b": {}}
+    assert "covariate height: missing for 1 of 2 cases, which count as usual" in result.stderr
+
+
+def test_predict_hands_over_error_rate_and_rules_and_says_how_many_cases_abstained(stand_in: Callable[..., None]) -> None:
+    load, run = Recorder("predictor"), Recorder(_predicted(abstention=["set>1", "outlier>0.99"], num_abstained=1))
+    result = _predict(stand_in, load, run, "--error-rate", 0.05, "--abstain", "set>1", "--abstain", "outlier > 0.99")
+    assert result.exit_code == 0, result.stderr
+    assert load.options["error_rate"] == 0.05
+    assert [str(rule) for rule in run.options["abstention"].rules] == ["set>1", "outlier>0.99"]
+    assert "1 of 1 cases are left to a person (set>1, outlier>0.99)" in result.stderr
+
+
+def test_predict_refuses_a_rule_before_it_loads_the_model(stand_in: Callable[..., None]) -> None:
+    load = Recorder("predictor")
+    result = _predict(stand_in, load, Recorder(_predicted()), "--abstain", "age>3")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("SETTINGS: abstain: expected")
+    assert load.arguments == ()
+
+
+def test_the_help_of_predict_has_an_example_of_every_kind_of_option() -> None:
+    text = _run("predict", "--help").stdout
+    for example in ("--covariates cases.csv\n", "--error-rate 0.05", "--abstain 'confidence<0.6' --abstain 'outlier>0.99'\n"):
+        assert example in text
+
+
 def test_predict_takes_all_folds_and_tta_by_default(stand_in: Callable[..., None]) -> None:
     load = Recorder("predictor")
-    _predict(stand_in, load, Recorder(_summary()))
+    _predict(stand_in, load, Recorder(_predicted()))
     assert load.arguments == (Path("."), None)
     assert load.options["tta"] is True
 
@@ -266,6 +334,46 @@ def test_evaluate_takes_labels_from_a_dataset_json(phantom: Path, tmp_path: Path
     result = _run("evaluate", "-p", masks, "-r", masks, "--dataset-json", dataset_json, "--json")
     assert result.exit_code == 0, result.stderr
     assert _json(result)["segmentation"]["organ"]["dsc"]["value"] == 1.0
+
+
+def test_fit_head_shows_what_was_chosen_per_task_and_fold(tmp_path: Path) -> None:
+    model, _ = write_trained_folder(tmp_path)
+    for name in ("raw", "preprocessed"):
+        (tmp_path / name).mkdir(exist_ok=True)
+        (tmp_path / name).rename(tmp_path / f"nnUNet_{name}")
+    result = _run("fit-head", model, "--fold", 1, "--workspace", tmp_path)
+    assert result.exit_code == 0, result.stderr
+    _, grade, age = result.stdout.splitlines()
+    assert grade.split()[:2] == ["grade", "1"] and "stage 1" in grade and "macro_f1 1.000  auroc 1.000" in grade
+    assert age.split()[:2] == ["age", "1"] and "shape" in age and "mae" in age
+    assert (model / "fold_0" / "case_head.json").read_text() == "old case_head.json"
+    assert not (tmp_path / "nnUNet_results").exists()
+
+
+def test_probe_shows_every_block_and_where_the_figure_is(tmp_path: Path) -> None:
+    model, workspace = write_trained_folder(tmp_path, num_folds=1)
+    table = workspace.preprocessed / "Dataset001_Tiny" / "classification_labels.csv"
+    arguments = ("probe", model, "--table", table, "-o", tmp_path / "out")
+    result = _run(*arguments)
+    assert result.exit_code == 0, result.stderr
+    lines = {tuple(line.split()[:3]): line for line in result.stdout.splitlines() if line.startswith(("grade", "age"))}
+    assert len(lines) == 2 * 5
+    assert "macro_f1 1.000" in lines[("grade", "stage", "1")]
+    assert f"probe.png are in {tmp_path / 'out'}" in result.stdout
+    assert len(_json(_run(*arguments, "--json"))["rows"]) == 10
+
+
+def test_fit_head_of_a_folder_that_is_no_model_is_a_named_error(tmp_path: Path) -> None:
+    result = _run("fit-head", tmp_path, "--json")
+    assert result.exit_code == 1
+    assert _json(result)["error"]["code"] == "MODEL"
+
+
+def test_the_command_runs_as_a_module_for_torchrun() -> None:
+    environment = {**os.environ, "PYTHONPATH": str(Path(nnduet.__file__).parent.parent)}
+    command = [sys.executable, "-m", "nnduet.cli", "plugin-path"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip().endswith("_nnunet_plugin")
 
 
 def test_doctor_shows_rows_and_fails_with_1(stand_in: Callable[..., None]) -> None:

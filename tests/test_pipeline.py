@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -192,7 +193,7 @@ def test_training_and_prediction_preprocess_alike(road: Road, case_id: str, monk
     predictor = Predictor.load(road.training.model, device="cpu", tta=False)
     fed: list[torch.Tensor] = []
     run_members = predictor.run_members
-    monkeypatch.setattr(predictor, "run_members", lambda image: fed.append(image.clone()) or run_members(image))
+    monkeypatch.setattr(predictor, "run_members", lambda image, *known: fed.append(image.clone()) or run_members(image, *known))
     predictor(road.workspace.raw / road.workspace.dataset_name(1) / "imagesTr" / f"{case_id}_0000.nii.gz")
     folder = road.preprocessed / json.loads(road.plans_file.read_text())["configurations"]["3d_fullres"]["data_identifier"]
     stored = nnUNetDatasetBlosc2(str(folder), [case_id]).load_case(case_id)[0]
@@ -245,6 +246,31 @@ def test_validation_and_prediction_of_the_raw_files_measure_the_same(road: Road,
     for part in ("segmentation", "tasks"):
         assert json.loads(json.dumps(metrics[part])) == road.training.metrics[part]
     assert len(_rows(tmp_path / "evaluation" / "per_case.csv")) == len(truth.case_ids)
+
+
+def test_case_heads_fitted_again_are_those_of_the_training(road: Road, tmp_path: Path) -> None:
+    model = Path(shutil.copytree(road.training.model, tmp_path / "model"))
+    variables = road.workspace.environment()
+    answer = _command("fit-head", model, "--fold", "0", variables=variables)
+    assert (model / "fold_0" / "case_head.json").read_bytes() == (road.fold / "case_head.json").read_bytes()
+    metrics = json.loads((model / "fold_0" / "final_metrics.json").read_text())
+    assert list(metrics) == list(road.training.metrics)
+    assert _numbers(metrics) == pytest.approx(_numbers(road.training.metrics), abs=1e-5, nan_ok=True)
+    assert answer["metrics_files"] == {"0": str(model / "fold_0" / "final_metrics.json")}
+    assert sorted(path.name for path in model.rglob("*")) == sorted(path.name for path in Path(road.training.model).rglob("*"))
+
+    tables = [_rows(fold / "validation" / "classification.csv") for fold in (model / "fold_0", road.fold)]
+    for again, before in zip(*tables, strict=True):
+        assert (again["case_id"], again["grade"]) == (before["case_id"], before["grade"])
+        assert again["grade_spread"] == "" != before["grade_spread"]
+
+
+def test_the_probe_reads_what_the_training_stored(road: Road, tmp_path: Path) -> None:
+    answer = _command("probe", road.training.model, "-o", tmp_path / "probe", variables=road.workspace.environment())
+    stages = {row["block"] for row in answer["rows"] if row["block"].startswith("stage")}
+    assert len(stages) > 1
+    assert {"intensity", "shape", "all"} <= {row["block"] for row in answer["rows"]}
+    assert sorted(path.name for path in (tmp_path / "probe").iterdir()) == ["probe.csv", "probe.json", "probe.png"]
 
 
 def test_slices_of_volumes_train_and_predict_in_2d(road: Road, tmp_path: Path) -> None:
@@ -311,6 +337,14 @@ def _beyond_decay(initial: torch.Tensor, final: torch.Tensor) -> float:
     """Largest change that weight decay, which only scales, cannot explain."""
     scale = (initial * final).sum() / (initial * initial).sum()
     return float((final - scale * initial).abs().max())
+
+
+def _numbers(value: Any, key: str = "") -> dict[str, Any]:
+    """Every leaf of a JSON object under its dotted key."""
+    if not isinstance(value, dict | list):
+        return {key: value}
+    entries = value.items() if isinstance(value, dict) else enumerate(value)
+    return {name: leaf for part, entry in entries for name, leaf in _numbers(entry, f"{key}.{part}").items()}
 
 
 def _rows(path: Path) -> list[dict[str, str]]:

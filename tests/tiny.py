@@ -11,6 +11,7 @@ import numpy as np
 from nnduet.data.conversion import convert
 from nnduet.data.images import Geometry, write_image, write_segmentation
 from nnduet.data.layouts import read_folder
+from nnduet.data.mask_codes import MaskCodes
 from nnduet.schema import Task, Workspace, tasks_to_json
 
 SHAPES = {2: (1, 32, 32), 3: (12, 20, 20)}
@@ -130,7 +131,9 @@ def tiny_plans(dim: int, num_channels: int = 1) -> dict[str, Any]:
     }
 
 
-def tiny_network(dim: int, *, num_channels: int = 1, seed: int = 0, plans: dict[str, Any] | None = None) -> Any:
+def tiny_network(
+    dim: int, *, num_channels: int = 1, num_outputs: int = 3, seed: int = 0, plans: dict[str, Any] | None = None
+) -> Any:
     """The joint network of :func:`tiny_plans` with random weights, in evaluation mode, without deep supervision."""
     import torch
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
@@ -140,21 +143,42 @@ def tiny_network(dim: int, *, num_channels: int = 1, seed: int = 0, plans: dict[
     torch.manual_seed(seed)
     manager = PlansManager(plans or tiny_plans(dim, num_channels))
     configuration = manager.get_configuration(CONFIGURATIONS[dim])
-    return build_joint_network(manager, configuration, num_channels, 3, deep_supervision=False).eval()
+    return build_joint_network(manager, configuration, num_channels, num_outputs, deep_supervision=False).eval()
 
 
-def write_tiny_model(folder: Path, dim: int, *, num_folds: int = 1, num_channels: int = 1) -> Path:
-    """A model folder as training leaves it, with random weights in checkpoints of nnU-Net's keys; returns ``folder``."""
+def tiny_head(bias: list[float], *, columns: int = 1) -> dict[str, Any]:
+    """The JSON of a case head that reads the first columns and answers by its bias alone."""
+    return {
+        "choice": {"model": "constant", "features": "nothing"},
+        "columns": list(range(columns)),
+        "mean": [0.0] * columns,
+        "scale": [1.0] * columns,
+        "layers": [{"weights": [[0.0] * columns] * len(bias), "bias": bias}],
+        "network_share": 0.0,
+        "temperature": 1.0,
+        "scores": [0.1, 0.2, 0.3],
+    }
+
+
+def write_tiny_model(folder: Path, dim: int, *, num_folds: int = 1, num_channels: int = 1, masks: tuple[str, ...] = ()) -> Path:
+    """A model folder as training leaves it, with random weights in checkpoints of nnU-Net's keys; returns ``folder``.
+
+    With ``masks`` it segments organ and lesion once per name.
+    """
     import torch
 
     plans, dataset_json = tiny_plans(dim, num_channels), tiny_dataset_json(dim, num_channels)
+    if masks:
+        dataset_json |= MaskCodes.of(masks, dataset_json["labels"]).to_json()
+        plans["nnduet"]["overlapping"] = True
+    network = {"num_channels": num_channels, "num_outputs": 2 * len(masks) or 3, "plans": plans}
     folder.mkdir(parents=True)
     (folder / "plans.json").write_text(json.dumps(plans), encoding="utf-8")
     (folder / "dataset.json").write_text(json.dumps(dataset_json), encoding="utf-8")
     for fold in range(num_folds):
         init_args = {"plans": plans, "configuration": CONFIGURATIONS[dim], "fold": fold, "dataset_json": dataset_json}
         checkpoint = {
-            "network_weights": tiny_network(dim, num_channels=num_channels, seed=fold).state_dict(),
+            "network_weights": tiny_network(dim, seed=fold, **network).state_dict(),
             "optimizer_state": {},
             "grad_scaler_state": None,
             "logging": {"ema_fg_dice": [np.float64(0.5), np.float32(0.5)]},

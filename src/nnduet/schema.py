@@ -15,6 +15,7 @@ from typing import Any, Literal, get_args
 from nnduet.errors import DatasetError, SettingsError
 
 __all__ = [
+    "AXES",
     "CASE_COLUMN",
     "GROUP_COLUMN",
     "LABELS_FILE",
@@ -33,19 +34,24 @@ SPLITS_FILE = "splits_final.json"
 CASE_COLUMN = "case_id"
 GROUP_COLUMN = "patient_id"
 
+AXES = ("z", "y", "x")
+"""Names of the axes of an array as nnU-Net reads it. x, the last, is left-right in images stored LPS or RAS."""
+
 
 @dataclass(frozen=True)
 class Task:
     """One thing to say about a case.
 
     ``classes`` are the labels as they stand in the case table, in the order of the output units (ascending for ordinal
-    tasks); empty for regression. ``unit`` is only shown, e.g. ``"y"``.
+    tasks); empty for regression. ``unit`` is only shown, e.g. ``"y"``. ``fixed_axes`` are image axes that must not be mirrored
+    because the answer depends on the side, e.g. ``("x",)`` for left and right; see AXES.
     """
 
     name: str
     type: TaskType
     classes: tuple[str, ...] = ()
     unit: str = ""
+    fixed_axes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.type not in get_args(TaskType):
@@ -58,6 +64,8 @@ class Task:
             raise SettingsError(f"task {self.name}: expected at least 2 classes, got {self.classes}")
         if len(set(self.classes)) != len(self.classes):
             raise SettingsError(f"task {self.name}: classes must differ, got {self.classes}")
+        if len(set(self.fixed_axes)) != len(self.fixed_axes) or not set(self.fixed_axes) <= set(AXES):
+            raise SettingsError(f"task {self.name}: fixed axes expected some of {AXES}, each once, got {self.fixed_axes}")
 
     @property
     def is_classification(self) -> bool:
@@ -97,7 +105,7 @@ def _finite(cell: str, name: str) -> float:
 
 
 def tasks_to_json(tasks: tuple[Task, ...]) -> dict[str, dict[str, Any]]:
-    """The ``dataset.json["classification"]`` object: ``{name: {type, classes?, unit?}}``."""
+    """The ``dataset.json["classification"]`` object: ``{name: {type, classes?, unit?, fixed_axes?}}``."""
     out: dict[str, dict[str, Any]] = {}
     for task in tasks:
         entry: dict[str, Any] = {"type": task.type}
@@ -105,6 +113,8 @@ def tasks_to_json(tasks: tuple[Task, ...]) -> dict[str, dict[str, Any]]:
             entry["classes"] = list(task.classes)
         if task.unit:
             entry["unit"] = task.unit
+        if task.fixed_axes:
+            entry["fixed_axes"] = list(task.fixed_axes)
         out[task.name] = entry
     return out
 
@@ -116,7 +126,13 @@ def tasks_from_json(json_object: Mapping[str, Mapping[str, Any]]) -> tuple[Task,
         SettingsError: an entry is no valid task.
     """
     return tuple(
-        Task(name, entry.get("type", ""), tuple(str(c) for c in entry.get("classes", ())), str(entry.get("unit", "")))
+        Task(
+            name,
+            entry.get("type", ""),
+            tuple(str(c) for c in entry.get("classes", ())),
+            str(entry.get("unit", "")),
+            tuple(str(a) for a in entry.get("fixed_axes", ())),
+        )
         for name, entry in json_object.items()
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -303,6 +304,7 @@ import os, signal, sys
 from pathlib import Path
 from nnduet.data.conversion import convert
 from nnduet.data.layouts import read_folder
+from nnduet.data.sources import parse_mask_folders
 from nnduet.schema import Workspace
 
 renames, limit, root = 0, int(sys.argv[3]), Path(sys.argv[2])
@@ -315,7 +317,8 @@ def die_before_a_rename(event, arguments):
             os.kill(os.getpid(), signal.SIGKILL)
 
 sys.addaudithook(die_before_a_rename)
-source = read_folder(Path(sys.argv[1]), task_specs=["grade"])
+labels = parse_mask_folders(sys.argv[4:], Path(sys.argv[1])) if sys.argv[4:] else None
+source = read_folder(Path(sys.argv[1]), task_specs=["grade"], labels=labels)
 convert(source, workspace=Workspace(root / "raw", root / "preprocessed", root / "results"), dataset_id=7, name="Test")
 """
 
@@ -334,6 +337,20 @@ def test_row_22_after_kill_9_the_same_call_gives_the_tree_of_an_uninterrupted_ru
     assert list((tmp_path / "killed").rglob(".nnduet-tmp-*"))
     run(source_of(folder), tmp_path / "killed")
     run(source_of(folder), tmp_path / "whole")
+    assert tree(tmp_path / "killed") == tree(tmp_path / "whole")
+
+
+def test_row_22_codes_of_several_masks_survive_kill_9_too(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder / "labels", folder / "late")
+    (tmp_path / "killed").mkdir()
+    arguments = [str(folder), str(tmp_path / "killed"), "14", "ED=labels", "ES=late"]
+    process = subprocess.run([sys.executable, "-c", KILLED, *arguments], timeout=60, check=False)
+    assert process.returncode == -signal.SIGKILL
+    assert not (tmp_path / "killed/raw/Dataset007_Test/dataset.json").exists()
+    assert len(list((tmp_path / "killed").rglob("labelsTr/c*"))) in range(1, 10)
+    source = read_folder(folder, task_specs=["grade"], labels={"ED": folder / "labels", "ES": folder / "late"})
+    run(source, tmp_path / "killed")
+    run(source, tmp_path / "whole")
     assert tree(tmp_path / "killed") == tree(tmp_path / "whole")
 
 

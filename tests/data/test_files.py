@@ -16,9 +16,12 @@ from nnduet.data.files import (
     file_digest,
     is_temporary,
     json_text,
+    link_atomically,
     remove_temporaries,
+    replace_together,
     replacing,
     same_content,
+    scratch_folder,
     write_bytes_atomically,
     write_json_atomically,
     write_text_atomically,
@@ -103,3 +106,46 @@ def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path: Path) 
 def test_the_digest_is_sha_256(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"abc")
     assert file_digest(tmp_path / "a").startswith("ba7816bf")
+
+
+def test_a_link_is_a_second_name_and_replaces_what_had_it(tmp_path: Path) -> None:
+    write_text_atomically(tmp_path / "a.txt", "new")
+    write_text_atomically(tmp_path / "b.txt", "old")
+    for _ in range(2):
+        link_atomically(tmp_path / "a.txt", tmp_path / "b.txt")
+        assert (tmp_path / "a.txt").samefile(tmp_path / "b.txt")
+    write_text_atomically(tmp_path / "a.txt", "newer")
+    assert tree(tmp_path) == {"a.txt": b"newer", "b.txt": b"new"}
+
+
+def test_without_hard_links_a_copy_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(source: Path, target: Path) -> None:
+        raise OSError(errno.EPERM, "no links here")
+
+    monkeypatch.setattr(os, "link", refuse)
+    write_text_atomically(tmp_path / "a.txt", "text")
+    link_atomically(tmp_path / "a.txt", tmp_path / "b.txt")
+    assert tree(tmp_path) == {"a.txt": b"text", "b.txt": b"text"}
+    assert not (tmp_path / "a.txt").samefile(tmp_path / "b.txt")
+
+
+def test_files_are_replaced_together(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("old a")
+    with scratch_folder(tmp_path) as scratch:
+        for name in ("a", "b"):
+            (scratch / name).write_text(f"new {name}")
+        replace_together({tmp_path / "a": scratch / "a", tmp_path / "deep" / "b": scratch / "b"})
+    assert {p.name: p.read_text() for p in tmp_path.rglob("*") if p.is_file()} == {"a": "new a", "b": "new b"}
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "deep"]
+
+
+def test_if_one_of_several_files_cannot_be_replaced_all_stay_as_they_were(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("old a")
+    (tmp_path / "in_the_way").mkdir()
+    with scratch_folder(tmp_path) as scratch, pytest.raises(OSError):
+        for name in ("a", "b", "c"):
+            (scratch / name).write_text(f"new {name}")
+        targets = {tmp_path / "a": "a", tmp_path / "b": "b", tmp_path / "in_the_way": "c"}
+        replace_together({target: scratch / name for target, name in targets.items()})
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "in_the_way"]
+    assert (tmp_path / "a").read_text() == "old a"

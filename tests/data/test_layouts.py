@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,17 @@ def test_each_part_can_lie_elsewhere(tmp_path: Path) -> None:
         task_specs=["grade"],
     )
     assert source.cases[0].images[0].is_relative_to(first) and source.folds == [{"train": ["c0"], "val": ["c1"]}]
+
+
+def test_several_folders_of_masks_are_read_by_name(tmp_path: Path) -> None:
+    folder = dataset(tmp_path / "d", ten_cases())
+    shutil.copytree(folder / "labels", folder / "late")
+    source = read_folder(folder, task_specs=["grade"], labels={"ED": folder / "labels", "ES": folder / "late"})
+    assert source.mask_names == ("ED", "ES")
+    assert source.cases[0].masks == (folder / "labels" / "c0.nii.gz", folder / "late" / "c0.nii.gz")
+    (folder / "late" / "c4.nii.gz").unlink()
+    with pytest.raises(DatasetError, match=r"late: 1 training images have no mask: c4"):
+        read_folder(folder, task_specs=["grade"], labels={"ED": folder / "labels", "ES": folder / "late"})
 
 
 def test_groups_and_covariates_come_from_the_table(tmp_path: Path) -> None:

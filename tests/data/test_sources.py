@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from nnduet.data.sources import check_case_names, find_cases, list_images
-from nnduet.errors import AmbiguousFileError, DatasetError
+from nnduet.data.sources import check_case_names, find_cases, list_images, parse_mask_folders
+from nnduet.errors import AmbiguousFileError, DatasetError, SettingsError
 
 
 def touch(folder: Path, *names: str) -> Path:
@@ -78,3 +78,36 @@ def test_missing_channels_and_names_without_channel_are_refused(tmp_path: Path) 
         find_cases(tmp_path, 1)
     with pytest.raises(DatasetError, match="four-digit channel"):
         find_cases(touch(tmp_path, "c.png"))
+
+
+def test_one_plain_path_stays_a_path_whatever_signs_it_holds(tmp_path: Path) -> None:
+    assert parse_mask_folders(["labels"], tmp_path) == Path("labels")
+    (tmp_path / "a=b").mkdir()
+    assert parse_mask_folders([str(tmp_path / "a=b")], tmp_path) == tmp_path / "a=b"
+
+
+def test_named_folders_of_masks_are_sought_here_and_then_beside_the_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here").mkdir()
+    found = parse_mask_folders(["ES=here", "ED=labels", "x-1_y=a=b"], Path("cases"))
+    assert list(found.items()) == [("ES", Path("here")), ("ED", Path("cases/labels")), ("x-1_y", Path("cases/a=b"))]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (["labels", "labels_ES"], "expected NAME=PATH for each"),
+        (["ED=labels", "labels_ES"], "expected NAME=PATH for each"),
+        (["ED=labels"], "at least two"),
+        (["ED=a", "ED=b"], "must differ"),
+        (["ED=a", "ed=b"], "must differ, not only in case"),
+        (["E D=a", "ES=b"], r"letters, digits, _ and -, got \['E D'\]"),
+        (["../x=a", "ES=b"], "letters"),
+        (["=a", "ES=b"], "letters"),
+    ],
+)
+def test_impossible_folders_of_masks_are_refused(values: list[str], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        parse_mask_folders(values, Path("cases"))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nnduet.data.tables import CaseTable, check_case_ids, parse_task_specs, read_table
+from nnduet.data.tables import CaseTable, check_case_ids, parse_task_specs, read_covariates, read_table
 from nnduet.errors import SettingsError, TableError, UnreadableFileError
 from nnduet.schema import Task
 
@@ -105,6 +105,29 @@ def test_a_type_can_be_given_and_is_needed_for_ordinal(tmp_path: Path) -> None:
     assert tasks == (Task("x", "ordinal", ("1", "2", "3")), Task("a:b", "binary", ("u", "v")))
 
 
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        ("x:binary:fixed=x", Task("x", "binary", ("1", "2"), fixed_axes=("x",))),
+        ("x:fixed=xy", Task("x", "binary", ("1", "2"), fixed_axes=("x", "y"))),
+        ("x:regression:fixed=z", Task("x", "regression", fixed_axes=("z",))),
+    ],
+)
+def test_axes_that_must_not_be_mirrored_stand_behind_the_task(tmp_path: Path, spec: str, expected: Task) -> None:
+    assert parse_task_specs([spec], column(tmp_path, ["1", "2"])) == (expected,)
+
+
+def test_a_column_may_be_named_like_a_fixed_axis(tmp_path: Path) -> None:
+    read = table(tmp_path, "case_id,a:fixed=x\nc0,u\nc1,v\n")
+    assert parse_task_specs(["a:fixed=x"], read) == (Task("a:fixed=x", "binary", ("u", "v")),)
+
+
+@pytest.mark.parametrize("axes", ["", "w", "xx", "x,y"])
+def test_axes_that_cannot_be_are_refused(tmp_path: Path, axes: str) -> None:
+    with pytest.raises(SettingsError, match="fixed expected letters of x, y, z"):
+        parse_task_specs([f"x:binary:fixed={axes}"], column(tmp_path, ["1", "2"]))
+
+
 def test_task_specs_that_cannot_be_are_refused(tmp_path: Path) -> None:
     read = column(tmp_path, ["1", "2", "3"])
     with pytest.raises(SettingsError, match="type expected one of"):
@@ -121,3 +144,27 @@ def test_task_specs_that_cannot_be_are_refused(tmp_path: Path) -> None:
         parse_task_specs(["x:regression"], column(tmp_path, ["1", "b"]))
     with pytest.raises(TableError, match=r"line 4: x writes one number in two ways, '1' and '1\.0'"):
         parse_task_specs(["x:multiclass"], column(tmp_path, ["1", "2", "1.0"]))
+
+
+def test_covariates_are_read_by_case_and_what_is_missing_is_left_out(tmp_path: Path) -> None:
+    table(tmp_path, "ID;height;weight;note\na;1.7;;x\nb;NA;60;y\n")
+    read = read_covariates(tmp_path / "cases.csv", ["weight", "height", "sex"], "ID")
+    assert read == {"a": {"height": 1.7}, "b": {"weight": 60.0}}
+
+
+def test_a_covariate_that_is_no_number_is_refused_with_its_line(tmp_path: Path) -> None:
+    table(tmp_path, "case_id,height\na,1.7\nb,tall\n")
+    with pytest.raises(TableError, match=r"line 3: height expected a number, got 'tall'"):
+        read_covariates(tmp_path / "cases.csv", ["height"])
+
+
+def test_a_table_without_any_covariate_of_the_model_is_refused(tmp_path: Path) -> None:
+    table(tmp_path, "case_id,Height\na,1.7\n")
+    with pytest.raises(TableError, match=r"expected columns \['height'\], got \['case_id', 'Height'\]"):
+        read_covariates(tmp_path / "cases.csv", ["height"])
+
+
+def test_covariates_for_a_model_without_any_are_refused(tmp_path: Path) -> None:
+    table(tmp_path, "case_id,height\na,1.7\n")
+    with pytest.raises(SettingsError, match="expected a model with covariates"):
+        read_covariates(tmp_path / "cases.csv", [])

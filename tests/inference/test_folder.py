@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny import write_tiny_dataset
+from tiny import write_tiny_dataset, write_tiny_model
 
 from nnduet.data.images import check_image, read_segmentation
 from nnduet.errors import DatasetError, ModelError, PartialFailureError
+from nnduet.inference.abstention import Abstention
 from nnduet.inference.folder import find_cases, predict_folder
 from nnduet.inference.predictor import Predictor
 
@@ -45,9 +46,12 @@ def test_every_case_gets_a_mask_on_its_grid(predictor: Predictor, images: Path, 
 def test_the_tables_name_every_case_and_probabilities_sum_to_one(predictor: Predictor, images: Path, tmp_path: Path) -> None:
     predict_folder(predictor, images, tmp_path / "out")
     header, *cases = rows(tmp_path / "out" / "classification.csv")
-    assert header == ["case_id", "grade", "grade_p_high", "grade_p_low", "age"]
+    assert ",".join(header) == (
+        "case_id,grade,grade_p_high,grade_p_low,grade_set,grade_spread,age,age_low,age_high,age_spread,outlier_score"
+    )
     assert [case[0] for case in cases] == ["case_00", "case_01", "case_02", "case_03"]
-    for _, label, high, low, age in cases:
+    for _, label, high, low, _, spread, age, *_ in cases:
+        assert spread == ""  # one fold and no mirroring: there is only one answer
         assert float(high) + float(low) == pytest.approx(1, abs=2e-6)
         assert label == ("high" if float(high) >= float(low) else "low")
         assert np.isfinite(float(age))
@@ -57,7 +61,7 @@ def test_each_task_has_its_own_table_with_names(predictor: Predictor, images: Pa
     predict_folder(predictor, images, tmp_path / "out")
     complete = rows(tmp_path / "out" / "classification.csv")[1:]
     assert rows(tmp_path / "out" / "grade_results.csv") == [["Names", "Grade"], *([c[0], c[1]] for c in complete)]
-    assert rows(tmp_path / "out" / "age_results.csv") == [["Names", "Age"], *([c[0], c[4]] for c in complete)]
+    assert rows(tmp_path / "out" / "age_results.csv") == [["Names", "Age"], *([c[0], c[6]] for c in complete)]
 
 
 def test_one_corrupt_case_of_four_leaves_three_done_and_is_named(predictor: Predictor, images: Path, tmp_path: Path) -> None:
@@ -122,8 +126,52 @@ def test_progress_counts_the_cases(predictor: Predictor, images: Path, tmp_path:
     assert [step[:2] for step in seen] == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
+def test_several_masks_have_a_folder_each_beside_their_codes(images: Path, tmp_path: Path) -> None:
+    predictor = Predictor.load(write_tiny_model(tmp_path / "model", 2, masks=("ED", "ES")), device="cpu", tta=False)
+    summary = predict_folder(predictor, images, tmp_path / "out")
+    for case_id in summary.cases:
+        codes, _ = read_segmentation(tmp_path / "out" / f"{case_id}.png")
+        ed, es = (read_segmentation(tmp_path / "out" / name / f"{case_id}.png")[0] for name in ("ED", "ES"))
+        np.testing.assert_array_equal(codes.array, ed.array + 3 * es.array)
+        assert ed.geometry == es.geometry == codes.geometry == check_image(images / f"{case_id}_0000.png")
+    assert len(summary.cases) == len(list((tmp_path / "out" / "ES").iterdir())) == 4
+
+
 def test_no_temporary_file_is_left(predictor: Predictor, images: Path, tmp_path: Path) -> None:
     predict_folder(predictor, images, tmp_path / "out")
     names = sorted(p.name for p in (tmp_path / "out").iterdir())
     masks = [f"case_{i:02d}.png" for i in range(4)]
     assert names == sorted([*masks, "age_results.csv", "classification.csv", "grade_results.csv", "run.json"])
+
+
+def test_cases_that_abstain_have_a_reason_and_are_counted(predictor: Predictor, images: Path, tmp_path: Path) -> None:
+    predict_folder(predictor, images, tmp_path / "out")
+    confidences = sorted(max(float(row[2]), float(row[3])) for row in rows(tmp_path / "out" / "classification.csv")[1:])
+    assert confidences[1] + 1e-5 < confidences[2]
+    rule = f"confidence<{(confidences[1] + confidences[2]) / 2:.6f}"
+    summary = predict_folder(predictor, images, tmp_path / "out", abstention=Abstention.parse([rule, "outlier>0.5"]))
+    header, *cases = rows(tmp_path / "out" / "classification.csv")
+    reasons = [case[header.index("grade_abstain")] for case in cases]
+    assert sum(reason.startswith("confidence 0.") for reason in reasons) == reasons.count("") == 2
+    assert {case[header.index("age_abstain")] for case in cases} == {
+        ""
+    }  # a value has no confidence, the model no outlier score
+    assert (summary.num_abstained, summary.abstained) == (2, {"grade": 2, "age": 0})
+    run = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert (run["num_abstained"], run["abstained"], run["abstention"][1]) == (2, {"grade": 2, "age": 0}, "outlier>0.5")
+
+
+def test_without_rules_nothing_abstains(predictor: Predictor, images: Path, tmp_path: Path) -> None:
+    summary = predict_folder(predictor, images, tmp_path / "out")
+    assert (summary.num_abstained, summary.abstained, summary.missing_covariates) == (0, {}, {})
+
+
+def test_covariates_that_are_not_given_are_counted_by_name(images: Path, tmp_path: Path) -> None:
+    model = write_tiny_model(tmp_path / "model", 2)
+    described = json.loads((model / "dataset.json").read_text())
+    (model / "dataset.json").write_text(json.dumps({**described, "covariates": ["height", "weight", "sex"]}))
+    covariates = {"case_00": {"height": 1.7, "sex": 0.0}, "unknown": {"weight": 60.0}}
+    covariates |= {f"case_{index:02d}": {"sex": 1.0} for index in (1, 2, 3)}
+    predictor = Predictor.load(model, device="cpu", tta=False)
+    summary = predict_folder(predictor, images, tmp_path / "out", covariates=covariates)
+    assert summary.missing_covariates == {"height": 3, "weight": 4}

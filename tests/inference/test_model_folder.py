@@ -9,9 +9,16 @@ from typing import Any
 
 import pytest
 import torch
+from tiny import TASKS, tiny_head
 
 from nnduet.errors import ModelError
-from nnduet.inference.model_folder import CASE_HEAD_FILE, available_folds, load_checkpoint, load_model_folder
+from nnduet.inference.model_folder import (
+    CASE_HEAD_FILE,
+    available_folds,
+    load_checkpoint,
+    load_model_folder,
+    read_conformal_scores,
+)
 
 FINAL = "checkpoint_final.pth"
 
@@ -36,13 +43,9 @@ def load(folder: Path, folds: list[int] | None = None) -> Any:
     return load_model_folder(folder, folds, FINAL)
 
 
-def num_features(folder: Path) -> int:
-    return int(load(folder).network.heads.norm.mean.numel())
-
-
-def write_case_head(folder: Path, size: int, rows: int = 2) -> None:
-    head = {"mean": [0.0] * size, "scale": [1.0] * size, "weights": [[0.0] * size] * rows, "bias": [0.0] * rows}
-    (folder / "fold_0" / CASE_HEAD_FILE).write_text(json.dumps({"grade": head}))
+def write_case_head(folder: Path, columns: int, rows: int = 2, **stored: Any) -> None:
+    head = tiny_head([0.0] * rows, columns=columns)
+    (folder / "fold_0" / CASE_HEAD_FILE).write_text(json.dumps({"tasks": {"grade": head}, **stored}))
 
 
 def test_a_folder_that_training_wrote_is_read(model_3d: Path) -> None:
@@ -147,18 +150,65 @@ def test_weights_of_a_later_fold_are_checked_too(model_3d: Path, tmp_path: Path)
 
 
 def test_a_case_head_is_read(folder: Path) -> None:
-    write_case_head(folder, num_features(folder))
+    write_case_head(folder, load(folder).layout.size)
     assert list(load(folder).members[0].case_heads) == ["grade"]
 
 
 def test_a_case_head_for_three_classes_does_not_fit_a_binary_task(folder: Path) -> None:
-    write_case_head(folder, num_features(folder), rows=3)
+    write_case_head(folder, 4, rows=3)
     with pytest.raises(ModelError, match="case head of task grade"):
         load(folder)
 
 
 def test_a_case_head_for_other_features_is_refused(folder: Path) -> None:
-    expected = num_features(folder)
-    write_case_head(folder, 4)
-    with pytest.raises(ModelError, match=f"expected {expected} features, got 4"):
+    expected = load(folder).layout.size
+    write_case_head(folder, expected + 1)
+    with pytest.raises(ModelError, match=f"expected {expected} features, got column {expected}"):
+        load(folder)
+
+
+def test_an_outlier_model_of_other_features_is_refused(folder: Path) -> None:
+    numbers = {"mean": [0.0], "scale": [1.0], "components": [[1.0]], "variances": [1.0], "noise": 1.0, "distances": [1.0]}
+    write_case_head(folder, 4, outliers=numbers)
+    with pytest.raises(ModelError, match=r"outlier model: expected \d+ features, got 1"):
+        load(folder)
+
+
+def test_case_heads_of_an_older_form_say_how_to_renew_them(folder: Path) -> None:
+    (folder / "fold_0" / CASE_HEAD_FILE).write_text(json.dumps({"grade": {}}))
+    with pytest.raises(ModelError, match="nnduet fit-head"):
+        load(folder)
+
+
+@pytest.mark.parametrize(
+    ("folds", "expected"), [(["0", "1"], ["grade"]), (["1", "2"], ["grade"]), (["1"], []), (["0", "3"], [])]
+)
+def test_cross_validated_scores_speak_for_several_of_their_folds(tmp_path: Path, folds: list[str], expected: list[str]) -> None:
+    path = tmp_path / "conformal.json"
+    path.write_text(json.dumps({"grade": {"folds": [0, 1, 2], "scores": [0.5, 0.25]}, "another task": None}))
+    found = read_conformal_scores(path, TASKS, folds)
+    assert {name: scores.tolist() for name, scores in found.items()} == {name: [0.5, 0.25] for name in expected}
+
+
+def test_a_model_that_was_not_cross_validated_has_no_such_scores(folder: Path) -> None:
+    assert load(folder).conformal == {}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{",
+        "[]",
+        '{"grade": 1}',
+        '{"grade": {"folds": [0, 1]}}',
+        '{"grade": {"folds": [0, 1], "scores": []}}',
+        '{"grade": {"folds": [0, 1], "scores": [[0.5]]}}',
+        '{"grade": {"folds": [0, 1], "scores": ["high"]}}',
+        '{"grade": {"folds": [0, 1], "scores": [0.5, NaN]}}',
+    ],
+)
+def test_damaged_scores_are_refused_by_the_name_of_their_file(folder: Path, content: str) -> None:
+    (folder / "cross_validation").mkdir()
+    (folder / "cross_validation" / "conformal.json").write_text(content)
+    with pytest.raises(ModelError, match=r"cross_validation/conformal\.json"):
         load(folder)

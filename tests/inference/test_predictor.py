@@ -9,11 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny import SPACING_MM, tiny_case, write_tiny_dataset, write_tiny_model
+import torch
+from tiny import SPACING_MM, tiny_case, tiny_head, write_tiny_dataset, write_tiny_model
 
 from nnduet.data.images import Geometry, check_image, write_image
-from nnduet.errors import GeometryError, ModelError, NNDuetError, SettingsError
-from nnduet.inference.predictor import Prediction, Predictor, TaskPrediction, combine
+from nnduet.errors import DatasetError, GeometryError, ModelError, NNDuetError, SettingsError
+from nnduet.inference.answers import TaskPrediction, combine
+from nnduet.inference.predictor import Prediction, Predictor
 from nnduet.schema import Task
 
 GRADE = Task("grade", "binary", ("a", "b"))
@@ -104,15 +106,55 @@ def test_two_folds_are_the_fusion_of_each_alone(model_3d: Path, predictor: Predi
     assert both.tasks["age"].value == pytest.approx(np.mean([p.tasks["age"].value for p in alone]))
 
 
+def test_the_segmentation_of_two_folds_follows_their_mean_logits(model_3d: Path, predictor: Predictor) -> None:
+    image, known = torch.from_numpy(tiny_case(1, 3)[0][None].astype(np.float32)), {"spacing": SPACING_MM[3]}
+    alone = [Predictor.load(model_3d, [f], device="cpu", tta=False).run_members(image, known, {})[0] for f in (0, 1)]
+    both, _ = predictor.run_members(image, known, {})
+    assert not torch.allclose(alone[0], alone[1])
+    torch.testing.assert_close(both, (alone[0] + alone[1]) / 2)
+
+
+def with_scores(model: Path, folder: Path, scores: list[float], folds: list[int]) -> Path:
+    """A copy of a model of two folds, with case heads that answer 0.6 against 0.4 and cross-validated scores."""
+    shutil.copytree(model, folder)
+    head = {"tasks": {"grade": tiny_head([math.log(0.6), math.log(0.4)])}}  # scores 0.1, 0.2, 0.3
+    for fold in (0, 1):
+        (folder / f"fold_{fold}" / "case_head.json").write_text(json.dumps(head))
+    (folder / "cross_validation").mkdir()
+    stored = {"grade": {"folds": folds, "scores": scores}, "age": {"folds": folds, "scores": [1.0, 3.0, 2.0]}}
+    (folder / "cross_validation" / "conformal.json").write_text(json.dumps(stored))
+    return folder
+
+
+def test_several_folds_take_their_sets_from_the_cross_validation(model_3d: Path, tmp_path: Path) -> None:
+    folder = with_scores(model_3d, tmp_path / "model", [0.7, 0.1, 0.2], [0, 1])
+    both = Predictor.load(folder, device="cpu", tta=False, error_rate=0.25)(tiny_case(0, 3)[0], spacing_mm=SPACING_MM[3])
+    assert both.tasks["grade"].prediction_set == ("high", "low")  # 1 - 0.4 is below the third of three scores, 0.7
+    value, interval = both.tasks["age"].value, both.tasks["age"].interval
+    assert value is not None and interval == pytest.approx((value - 3, value + 3))
+
+
+def test_one_fold_takes_its_sets_from_its_own_scores(model_3d: Path, tmp_path: Path) -> None:
+    folder = with_scores(model_3d, tmp_path / "model", [0.7, 0.1, 0.2], [0, 1])
+    predictor = Predictor.load(folder, [1], device="cpu", tta=False, error_rate=0.25)
+    answers = predictor(tiny_case(0, 3)[0], spacing_mm=SPACING_MM[3]).tasks
+    assert answers["grade"].prediction_set == ("high",)  # 1 - 0.4 is above its own 0.3
+    assert answers["age"].interval is None
+
+
+def test_a_fold_outside_the_cross_validation_leaves_the_folds_their_own_scores(model_3d: Path, tmp_path: Path) -> None:
+    folder = with_scores(model_3d, tmp_path / "model", [0.7, 0.1, 0.2], [0, 2])
+    predictor = Predictor.load(folder, device="cpu", tta=False, error_rate=0.25)
+    assert predictor(tiny_case(0, 3)[0], spacing_mm=SPACING_MM[3]).tasks["grade"].prediction_set == ("high",)
+
+
 def test_a_case_head_answers_in_place_of_the_network(model_2d: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(model_2d, tmp_path / "model"))
-    size = Predictor.load(folder, device="cpu").network.heads.norm.mean.numel()
-    head = {"mean": [0.0] * size, "scale": [1.0] * size, "weights": [[0.0] * size] * 2, "bias": [math.log(3), 0.0]}
-    (folder / "fold_0" / "case_head.json").write_text(json.dumps({"grade": head}))
+    (folder / "fold_0" / "case_head.json").write_text(json.dumps({"tasks": {"grade": tiny_head([math.log(3), 0.0])}}))
     predictor = Predictor.load(folder, device="cpu")
     answer = predictor(tiny_case(0, 2)[0], spacing_mm=(1, 1, 1)).tasks["grade"]
     assert list(answer.probabilities.values()) == pytest.approx([0.75, 0.25])
-    assert [predictor.head_used(task) for task in predictor.tasks] == ["case head", "network head"]
+    assert [predictor.head_used(task) for task in predictor.tasks] == ["case head (constant on nothing)", "network head"]
 
 
 def test_mirroring_follows_the_training(model_3d: Path) -> None:
@@ -170,6 +212,40 @@ def test_channels_on_different_grids_are_refused(tmp_path: Path) -> None:
 def test_an_impossible_step_size_is_refused(model_2d: Path, step_size: float) -> None:
     with pytest.raises(SettingsError, match="step_size"):
         Predictor.load(model_2d, device="cpu", step_size=step_size)
+
+
+@pytest.fixture(scope="module")
+def mask_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights for organ and lesion in two masks, ED and ES."""
+    return write_tiny_model(tmp_path_factory.mktemp("model") / "masks", 3, masks=("ED", "ES"))
+
+
+def test_a_model_of_one_mask_has_no_named_masks(predictor: Predictor) -> None:
+    assert predictor(tiny_case(0, 3)[0], spacing_mm=SPACING_MM[3]).masks == {}
+
+
+def test_each_of_several_masks_is_the_one_that_its_own_logits_give(mask_model: Path) -> None:
+    predictor = Predictor.load(mask_model, device="cpu", tta=False)
+    image = tiny_case(0, 3)[0]
+    prediction = predictor(image, spacing_mm=SPACING_MM[3])
+    preprocessed = (image - image.mean()) / image.std()  # the spacing is the plans', nothing is cropped
+    properties = {"spacing": list(SPACING_MM[3]), "shape_before_cropping": image.shape}
+    logits, _ = predictor.run_members(torch.from_numpy(preprocessed[None].astype(np.float32)), properties, {})
+    above = (logits > 0).numpy()
+    assert (above[:2].any(0) & above[2:].any(0)).any(), "the random masks should overlap"
+    for name, part in (("ED", logits[:2]), ("ES", logits[2:])):
+        expected = torch.where(part.max(0).values > 0, part.argmax(0) + 1, 0).numpy()
+        assert np.mean(prediction.masks[name] == expected) > 0.999
+    np.testing.assert_array_equal(prediction.segmentation, prediction.masks["ED"] + 3 * prediction.masks["ES"])
+
+
+def test_a_model_whose_masks_contradict_its_labels_is_refused(mask_model: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(mask_model, tmp_path / "model"))
+    dataset_json = json.loads((folder / "dataset.json").read_text())
+    dataset_json["masks"]["ES"] = {"organ": 2, "lesion": 1}
+    (folder / "dataset.json").write_text(json.dumps(dataset_json))
+    with pytest.raises(DatasetError, match="masks: expected"):
+        Predictor.load(folder, device="cpu")
 
 
 def test_a_reader_outside_the_list_is_refused(model_2d: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The case head: what it learns, what it refuses, and that its JSON gives the same answers."""
+"""The case head as it is stored: what it answers, and what it refuses to be read from."""
 
 from __future__ import annotations
 
@@ -7,121 +7,93 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tiny import tiny_head
 
 from nnduet.errors import ModelError
-from nnduet.model.case_head import CaseHead, fit_case_head, standardise
+from nnduet.model.case_head import CaseHead, describe_head, standardise
 from nnduet.schema import Task
 
 GRADE = Task("grade", "binary", ("a", "b"))
-SUBTYPE = Task("subtype", "multiclass", ("0", "1", "2"))
 AGE = Task("age", "regression")
 
 
-def head(task: Task = GRADE, **changes: Any) -> dict[str, Any]:
-    """The JSON of a head over two features, with arrays replaced."""
-    rows = 1 if task.type == "regression" else len(task.classes)
-    arrays = {"mean": [0.0, 0.0], "scale": [1.0, 1.0], "weights": [[0.0, 0.0]] * rows, "bias": [0.0] * rows}
-    return {"choice": {}, **arrays, **changes}
+def head(task: Task = GRADE, **changes: Any) -> CaseHead:
+    bias = [0.0] if task is AGE else [0.0, 0.0]
+    return CaseHead.from_json(task, {**tiny_head(bias, columns=2), **changes})
 
 
-def separable(labels: list[int], *, seed: int = 0) -> np.ndarray:
-    """Features (N, 3) whose first column is twice the label plus a little noise."""
-    rng = np.random.default_rng(seed)
-    features = rng.normal(size=(len(labels), 3))
-    features[:, 0] = 2.0 * np.array(labels) + 0.1 * features[:, 0]
-    return features
-
-
-def patients(count: int) -> list[str]:
-    return [f"p{i}" for i in range(count)]
+def layer(weights: list[list[float]], bias: list[float]) -> dict[str, Any]:
+    return {"weights": weights, "bias": bias}
 
 
 def test_zero_weights_answer_by_the_bias_alone() -> None:
-    answer = CaseHead.from_json(GRADE, head(bias=[np.log(3.0), 0.0]))(np.array([[5.0, -2.0]]))
+    answer = head(layers=[layer([[0.0, 0.0]] * 2, [np.log(3.0), 0.0])])(np.array([[5.0, -2.0]]))
     assert answer[0].tolist() == pytest.approx([0.75, 0.25])
 
 
-def test_features_are_standardised_and_clipped_at_six() -> None:
-    out = standardise(np.array([[3.0, 1e6]]), np.array([1.0, 0.0]), np.array([2.0, 1.0]))
-    assert out.tolist() == [[1.0, 6.0]]
+def test_a_temperature_of_two_halves_the_log_odds() -> None:
+    answer = head(layers=[layer([[0.0, 0.0]] * 2, [np.log(9.0), 0.0])], temperature=2.0)(np.zeros((1, 2)))
+    assert answer[0].tolist() == pytest.approx([0.75, 0.25])
 
 
-def test_a_separable_task_is_learned() -> None:
-    labels = [i % 2 for i in range(20)]
-    fitted = fit_case_head(GRADE, separable(labels), np.array(labels, float), patients(20))
-    assert fitted is not None
-    assert fitted(separable(labels, seed=1)).argmax(1).tolist() == labels
+def test_only_its_columns_are_read() -> None:
+    """Column 3 is the logit of the first class, column 0 of the second."""
+    found = head(columns=[3, 0], layers=[layer([[1.0, 0.0], [0.0, 1.0]], [0.0, 0.0])])(np.array([[0.0, 9.0, 9.0, np.log(3)]]))
+    assert found[0].tolist() == pytest.approx([0.75, 0.25])
 
 
-def test_three_classes_are_learned_and_their_probabilities_sum_to_one() -> None:
-    labels = [i % 3 for i in range(24)]
-    features = np.eye(3)[labels]
-    fitted = fit_case_head(SUBTYPE, features, np.array(labels, float), patients(24))
-    assert fitted is not None
-    answer = fitted(features)
-    assert answer.argmax(1).tolist() == labels
-    assert answer.sum(1) == pytest.approx(np.ones(24))
+def test_negative_values_stop_between_two_layers() -> None:
+    layers = [layer([[1.0, 0.0], [-1.0, 0.0]], [0.0, 0.0]), layer([[1.0, 1.0]], [0.0])]
+    assert head(AGE, layers=layers)(np.array([[-2.0, 0.0]]))[0, 0] == pytest.approx(2.0)
 
 
-def test_a_class_that_training_never_saw_is_almost_impossible() -> None:
-    labels = [i % 2 for i in range(20)]
-    fitted = fit_case_head(SUBTYPE, separable(labels), np.array(labels, float), patients(20))
-    assert fitted is not None
-    assert fitted(separable(labels))[:, 2].max() < 1e-6
+def test_the_network_has_its_share_of_the_log_probabilities() -> None:
+    """Own answer 1:1, network 9:1, half each: 3:1."""
+    answer = head(network_share=0.5)(np.zeros((1, 2)), np.array([[0.9, 0.1]]))
+    assert answer[0].tolist() == pytest.approx([0.75, 0.25])
 
 
-def test_a_regression_is_learned_though_shrunk() -> None:
-    ages = np.arange(20, dtype=float)
-    fitted = fit_case_head(AGE, separable(list(range(20))), ages, patients(20))
-    assert fitted is not None
-    assert np.corrcoef(fitted(separable(list(range(20)), seed=1))[:, 0], ages)[0, 1] > 0.99
+def test_a_regression_is_averaged_with_the_network() -> None:
+    assert head(AGE, network_share=0.25)(np.zeros((1, 2)), np.array([[40.0]]))[0, 0] == pytest.approx(10.0)
 
 
-def test_cases_without_a_label_are_left_out() -> None:
-    labels = np.array([0, 1] * 5 + [np.nan] * 4)
-    fitted = fit_case_head(GRADE, separable([0, 1] * 5 + [0] * 4), labels, patients(14))
-    assert fitted is not None
-    assert fitted.choice["num_cases"] == 10
+def test_features_are_standardised_clipped_at_six_and_undefined_ones_are_usual() -> None:
+    out = standardise(np.array([[3.0, 1e6, np.nan]]), np.array([1.0, 0.0, 5.0]), np.array([2.0, 1.0, 1.0]))
+    assert out.tolist() == [[1.0, 6.0, 0.0]]
 
 
-@pytest.mark.parametrize("labels", [[0, 0, 0, 0], [0, 0, 0, 1, 1], [np.nan] * 6])
-def test_too_few_cases_of_a_class_give_no_head(labels: list[float]) -> None:
-    assert fit_case_head(GRADE, np.zeros((len(labels), 2)), np.array(labels, float), patients(len(labels))) is None
-
-
-@pytest.mark.parametrize("ages", [[1.0, 2, 3, 4], [5.0] * 6])
-def test_too_few_or_equal_values_give_no_regression_head(ages: list[float]) -> None:
-    assert fit_case_head(AGE, np.zeros((len(ages), 2)), np.array(ages), patients(len(ages))) is None
-
-
-@pytest.mark.parametrize("task", [GRADE, AGE])
-def test_one_patient_is_no_cross_validation_but_also_no_crash(task: Task) -> None:
-    labels = np.array([0.0, 1.0] * 4)
-    assert fit_case_head(task, separable([0, 1] * 4), labels, ["same"] * 8) is None
+def test_the_threshold_is_that_of_its_scores() -> None:
+    assert head().threshold(0.25) == pytest.approx(0.3)
 
 
 def test_a_head_read_from_json_gives_the_same_answers() -> None:
-    labels = [i % 2 for i in range(12)]
-    fitted = fit_case_head(GRADE, separable(labels), np.array(labels, float), patients(12))
-    assert fitted is not None
-    again = CaseHead.from_json(GRADE, json.loads(json.dumps(fitted.to_json())))
-    np.testing.assert_array_equal(again(separable(labels)), fitted(separable(labels)))
+    first = head(layers=[layer([[0.1, 0.2], [0.3, -0.4]], [0.5, 0.0])], temperature=1.3)
+    again = CaseHead.from_json(GRADE, json.loads(json.dumps(first.to_json())))
+    features = np.array([[1.0, 2.0], [-3.0, 0.5]])
+    np.testing.assert_array_equal(again(features), first(features))
+    assert again.to_json() == first.to_json()
 
 
 @pytest.mark.parametrize(
     "changes",
     [
         {"mean": [0.0]},
-        {"bias": [0.0]},
-        {"weights": [[0.0, 0.0]]},
-        {"weights": "x"},
-        {"scale": [1.0, float("nan")]},
         {"mean": None},
+        {"scale": [1.0, float("nan")]},
+        {"columns": [-1, 0]},
+        {"layers": []},
+        {"layers": [layer([[0.0, 0.0]], [0.0])]},
+        {"layers": [layer([[0.0, 0.0]] * 2, [0.0])]},
+        {"layers": [layer([[0.0, 0.0]] * 3, [0.0] * 3), layer([[0.0] * 2] * 2, [0.0] * 2)]},
+        {"layers": "x"},
+        {"network_share": 1.5},
+        {"temperature": 0.0},
+        {"scores": ["x"]},
     ],
 )
 def test_an_array_of_the_wrong_shape_or_not_finite_is_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(ModelError, match="case head of task grade"):
-        CaseHead.from_json(GRADE, head(**changes))
+        head(**changes)
 
 
 @pytest.mark.parametrize("stored", [{}, [], None])
@@ -130,12 +102,7 @@ def test_a_head_without_its_arrays_is_refused(stored: Any) -> None:
         CaseHead.from_json(GRADE, stored)
 
 
-def test_the_inner_cross_validation_finds_the_block_that_tells_the_classes_apart() -> None:
-    labels = [0, 1] * 12
-    noise = np.random.default_rng(0).normal(size=(24, 40))
-    features = np.concatenate([noise[:, :2], noise[:, 2:], separable(labels)], axis=1)
-    blocks = {"descriptors": range(2), "stage 0": range(2, 40), "stage 1": range(40, features.shape[1])}
-    fitted = fit_case_head(GRADE, features, np.array(labels, float), patients(24), blocks=blocks)
-    assert fitted is not None
-    assert fitted.choice["features"] == "descriptors and stage 1"
-    assert not fitted.weights[:, 2:40].any()
+def test_a_head_is_described_by_its_model_its_features_and_the_network() -> None:
+    assert describe_head(None) == describe_head(head(network_share=1.0)) == "network head"
+    assert describe_head(head()) == "case head (constant on nothing)"
+    assert describe_head(head(network_share=0.25)) == "case head (constant on nothing) with 25% network head"

@@ -6,7 +6,7 @@ import pytest
 import torch
 from tiny import tiny_network
 
-from nnduet.model.heads import FeatureNorm, TargetScale, TaskHeads, task_probabilities
+from nnduet.model.heads import INNER_FOLDS, FeatureNorm, TargetScale, TaskHeads, task_probabilities
 from nnduet.schema import Task
 
 ORDINAL = Task("stage", "ordinal", ("I", "II", "III"))
@@ -94,9 +94,11 @@ def test_without_deep_supervision_the_network_returns_plain_logits() -> None:
 def test_with_deep_supervision_task_outputs_follow_the_segmentations() -> None:
     network = tiny_network(2)
     network.decoder.deep_supervision = True
-    *segmentations, outputs = network(torch.rand(2, 1, 16, 16))
+    *segmentations, answers = network(torch.rand(2, 1, 16, 16))
     assert [tuple(s.shape) for s in segmentations] == [(2, 3, 16, 16), (2, 3, 8, 8)]
-    assert {name: tuple(o.shape) for name, o in outputs.items()} == {"grade": (2, 2), "age": (2, 1)}
+    assert len(answers) == 1 + INNER_FOLDS
+    for outputs in answers:
+        assert {name: tuple(o.shape) for name, o in outputs.items()} == {"grade": (2, 2), "age": (2, 1)}
 
 
 @torch.inference_mode()
@@ -104,7 +106,7 @@ def test_joint_logits_and_head_outputs_equal_those_of_forward() -> None:
     network, image = tiny_network(2), torch.rand(1, 1, 16, 16)
     logits, sums = network.forward_joint(image)
     network.decoder.deep_supervision = True
-    expected, *_, outputs = network(image)
+    expected, *_, (outputs, *_inner) = network(image)
     torch.testing.assert_close(logits, expected)
     torch.testing.assert_close(network.heads(sums.features()), outputs)
 
@@ -114,7 +116,7 @@ def test_the_class_loss_reaches_the_encoder_only_as_far_as_it_is_let(share: floa
     network = tiny_network(2)
     network.class_gradient = share
     network.decoder.deep_supervision = True
-    network(torch.rand(2, 1, 16, 16))[-1]["grade"][:, 0].sum().backward()
+    network(torch.rand(2, 1, 16, 16))[-1][0]["grade"][:, 0].sum().backward()
     touched = any(p.grad is not None and bool(p.grad.abs().sum() > 0) for p in network.encoder.parameters())
     assert touched is reached
     own = [p for name, p in network.decoder.named_parameters() if not name.startswith("encoder.")]

@@ -8,7 +8,7 @@ import pytest
 import torch
 from tiny import CONFIGURATIONS, tiny_network, tiny_plans
 
-from nnduet.errors import ModelError
+from nnduet.errors import ModelError, SettingsError
 from nnduet.model.heads import JointNetwork
 
 
@@ -37,7 +37,7 @@ def test_plans_without_tasks_give_a_network_without_outputs() -> None:
     plans["nnduet"]["tasks"] = {}
     network = tiny_network(2, plans=plans)
     network.decoder.deep_supervision = True
-    assert network(torch.rand(1, 1, 8, 8))[-1] == {}
+    assert network(torch.rand(1, 1, 8, 8))[-1] == [{}] * 4
 
 
 def test_an_architecture_outside_the_list_is_refused() -> None:
@@ -60,3 +60,58 @@ def test_plans_that_nnduet_never_trained_with_are_refused() -> None:
     del plans["nnduet"]
     with pytest.raises(ModelError, match="nnduet"):
         tiny_network(2, plans=plans)
+
+
+def with_head(**settings: Any) -> dict[str, Any]:
+    plans = tiny_plans(2)
+    plans["nnduet"]["head"].update(settings)
+    return plans
+
+
+def test_settings_that_are_absent_from_older_plans_mean_all_stages_and_regions() -> None:
+    older, newer = tiny_network(2), tiny_network(2, plans=with_head(stages=None, pooling="regions"))
+    image = torch.rand(1, 1, 16, 16)
+    assert older.stages == (0, 1, 2)
+    assert older.state_dict().keys() == newer.state_dict().keys()
+    assert older.feature_blocks == newer.feature_blocks
+    torch.testing.assert_close(older.forward_joint(image)[1].features(), newer.forward_joint(image)[1].features())
+
+
+@pytest.mark.parametrize(
+    ("settings", "blocks"),
+    [
+        ({"stages": [-1]}, {"intensity": 14, "stage 2": 5 * 8}),
+        ({"stages": [0, -2]}, {"intensity": 14, "stage 0": 5 * 4, "stage 1": 5 * 8}),
+        ({"pooling": "average"}, {"stage 0": 4, "stage 1": 8, "stage 2": 8}),
+        ({"pooling": "average", "stages": [-1]}, {"stage 2": 8}),
+    ],
+)
+def test_the_plans_choose_stages_and_pooling(settings: dict[str, Any], blocks: dict[str, int]) -> None:
+    network = tiny_network(2, plans=with_head(**settings))
+    assert {name: len(columns) for name, columns in network.feature_blocks.items()} == blocks
+    features = network.forward_joint(torch.rand(2, 1, 16, 16))[1].features()
+    assert features.shape == (2, sum(blocks.values())) == (2, network.heads.norm.mean.numel())
+    assert torch.isfinite(features).all()
+
+
+def test_averages_of_the_bottleneck_are_those_of_the_encoder() -> None:
+    network = tiny_network(2, plans=with_head(pooling="average", stages=[-1]))
+    image = torch.rand(1, 1, 16, 16)
+    torch.testing.assert_close(network.forward_joint(image)[1].features(), network.encoder(image)[-1].mean((2, 3)))
+
+
+@pytest.mark.parametrize("stages", [[3], [-4], [0, 0], [2, -1], [], ["0"]])
+def test_stages_that_the_encoder_does_not_have_are_refused(stages: list[Any]) -> None:
+    with pytest.raises(SettingsError, match="stages: expected different ones of -3 to 2"):
+        tiny_network(2, plans=with_head(stages=stages))
+
+
+def test_an_unknown_pooling_is_refused() -> None:
+    with pytest.raises(SettingsError, match=r"pooling: expected one of .* got 'max'"):
+        tiny_network(2, plans=with_head(pooling="max"))
+
+
+@pytest.mark.parametrize("name", ["num_regions", "tasks", "hiden"])
+def test_a_head_setting_outside_the_list_is_refused(name: str) -> None:
+    with pytest.raises(ModelError, match=name):
+        tiny_network(2, plans=with_head(**{name: 1}))

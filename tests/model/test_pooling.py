@@ -7,7 +7,15 @@ import math
 import pytest
 import torch
 
-from nnduet.model.pooling import num_features, region_sums, region_weights, sum_channels
+from nnduet.model.pooling import (
+    PooledSums,
+    feature_blocks,
+    num_features,
+    region_sums,
+    region_weights,
+    sum_channels,
+    sum_stages,
+)
 
 
 def half_mask(length: int = 4) -> torch.Tensor:
@@ -77,8 +85,17 @@ def test_the_sums_of_two_tiles_add_up_to_the_sums_of_the_patch(tiles: tuple[slic
 def test_a_tile_weight_of_one_half_halves_every_sum() -> None:
     image, weights = row(1, 2, 3, 4), half_mask()
     half = sum_channels(image, [image], weights, torch.full((1, 1, 4), 0.5))
-    expected = sum_channels(image, [image], weights).scaled(0.5)
-    torch.testing.assert_close((half.numerators, half.volumes), (expected.numerators, expected.volumes))
+    full = sum_channels(image, [image], weights)
+    torch.testing.assert_close(half.volumes, full.volumes / 2)
+    for ours, expected in zip(half.numerators, full.numerators, strict=True):
+        torch.testing.assert_close(ours, expected / 2)
+
+
+def test_stacked_sums_have_a_row_per_pass_and_their_mean_is_one_row() -> None:
+    first, second = (sum_channels(image, [image], half_mask()) for image in (row(1, 2, 3, 4), row(3, 4, 5, 6)))
+    stacked = PooledSums.stack([first, second])
+    assert stacked.volumes.shape[0] == 2
+    torch.testing.assert_close(stacked.mean().numerators[1], (first.numerators[1] + second.numerators[1]) / 2)
 
 
 def test_softmax_weights_are_the_foreground_classes_their_rims_and_the_context() -> None:
@@ -119,3 +136,35 @@ def test_the_number_of_features_is_that_of_real_sums() -> None:
     image, weights = torch.rand(2, 3, 4, 4, 4), torch.rand(2, 5, 4, 4, 4)
     stages = [torch.rand(2, 5, 4, 4, 4), torch.rand(2, 7, 2, 2, 2)]
     assert sum_channels(image, stages, weights).features().shape == (2, num_features(2, 3, [5, 7]))
+
+
+def test_blocks_are_intensities_then_stages_one_after_the_other() -> None:
+    blocks = feature_blocks(2, 1, {0: 4, 1: 8})
+    assert blocks == {"intensity": range(0, 14), "stage 0": range(14, 34), "stage 1": range(34, 74)}
+    assert blocks["stage 1"].stop == num_features(2, 1, [4, 8])
+
+
+def test_a_block_has_the_number_of_its_stage_in_the_encoder() -> None:
+    assert list(feature_blocks(1, 1, {3: 8})) == ["intensity", "stage 3"]
+
+
+def test_the_average_of_a_stage_is_its_plain_mean_and_nothing_else() -> None:
+    image, stages = torch.rand(2, 1, 4, 4, 4), [torch.rand(2, 3, 4, 4, 4), torch.rand(2, 5, 2, 2, 2)]
+    features = sum_stages(image, stages).features()
+    torch.testing.assert_close(features, torch.cat([stage.mean((2, 3, 4)) for stage in stages], dim=1))
+    assert features.shape[1] == num_features(0, 0, [3, 5])
+
+
+def test_the_average_has_no_intensities_among_its_blocks() -> None:
+    assert feature_blocks(0, 0, {2: 3, 3: 5}) == {"stage 2": range(0, 3), "stage 3": range(3, 8)}
+
+
+def test_the_averages_of_two_tiles_add_up_to_that_of_the_patch() -> None:
+    image = row(1, 2, 3, 6)
+    halves = [torch.tensor([1.0, 1, 0.5, 0]).reshape(1, 1, 4), torch.tensor([0.0, 0, 0.5, 1]).reshape(1, 1, 4)]
+    first, second = (sum_stages(image, [image], half) for half in halves)
+    assert (first + second).features().tolist() == [[3.0]]
+
+
+def test_the_voxel_scale_does_not_touch_an_average() -> None:
+    assert sum_stages(row(1, 3), [row(1, 3)]).features(2.5).tolist() == [[2.0]]

@@ -9,7 +9,7 @@ import pytest
 
 from nnduet.errors import DatasetError, TableError
 from nnduet.schema import LABELS_FILE, Task
-from nnduet.training.labels import CaseLabels, read_case_labels
+from nnduet.training.labels import CaseLabels, inner_fold, read_case_labels
 
 GRADE = Task("grade", "binary", ("a", "b"))
 SUBTYPE = Task("subtype", "multiclass", ("0", "1", "2"))
@@ -94,3 +94,21 @@ def test_nothing_to_balance_leaves_the_cases_alone() -> None:
     assert labels(x=float("nan")).balanced(["x"]) == ["x"]
     assert labels(x=0, y=1).balanced(["x", "y"]) == ["x", "y"]
     assert CaseLabels((AGE,), {"x": {"age": 3.0}}, {}).balanced(["x"]) == ["x"]
+
+
+def test_a_patient_is_always_in_the_same_inner_part_and_the_parts_are_about_equal() -> None:
+    parts = [inner_fold(f"patient {i}") for i in range(300)]
+    assert parts == [inner_fold(f"patient {i}") for i in range(300)]
+    assert min(parts.count(k) for k in range(3)) > 80
+
+
+def test_covariates_are_numbers_and_an_empty_one_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / LABELS_FILE).write_text("case_id,grade,height\na,low,170.5\nb,high,\n")
+    labels = read_case_labels([tmp_path], (Task("grade", "binary", ("low", "high")),), ["height"])
+    assert labels.covariates == {"a": {"height": 170.5}, "b": {}}
+
+
+def test_a_covariate_that_is_no_number_is_refused_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / LABELS_FILE).write_text("case_id,grade,height\na,low,tall\n")
+    with pytest.raises(TableError, match=r"line 2.*tall"):
+        read_case_labels([tmp_path], (Task("grade", "binary", ("low", "high")),), ["height"])

@@ -1,4 +1,4 @@
-"""Two optimisers behind the interface of one."""
+"""One or two optimisers behind the interface of one."""
 
 from __future__ import annotations
 
@@ -97,3 +97,32 @@ def test_the_gradient_scaler_of_mixed_precision_drives_both_optimisers() -> None
     scaler.step(optimizer)
     scaler.update()
     assert not any(torch.equal(p, before[name]) for name, p in net.named_parameters() if name != "encoder.weight")
+
+
+def test_shared_heads_are_in_the_group_of_the_segmentation() -> None:
+    net = network()
+    optimizer = build_optimizer(net, replace(SETTINGS, head_optimizer="shared"))
+    (group,) = optimizer.param_groups
+    assert [id(p) for p in group["params"]] == [id(p) for p in net.parameters()]
+    assert (group["lr"], group["momentum"], group["weight_decay"]) == (0.1, 0.99, SETTINGS.weight_decay)
+    assert list(optimizer.state_dict()) == ["segmentation"]
+
+
+def test_one_step_of_the_shared_optimiser_moves_the_heads_by_the_segmentations_rate() -> None:
+    net = network()
+    before = net["heads"].bias.item()
+    optimizer = build_optimizer(net, replace(SETTINGS, head_optimizer="shared", weight_decay=0.0))
+    backward(net)  # the gradient of the heads' bias is 1; the first Nesterov step is rate * (1 + momentum) * gradient
+    optimizer.step()
+    assert net["heads"].bias.item() == pytest.approx(before - 0.1 * 1.99)
+
+
+@pytest.mark.parametrize(("heads", "expected"), [("own", [12.0, 1.0]), ("shared", [12.0])])
+def test_each_part_is_clipped_to_its_own_norm(heads: str, expected: list[float]) -> None:
+    net = network()
+    optimizer = build_optimizer(net, replace(SETTINGS, head_optimizer=heads))
+    for parameter in net.parameters():
+        parameter.grad = torch.full_like(parameter, 100.0)
+    optimizer.clip_gradients()
+    parts = [[p.grad.flatten() for p in part.param_groups[0]["params"]] for part in optimizer.parts.values()]
+    assert [torch.cat(gradients).norm().item() for gradients in parts] == pytest.approx(expected, rel=1e-4)

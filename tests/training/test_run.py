@@ -13,6 +13,8 @@ from tiny import DATASET, DATASET_ID, tiny_dataset_json, tiny_plans
 from nnduet.errors import DatasetError, NNDuetError, OutputExistsError, ResumeError, SettingsError
 from nnduet.schema import Workspace
 from nnduet.training.run import find_plans, train
+from nnduet.training.settings import TrainingSettings
+from nnduet.training.trainer import nnUNetTrainerMultitask
 
 
 @pytest.fixture
@@ -103,3 +105,24 @@ def test_a_checkpoint_of_other_plans_is_not_resumed(workspace: Workspace) -> Non
     plans = {**tiny_plans(2), "configurations": {}}
     torch.save({"network_weights": {}, "init_args": {"plans": plans}}, fold_folder(workspace) / "checkpoint_latest.pth")
     refuse(workspace, ResumeError, "other 'configurations'", resume=True)
+
+
+@pytest.mark.parametrize(("epochs", "refused"), [(2, False), (3, True)])
+def test_a_checkpoint_from_before_a_setting_existed_is_resumed_with_the_default(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, epochs: int, refused: bool
+) -> None:
+    settings = {**TrainingSettings(num_epochs=epochs).to_json()}
+    for newer in ("stages", "pooling", "head_optimizer"):
+        del settings[newer]
+    ours = {"training": settings, "tasks": tiny_dataset_json(2)["classification"], "head": {"hidden": 64}, "overlapping": False}
+    plans = {**tiny_plans(2), "nnduet": ours}
+    torch.save({"network_weights": {}, "init_args": {"plans": plans}}, fold_folder(workspace) / "checkpoint_latest.pth")
+
+    class LoadedError(NNDuetError):
+        """Raised in place of loading the weights."""
+
+    def load_checkpoint(trainer: Any, path: str) -> None:
+        raise LoadedError(path)
+
+    monkeypatch.setattr(nnUNetTrainerMultitask, "load_checkpoint", load_checkpoint)
+    refuse(workspace, ResumeError if refused else LoadedError, "other 'nnduet'" if refused else "latest", resume=True)

@@ -10,7 +10,7 @@ from nnduet.errors import SettingsError
 from nnduet.training.settings import CPU_SETTINGS, TrainingSettings
 
 
-@pytest.mark.parametrize("settings", [TrainingSettings(), CPU_SETTINGS])
+@pytest.mark.parametrize("settings", [TrainingSettings(), CPU_SETTINGS, TrainingSettings(stages=[0, -1])])
 def test_settings_survive_json(settings: TrainingSettings) -> None:
     assert TrainingSettings.from_json(json.loads(json.dumps(settings.to_json()))) == settings
 
@@ -33,6 +33,16 @@ def test_an_unknown_setting_is_named() -> None:
         ("save_every", -1),
         ("warmup_fraction", 0.6),
         ("oversample_foreground", 1.5),
+        ("class_gradient", -0.1),
+        ("selection_share", 0.6),
+        ("selection_every", 0),
+        ("pooling", "max"),
+        ("head_optimizer", "sgd"),
+        ("stages", []),
+        ("stages", [1, 1]),
+        ("stages", [True]),
+        ("stages", [0.5]),
+        ("stages", "all"),
     ],
 )
 def test_an_impossible_value_is_refused(name: str, value: object) -> None:

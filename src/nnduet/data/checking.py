@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,28 +31,47 @@ _MAX_ERRORS = 10
 
 @dataclass(frozen=True)
 class CheckedFile:
-    """A sound file, the grid to write it on, and whether its bytes can be taken as they are."""
+    """A sound file, the grid to write it on, and whether its bytes can be taken as they are.
+
+    Of a mask, ``found`` are the labels after mapping and ``num_rounded`` the repaired voxels.
+    """
 
     path: Path
     geometry: Geometry
     copy: bool
     notes: tuple[str, ...] = ()
+    found: frozenset[int] = frozenset()
+    num_rounded: int = 0
 
 
 @dataclass(frozen=True)
 class CheckedCase:
-    """A case whose files agree. ``found`` are the mask's labels after mapping, ``num_rounded`` its repaired voxels."""
+    """A case whose files agree; masks as in :class:`~nnduet.data.sources.SourceCase`."""
 
     case_id: str
     images: tuple[CheckedFile, ...]
     label: CheckedFile | None = None
-    found: frozenset[int] = frozenset()
-    num_rounded: int = 0
+    further_labels: tuple[CheckedFile, ...] = ()
+
+    @property
+    def masks(self) -> tuple[CheckedFile, ...]:
+        """All masks, empty for a test case."""
+        return () if self.label is None else (self.label, *self.further_labels)
 
     @property
     def files(self) -> tuple[CheckedFile, ...]:
-        """Images, then the mask if there is one."""
-        return self.images if self.label is None else (*self.images, self.label)
+        """Images, then masks."""
+        return (*self.images, *self.masks)
+
+    @property
+    def found(self) -> frozenset[int]:
+        """Labels of all masks after mapping."""
+        return frozenset().union(*(mask.found for mask in self.masks))
+
+    @property
+    def num_rounded(self) -> int:
+        """Repaired voxels of all masks."""
+        return sum(mask.num_rounded for mask in self.masks)
 
 
 def check_cases(
@@ -97,11 +116,16 @@ def _check_case(
     images = tuple(_checked(path, header, grid, ending) for path, header in zip(case.images, headers, strict=True))
     if case.label is None:
         return CheckedCase(case.case_id, images)
-    mask, num_rounded, changed = read_mask(case.label, label_map, allowed, max_bytes=max_bytes)
-    check_same_geometry(grid, mask.geometry, case.case_id, f"mask {case.label.name}")
-    label = _checked(case.label, mask.header, grid, ending, as_it_is=_is_plain_integer(mask.header) and not changed)
-    found = frozenset(np.flatnonzero(np.bincount(mask.array.ravel())).tolist())
-    return CheckedCase(case.case_id, images, label, found, num_rounded)
+    masks = []
+    for path in case.masks:
+        mask, num_rounded, changed = read_mask(path, label_map, allowed, max_bytes=max_bytes)
+        name = path.name if len(case.masks) == 1 else f"{path.parent.name}/{path.name}"
+        check_same_geometry(grid, mask.geometry, case.case_id, f"mask {name}")
+        as_it_is = len(case.masks) == 1 and _is_plain_integer(mask.header) and not changed
+        found = frozenset(np.flatnonzero(np.bincount(mask.array.ravel())).tolist())
+        file = _checked(path, mask.header, grid, ending, as_it_is=as_it_is)
+        masks.append(replace(file, found=found, num_rounded=num_rounded))
+    return CheckedCase(case.case_id, images, masks[0], tuple(masks[1:]))
 
 
 def _checked(path: Path, header: ImageHeader, grid: Geometry, ending: str, *, as_it_is: bool = True) -> CheckedFile:

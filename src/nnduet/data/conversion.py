@@ -22,6 +22,7 @@ from nnduet.data.conversion_summary import ConversionSummary, collect_notes, cou
 from nnduet.data.files import copy_atomically, is_temporary, json_text, remove_temporaries, write_text_atomically
 from nnduet.data.folds import Folds, check_folds, choose_strata, make_folds
 from nnduet.data.images import MAX_IMAGE_BYTES, file_ending, read_image, write_image, write_segmentation
+from nnduet.data.mask_codes import MaskCodes
 from nnduet.data.sources import Source, check_case_names
 from nnduet.errors import DatasetError, OutputExistsError, SettingsError
 from nnduet.schema import CASE_COLUMN, GROUP_COLUMN, LABELS_FILE, SPLITS_FILE, Workspace, tasks_to_json
@@ -37,6 +38,7 @@ class _Plan:
     """Everything that is to be written, after all checks. ``texts`` are the tables by file name, dataset.json last."""
 
     source: Source
+    codes: MaskCodes | None
     cases: Sequence[CheckedCase]
     tests: Sequence[CheckedCase]
     texts: dict[str, str]
@@ -76,13 +78,16 @@ def convert(
     cases = check_cases(source, source.cases, ending, max_bytes=max_image_bytes, progress=report)
     tests = check_cases(source, source.test_cases, ending, max_bytes=max_image_bytes, progress=report)
     labels = dict(source.labels or name_labels(set().union(*(case.found for case in cases)), source.suggested_labels))
+    codes = MaskCodes.of(source.mask_names, labels) if source.mask_names else None
+    description = _description(source, labels, ending) | (codes.to_json() if codes else {})
+    MaskCodes.from_json(description)  # a "masks" of the user's own would stop the prediction after the training
     texts = {
         SPLITS_FILE: json_text(folds),
         LABELS_FILE: _labels_table(source),
-        _DATASET_FILE: json_text(_description(source, labels, ending)),
+        _DATASET_FILE: json_text(description),
     }
     raw, preprocessed = workspace.raw / folder, workspace.preprocessed / folder
-    plan = _Plan(source, cases, tests, texts, raw, preprocessed, ending, max_image_bytes)
+    plan = _Plan(source, codes, cases, tests, texts, raw, preprocessed, ending, max_image_bytes)
     _check_existing(plan, replace)
     if not dry_run:
         _write(plan, report)
@@ -93,10 +98,10 @@ def convert(
         preprocessed=str(preprocessed),
         num_cases=len(cases),
         num_test_cases=len(tests),
-        labels=labels,
+        labels=description["labels"],
         tasks=count_classes(source),
         num_folds=len(folds),
-        rounded_masks=sum(case.num_rounded > 0 for case in cases),
+        rounded_masks=sum(mask.num_rounded > 0 for case in cases for mask in case.masks),
         rounded_voxels=sum(case.num_rounded for case in cases),
         num_rewritten=sum(not file.copy for file in files),
         dry_run=dry_run,
@@ -136,6 +141,11 @@ def _check_source(source: Source) -> str:
     unlabelled = [case.case_id for case in source.cases if case.label is None]
     if unlabelled:
         raise DatasetError(f"{len(unlabelled)} training cases have no mask: {', '.join(unlabelled[:10])}")
+    if source.mask_names and source.labels:
+        MaskCodes.of(source.mask_names, source.labels)
+    for case in source.cases:
+        if len(case.masks) != max(len(source.mask_names), 1):
+            raise DatasetError(f"{case.case_id}: expected {len(source.mask_names) or 1} masks, got {len(case.masks)}")
     for case in (*source.cases, *source.test_cases):
         if len(case.images) != len(source.channel_names):
             raise DatasetError(f"{case.case_id}: expected {len(source.channel_names)} channels, got {len(case.images)}")
@@ -244,7 +254,7 @@ def _write(plan: _Plan, report: _Counter) -> None:
             for channel, file in enumerate(case.images):
                 _write_image(file, raw / folder / f"{case.case_id}_{channel:04d}{plan.ending}", plan)
             if case.label:
-                _write_mask(case.label, raw / "labelsTr" / f"{case.case_id}{plan.ending}", plan)
+                _write_masks(case, raw / "labelsTr" / f"{case.case_id}{plan.ending}", plan)
             report(case.case_id)
     for root in (plan.preprocessed, raw):
         for path, text in ((root / table, text) for table, text in plan.texts.items()):
@@ -260,9 +270,11 @@ def _write_image(file: CheckedFile, target: Path, plan: _Plan) -> None:
     write_image(target, array if array.dtype.itemsize <= 4 else array.astype(np.float32), file.geometry)
 
 
-def _write_mask(file: CheckedFile, target: Path, plan: _Plan) -> None:
-    if file.copy:
-        copy_atomically(file.path, target)
+def _write_masks(case: CheckedCase, target: Path, plan: _Plan) -> None:
+    """The mask of a case, or the codes of its masks."""
+    first = case.masks[0]
+    if first.copy:
+        copy_atomically(first.path, target)
         return
-    mask, _, _ = read_mask(file.path, plan.source.label_map, None, max_bytes=plan.max_bytes)
-    write_segmentation(target, mask.array, file.geometry)
+    arrays = [read_mask(m.path, plan.source.label_map, None, max_bytes=plan.max_bytes)[0].array for m in case.masks]
+    write_segmentation(target, plan.codes.encode(arrays) if plan.codes else arrays[0], first.geometry)

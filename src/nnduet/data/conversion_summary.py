@@ -20,7 +20,8 @@ class ConversionSummary:
     """What a conversion wrote, or would write.
 
     ``tasks`` maps a task to its type, cases per class (empty for regression) and number of cases without a label.
-    ``num_rewritten`` files were not copied byte by byte but repaired (units, 4D, orientation, labels) or compressed.
+    ``num_rewritten`` files were not copied byte by byte but repaired (units, 4D, orientation, labels), compressed
+    or combined.
     """
 
     dataset: str

@@ -12,8 +12,9 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,12 @@ __all__ = [
     "file_digest",
     "is_temporary",
     "json_text",
+    "link_atomically",
     "remove_temporaries",
+    "replace_together",
     "replacing",
     "same_content",
+    "scratch_folder",
     "write_bytes_atomically",
     "write_json_atomically",
     "write_text_atomically",
@@ -113,6 +117,48 @@ def copy_atomically(source: Path, target: Path) -> bool:
         if not same_content(source, temporary):
             raise CorruptFileError(f"{target}: the copy differs from {source}")
     return True
+
+
+def link_atomically(source: Path, target: Path) -> None:
+    """Give a file a second name without copying its bytes; what had the name is replaced.
+
+    A copy where the file system has no hard links or the names lie on two of them. The files of this package are replaced and
+    never written into, so that a later change of one name leaves the other as it was.
+
+    Raises:
+        As :func:`copy_atomically`.
+    """
+    try:
+        with replacing(target) as temporary:
+            os.link(source, temporary)
+    except OSError:
+        copy_atomically(source, target)
+
+
+@contextmanager
+def scratch_folder(parent: Path) -> Iterator[Path]:
+    """A hidden folder on the disk of ``parent`` in which files are prepared; gone at the end."""
+    with tempfile.TemporaryDirectory(prefix=_TEMPORARY_PREFIX, dir=parent) as name:
+        yield Path(name)
+
+
+def replace_together(prepared: Mapping[Path, Path]) -> None:
+    """Rename prepared files to their targets: {target: file on the same disk}, in this order, all of them or none.
+
+    If one fails, the targets that were replaced before it get their old content back. (Only a process that is killed among the
+    renames leaves some new beside some old files, each of them whole.)
+    """
+    with ExitStack() as undo:
+        for target, source in prepared.items():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            kept = source.with_name(f"{source.name}.before")
+            if target.exists():
+                shutil.copyfile(target, kept)
+                undo.callback(os.replace, kept, target)
+            else:
+                undo.callback(target.unlink, missing_ok=True)
+            os.replace(source, target)
+        undo.pop_all()
 
 
 def same_content(first: Path, second: Path) -> bool:

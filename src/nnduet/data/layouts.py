@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ def read_folder(
     *,
     task_specs: Sequence[str] = (),
     images: Path | None = None,
-    labels: Path | None = None,
+    labels: Path | Mapping[str, Path] | None = None,
     table: Path | None = None,
     test_images: Path | None = None,
     splits: Path | None = None,
@@ -39,8 +39,9 @@ def read_folder(
 
     ``dataset.json`` (channel names, labels) and ``splits_final.json`` in the folder are used if present; nnU-Net's names
     ``imagesTr``, ``labelsTr``, ``imagesTs`` are understood as well. ``task_specs`` as in ``tables.parse_task_specs``;
-    ``label_map`` replaces mask values, e.g. ``{255: 1}``. The table needs a row for every training case and may have rows of
-    test cases.
+    ``label_map`` replaces mask values, e.g. ``{255: 1}``. ``labels`` by name are several masks of every case, e.g.
+    ``{"ED": …, "ES": …}``, which share the labels of ``dataset.json``. The table needs a row for every training case and may
+    have rows of test cases.
 
     Raises:
         DatasetError, AmbiguousFileError: files that are missing or do not belong together.
@@ -49,7 +50,9 @@ def read_folder(
     description = _read_json_object(folder / "dataset.json")
     num_channels = len(description["channel_names"]) if "channel_names" in description else None
     files = find_cases(images or _first_folder(folder, "images", "imagesTr"), num_channels)
-    cases = _with_labels(files, labels or _first_folder(folder, "labels", "labelsTr"))
+    named = labels if isinstance(labels, Mapping) else {}
+    folders = list(named.values()) or [labels if isinstance(labels, Path) else _first_folder(folder, "labels", "labelsTr")]
+    cases = _with_labels(files, folders)
     num_channels = len(cases[0].images)
     tests = _test_cases(test_images or _existing(folder, "test_images", "imagesTs"), num_channels)
     details = _read_details(
@@ -67,6 +70,7 @@ def read_folder(
         folds=_read_folds(splits or _existing(folder, SPLITS_FILE)),
         label_map=label_map or {},
         extra={key: value for key, value in description.items() if key not in _OWN_KEYS},
+        mask_names=tuple(named),
     )
 
 
@@ -159,15 +163,21 @@ def _groups(table: CaseTable, group_column: str | None) -> dict[str, str] | None
     return groups
 
 
-def _with_labels(files: Mapping[str, tuple[Path, ...]], folder: Path) -> tuple[SourceCase, ...]:
+def _with_labels(files: Mapping[str, tuple[Path, ...]], folders: Sequence[Path]) -> tuple[SourceCase, ...]:
+    found = [_masks_of(files, folder) for folder in folders]
+    return tuple(SourceCase(c, files[c], found[0][c], tuple(masks[c] for masks in found[1:])) for c in sorted(files))
+
+
+def _masks_of(case_ids: Collection[str], folder: Path) -> dict[str, Path]:
+    """The masks of a folder by case, one for every case and no other."""
     masks = {stem: path for path, stem in list_images(folder).items()}
-    lonely = sorted(set(files) - set(masks))
+    lonely = sorted(set(case_ids) - set(masks))
     if lonely:
         raise DatasetError(f"{folder}: {len(lonely)} training images have no mask: {', '.join(lonely[:10])}")
-    spare = sorted(set(masks) - set(files))
+    spare = sorted(set(masks) - set(case_ids))
     if spare:
         raise DatasetError(f"{folder}: {len(spare)} masks have no image: {', '.join(spare[:10])}")
-    return tuple(SourceCase(case_id, files[case_id], masks[case_id]) for case_id in sorted(files))
+    return masks
 
 
 def _test_cases(folder: Path | None, num_channels: int) -> tuple[SourceCase, ...]:

@@ -11,10 +11,11 @@ from typing import Any
 
 from nnduet.data.folds import Folds
 from nnduet.data.images import FILE_ENDINGS
-from nnduet.errors import AmbiguousFileError, DatasetError
+from nnduet.data.mask_codes import check_mask_names
+from nnduet.errors import AmbiguousFileError, DatasetError, SettingsError
 from nnduet.schema import Task
 
-__all__ = ["Source", "SourceCase", "check_case_names", "find_cases", "list_images"]
+__all__ = ["Source", "SourceCase", "check_case_names", "find_cases", "list_images", "parse_mask_folders"]
 
 _CHANNEL = re.compile(r"(?P<case_id>.+)_(?P<channel>\d{4})")
 _MAX_ID_BYTES = 200
@@ -22,11 +23,20 @@ _MAX_ID_BYTES = 200
 
 @dataclass(frozen=True)
 class SourceCase:
-    """One case: a file per channel in order, and its mask (None for a test case)."""
+    """One case: a file per channel in order, and its mask (None for a test case).
+
+    ``further_labels`` are more masks on the same grid, in the order of ``Source.mask_names[1:]``.
+    """
 
     case_id: str
     images: tuple[Path, ...]
     label: Path | None = None
+    further_labels: tuple[Path, ...] = ()
+
+    @property
+    def masks(self) -> tuple[Path, ...]:
+        """All masks, empty for a test case."""
+        return () if self.label is None else (self.label, *self.further_labels)
 
 
 @dataclass(frozen=True)
@@ -37,6 +47,7 @@ class Source:
     ``label_map`` replaces values of the masks first.
     ``rows`` holds the table cells of the training cases (tasks and covariates), ``groups`` their patients, ``folds`` given
     folds (None: to be made). ``extra`` are further keys of the user's dataset.json, passed on.
+    ``mask_names`` are given where cases have several masks, which all have the same labels; see ``mask_codes``.
     """
 
     cases: tuple[SourceCase, ...]
@@ -52,6 +63,7 @@ class Source:
     folds: Folds | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    mask_names: tuple[str, ...] = ()
 
 
 def list_images(folder: Path) -> dict[Path, str]:
@@ -96,6 +108,23 @@ def find_cases(folder: Path, num_channels: int | None = None) -> dict[str, tuple
         if sorted(files) != expected:
             raise DatasetError(f"{folder}: case {case_id!r} expected channels {expected}, got {sorted(files)}")
     return {case_id: tuple(files[i] for i in expected) for case_id, files in channels.items()}
+
+
+def parse_mask_folders(values: Sequence[str], folder: Path) -> Path | dict[str, Path]:
+    """One plain path as it is, or ``NAME=PATH`` values as {name: path}, in their order.
+
+    A PATH that does not exist is looked up in ``folder``. A single value that exists is a path, whatever signs it holds.
+
+    Raises:
+        SettingsError: several values that are not all NAME=PATH, or impossible names.
+    """
+    if len(values) == 1 and ("=" not in values[0] or Path(values[0]).exists()):
+        return Path(values[0])
+    if not all("=" in value for value in values):
+        raise SettingsError(f"several folders of masks: expected NAME=PATH for each, got {list(values)}")
+    names, paths = zip(*(value.split("=", 1) for value in values), strict=True)
+    check_mask_names(names)
+    return {name: Path(path) if Path(path).exists() else folder / path for name, path in zip(names, paths, strict=True)}
 
 
 def check_case_names(case_ids: Iterable[str]) -> None:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import get_args
 
 from nnduet.errors import SettingsError, TableError, UnreadableFileError
-from nnduet.schema import Task, TaskType
+from nnduet.schema import AXES, Task, TaskType
 
-__all__ = ["CaseTable", "check_case_ids", "parse_task_specs", "read_table"]
+__all__ = ["CaseTable", "check_case_ids", "parse_task_specs", "read_covariates", "read_table"]
 
 _ID_COLUMNS = ("case_id", "case", "Case_id", "ID", "id")
 _MISSING = frozenset({"", "nan", "NaN", "NA", "N/A", "n/a"})
@@ -90,6 +90,25 @@ def read_table(path: Path, id_column: str | None = None) -> CaseTable:
     return _table(path, name, header, records[1:])
 
 
+def read_covariates(path: Path, names: Sequence[str], id_column: str | None = None) -> dict[str, dict[str, float]]:
+    """{case id: {covariate: value}} of a table that may lack some of the columns; what is missing is left out.
+
+    Raises:
+        SettingsError: no covariates are asked for: the model has none.
+        TableError: no column is a covariate, or a cell is neither missing nor a finite number, with its line.
+        UnreadableFileError: no readable table.
+    """
+    if not names:
+        raise SettingsError(f"{path}: expected a model with covariates, got one that was trained without")
+    table = read_table(path, id_column)
+    columns = {name: table.numbers(name) for name in names if name in table.columns}
+    if not columns:
+        raise TableError(f"{path}: expected columns {list(names)}, got {list(table.columns)}")
+    return {
+        case_id: {name: float(cells[case_id]) for name, cells in columns.items() if cells[case_id]} for case_id in table.rows
+    }
+
+
 def _records(text: str, path: Path) -> list[tuple[int, list[str]]]:
     """(Line number, cells) of every line that is not blank."""
     first = text.lstrip().split("\n", 1)[0]
@@ -142,20 +161,30 @@ def check_case_ids(table: CaseTable, expected: Collection[str], optional: Collec
 
 
 def parse_task_specs(specs: Sequence[str], table: CaseTable) -> tuple[Task, ...]:
-    """Tasks from ``NAME`` or ``NAME:type`` and the cells of column NAME.
+    """Tasks from ``NAME`` or ``NAME:type``, each with ``:fixed=AXES`` behind it or not, and the cells of column NAME.
 
     Without a type: 2 distinct values are binary; numbers with a fraction, or more than 20 distinct numbers, regression; the
     rest multiclass (ordinal is never guessed). Classes are in ascending order, as numbers where all are numbers, else as text.
+    AXES are letters of x, y, z: image axes that training must not mirror.
 
     Raises:
-        SettingsError: no or twice the same name, or an unknown type.
+        SettingsError: no or twice the same name, an unknown type or axis.
         TableError: the column is missing, has too few classes, or a cell does not fit, with its line.
     """
-    tasks = tuple(_task(*_split_spec(spec, table), table) for spec in specs)
+    tasks = tuple(_task_of_spec(spec, table) for spec in specs)
     names = [task.name for task in tasks]
     if len(set(names)) != len(names):
         raise SettingsError(f"every task needs its own name, got {names}")
     return tasks
+
+
+def _task_of_spec(spec: str, table: CaseTable) -> Task:
+    rest, mark, axes = spec.rpartition(":fixed=")
+    if not mark or spec in table.columns:
+        return _task(*_split_spec(spec, table), table)
+    if not axes or len(set(axes)) != len(axes) or not set(axes) <= set(AXES):
+        raise SettingsError(f"task {spec!r}: fixed expected letters of x, y, z, each once, as in fixed=xy, got {axes!r}")
+    return replace(_task(*_split_spec(rest, table), table), fixed_axes=tuple(axes))
 
 
 def _split_spec(spec: str, table: CaseTable) -> tuple[str, TaskType | None]:

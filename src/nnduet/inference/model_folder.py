@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,24 +12,33 @@ import numpy as np
 import torch
 from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from numpy.typing import NDArray
 
 from nnduet.errors import ModelError
+from nnduet.inference.case_features import FeatureLayout
 from nnduet.model.case_head import CaseHead
 from nnduet.model.heads import JointNetwork
 from nnduet.model.network import PLANS_KEY, build_joint_network
+from nnduet.model.outliers import OutlierModel
 from nnduet.schema import Task, tasks_from_json
 
 __all__ = [
     "CASE_HEAD_FILE",
+    "CONFORMAL_FILE",
+    "CROSS_VALIDATION_FOLDER",
     "Member",
     "ModelFolder",
     "available_folds",
+    "layout_of",
     "load_checkpoint",
     "load_model_folder",
     "read_case_heads",
+    "read_conformal_scores",
 ]
 
 CASE_HEAD_FILE = "case_head.json"
+CROSS_VALIDATION_FOLDER = "cross_validation"
+CONFORMAL_FILE = "conformal.json"
 
 _SAFE_GLOBALS = [
     np.dtype,
@@ -40,16 +49,21 @@ _SAFE_GLOBALS = [
 
 @dataclass(frozen=True)
 class Member:
-    """One fold of a model: its weights and, per task that has one, its case head."""
+    """One fold of a model: its weights and what was fitted on the features of its training cases."""
 
     fold: str
     weights: dict[str, torch.Tensor]
     case_heads: dict[str, CaseHead]
+    outliers: OutlierModel | None = None
 
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """Everything prediction needs; the network carries the first member's weights."""
+    """Everything prediction needs; the network carries the first member's weights.
+
+    ``conformal`` has {task: nonconformity (N,) of cross-validated cases} where there are several members, all of which took
+    part in the cross-validation; see :func:`read_conformal_scores`.
+    """
 
     plans: Any
     configuration: Any
@@ -59,6 +73,8 @@ class ModelFolder:
     network: JointNetwork
     members: tuple[Member, ...]
     mirror_axes: tuple[int, ...]
+    layout: FeatureLayout
+    conformal: dict[str, NDArray[np.float64]] = field(default_factory=dict)
 
 
 def available_folds(folder: Path, checkpoint: str) -> list[str]:
@@ -113,38 +129,83 @@ def load_model_folder(folder: Path, folds: Sequence[str | int] | None, checkpoin
         deep_supervision=False,
     )
     assert isinstance(network, JointNetwork)
+    layout = layout_of(network, manager.get_label_manager(dataset_json), dataset_json)
     members = tuple(
-        Member(fold, c["network_weights"], read_case_heads(folder / f"fold_{fold}" / CASE_HEAD_FILE, tasks))
+        Member(fold, c["network_weights"], *read_case_heads(folder / f"fold_{fold}" / CASE_HEAD_FILE, tasks))
         for fold, c in zip(names, checkpoints, strict=True)
     )
     for member in reversed(members):  # the first one stays loaded
-        _fit_member(network, member, folder / f"fold_{member.fold}")
+        _fit_member(network, layout, member, folder / f"fold_{member.fold}")
     axes = tuple(int(a) for a in checkpoints[0].get("inference_allowed_mirroring_axes") or ())
-    return ModelFolder(manager, configuration, name, dataset_json, tasks, network, members, axes)
+    conformal = read_conformal_scores(folder / CROSS_VALIDATION_FOLDER / CONFORMAL_FILE, tasks, names)
+    return ModelFolder(manager, configuration, name, dataset_json, tasks, network, members, axes, layout, conformal)
 
 
-def _fit_member(network: JointNetwork, member: Member, source: Path) -> None:
-    """Load a fold's weights and compare the length of its case heads, so that what does not fit is known before any case."""
+def layout_of(network: JointNetwork, label_manager: Any, dataset_json: dict[str, Any]) -> FeatureLayout:
+    """Where the features of a case stand, from the network's blocks, the foreground regions and the covariates."""
+    regions = label_manager.foreground_regions if label_manager.has_regions else label_manager.foreground_labels
+    return FeatureLayout.of(
+        network, [str(r) for r in regions], len(dataset_json["channel_names"]), dataset_json.get("covariates", [])
+    )
+
+
+def _fit_member(network: JointNetwork, layout: FeatureLayout, member: Member, source: Path) -> None:
+    """Load a fold's weights and compare the columns of its heads, so that what does not fit is known before any case."""
     try:
         network.load_state_dict(member.weights)
     except RuntimeError as error:
         raise ModelError(f"{source}: the weights do not fit the plans: {str(error)[:300]}") from error
-    expected = network.heads.norm.mean.numel()
     for name, head in member.case_heads.items():
-        if head.mean.size != expected:
-            raise ModelError(f"{source}: case head of task {name}: expected {expected} features, got {head.mean.size}")
+        if head.columns.max() >= layout.size:
+            raise ModelError(
+                f"{source}: case head of task {name}: expected {layout.size} features, got column {head.columns.max()}"
+            )
+    if member.outliers and member.outliers.mean.size != layout.size:
+        raise ModelError(f"{source}: outlier model: expected {layout.size} features, got {member.outliers.mean.size}")
 
 
-def read_case_heads(path: Path, tasks: tuple[Task, ...]) -> dict[str, CaseHead]:
-    """{task: case head} from a ``case_head.json``; empty where there is no file.
+def read_case_heads(path: Path, tasks: tuple[Task, ...]) -> tuple[dict[str, CaseHead], OutlierModel | None]:
+    """{task: case head} and the outlier model of a ``case_head.json``; nothing where there is no file.
 
     Raises:
         ModelError: a head does not fit its task.
     """
     if not path.is_file():
+        return {}, None
+    stored = _read_json(path)
+    if not isinstance(stored, dict) or not isinstance(stored.get("tasks"), dict):
+        raise ModelError(f'{path}: expected an object with "tasks"; fit the heads again with `nnduet fit-head`')
+    heads = {task.name: CaseHead.from_json(task, stored["tasks"][task.name]) for task in tasks if task.name in stored["tasks"]}
+    return heads, OutlierModel.from_json(stored["outliers"]) if stored.get("outliers") else None
+
+
+def read_conformal_scores(path: Path, tasks: tuple[Task, ...], folds: Sequence[str]) -> dict[str, NDArray[np.float64]]:
+    """{task: nonconformity (N,) of cross-validated cases} for an ensemble of folds; nothing where there is no file.
+
+    The scores speak for several folds together, of which each took part in the cross-validation. For a single fold, or with a
+    fold that took no part, there are none, and the folds' own scores hold.
+
+    Raises:
+        ModelError: the file is no object of tasks, or a task lacks folds or finite scores.
+    """
+    if not path.is_file():
         return {}
     stored = _read_json(path)
-    return {task.name: CaseHead.from_json(task, stored[task.name]) for task in tasks if task.name in stored}
+    if not isinstance(stored, dict):
+        raise ModelError(f"{path}: expected an object of tasks; make it again with `nnduet cross-validate --resume`")
+    found = {task.name: _conformal_entry(stored[task.name], f"{path}: {task.name}") for task in tasks if task.name in stored}
+    return {name: scores for name, (known, scores) in found.items() if len(folds) > 1 and set(folds) <= known}
+
+
+def _conformal_entry(entry: Any, place: str) -> tuple[set[str], NDArray[np.float64]]:
+    """The folds and the scores (N,) of one task."""
+    try:
+        known, scores = {str(fold) for fold in entry["folds"]}, np.asarray(entry["scores"], dtype=float)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{place}: expected folds and scores, got {error!r}") from error
+    if scores.ndim != 1 or not scores.size or not np.isfinite(scores).all():
+        raise ModelError(f"{place}: expected a list of finite scores, got shape {scores.shape}")
+    return known, scores
 
 
 def _read_json(path: Path) -> dict[str, Any]:

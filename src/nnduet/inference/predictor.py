@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,31 +16,20 @@ from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPre
 from numpy.typing import NDArray
 
 from nnduet.data.images import Geometry, ImageHeader, check_same_geometry, inspect_image, read_image, write_image
+from nnduet.data.mask_codes import MaskCodes
 from nnduet.errors import GeometryError, ModelError, SettingsError
+from nnduet.inference.answers import CaseAnswers, TaskPrediction, answer, rows_of
+from nnduet.inference.case_features import CaseFeatures, extract, grid_spacing_mm, slice_thickness_mm
+from nnduet.inference.mask_logits import MaskLogits
 from nnduet.inference.model_folder import Member, ModelFolder, load_model_folder
 from nnduet.inference.sliding_window import predict_tiles
+from nnduet.model.case_head import describe_head
 from nnduet.model.hardware import autocast_dtype, select_device
-from nnduet.model.heads import JointNetwork, task_probabilities
-from nnduet.model.pooling import PooledSums
 from nnduet.schema import Task
 
-__all__ = ["Prediction", "Predictor", "TaskPrediction"]
+__all__ = ["Prediction", "Predictor"]
 
 _READERS = ("SimpleITKIO", "NaturalImage2DIO")
-
-
-@dataclass(frozen=True)
-class TaskPrediction:
-    """Answer to one task: ``label`` and class probabilities that sum to one, or ``value`` in the task's unit."""
-
-    label: str | None
-    value: float | None
-    probabilities: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def text(self) -> str:
-        """The label, or the value with six significant digits."""
-        return self.label if self.label is not None else f"{self.value:.6g}"
 
 
 @dataclass(frozen=True)
@@ -48,11 +37,14 @@ class Prediction:
     """What the model says of one case.
 
     Attributes:
-        segmentation: (Z, Y, X) integer labels on the grid of the input.
+        segmentation: (Z, Y, X) integer labels on the grid of the input; codes of all masks where cases have several.
         tasks: {task name: answer}.
         spacing_mm: (Z, Y, X).
         geometry: of the input file; None for arrays.
-        features: {fold: (F,) pooled features of the case}, float32.
+        features: {fold: (F,) features of the case}, float32, NaN where undefined; ``model.layout`` names the columns.
+        outlier_score: share of training cases, in [0, 1], that are more usual than this case, as the mean over folds; None for
+            a model without outlier statistics.
+        masks: {mask name: (Z, Y, X) integer labels} for models of several masks, else empty.
     """
 
     segmentation: NDArray[np.integer[Any]]
@@ -60,6 +52,13 @@ class Prediction:
     spacing_mm: tuple[float, float, float]
     geometry: Geometry | None
     features: dict[str, NDArray[np.float32]]
+    outlier_score: float | None = None
+    masks: dict[str, NDArray[np.integer[Any]]] = field(default_factory=dict)
+
+    @property
+    def answers(self) -> CaseAnswers:
+        """What the tables need, without the arrays."""
+        return CaseAnswers(self.tasks, self.outlier_score)
 
 
 class Predictor:
@@ -69,10 +68,16 @@ class Predictor:
     values averaged (shared/EVIDENCE.md item 10).
     """
 
-    def __init__(self, model: ModelFolder, *, device: str = "auto", step_size: float = 0.5, tta: bool = True) -> None:
+    def __init__(
+        self, model: ModelFolder, *, device: str = "auto", step_size: float = 0.5, tta: bool = True, error_rate: float = 0.1
+    ) -> None:
         if not 0 < step_size <= 1:
             raise SettingsError(f"step_size: expected a share of the patch in (0, 1], got {step_size}")
+        if not 0 < error_rate < 1:
+            raise SettingsError(f"error_rate: expected a share of the cases in (0, 1), got {error_rate}")
+        self.error_rate = error_rate
         self.model = model
+        self.mask_codes = MaskCodes.from_json(model.dataset_json)
         self.device = select_device(device)
         self.step_size = step_size
         self.mirror_axes = model.mirror_axes if tta else ()
@@ -88,6 +93,7 @@ class Predictor:
         device: str = "auto",
         step_size: float = 0.5,
         tta: bool = True,
+        error_rate: float = 0.1,
         checkpoint: str = "checkpoint_final.pth",
     ) -> Predictor:
         """Read a model folder written by training.
@@ -97,12 +103,15 @@ class Predictor:
             device: "auto", "cpu", "cuda" or "mps".
             step_size: distance of tiles as a share of the patch, in (0, 1].
             tta: mirror over the axes that training mirrored.
+            error_rate: share of cases, in (0, 1), whose true class may lie outside the prediction set.
 
         Raises:
             ModelError: the folder is incomplete or was not trained by nnDuet.
-            SettingsError: impossible device or step size.
+            DatasetError: the masks of its dataset.json contradict the labels.
+            SettingsError: impossible device, step size or error rate.
         """
-        return cls(load_model_folder(Path(folder), folds, checkpoint), device=device, step_size=step_size, tta=tta)
+        model = load_model_folder(Path(folder), folds, checkpoint)
+        return cls(model, device=device, step_size=step_size, tta=tta, error_rate=error_rate)
 
     @property
     def tasks(self) -> tuple[Task, ...]:
@@ -115,13 +124,18 @@ class Predictor:
         return len(self.model.dataset_json["channel_names"])
 
     def __call__(
-        self, image: str | Path | Sequence[str | Path] | NDArray[Any], *, spacing_mm: Sequence[float] | None = None
+        self,
+        image: str | Path | Sequence[str | Path] | NDArray[Any],
+        *,
+        spacing_mm: Sequence[float] | None = None,
+        covariates: Mapping[str, float] | None = None,
     ) -> Prediction:
         """Predict a file, one file per channel, or an array.
 
         Args:
             image: path(s) in the order of the channels, or an array (Z, Y, X) or (C, Z, Y, X).
             spacing_mm: (Z, Y, X), needed for arrays.
+            covariates: values of the model's covariates; one that is not given counts as usual.
 
         Raises:
             ModelError: wrong number of channels.
@@ -129,7 +143,7 @@ class Predictor:
             NNDuetError: the file is unreadable, corrupt or too large.
         """
         if isinstance(image, np.ndarray):
-            return self._predict_array(image, spacing_mm)
+            return self._predict_array(image, spacing_mm, covariates or {})
         paths = [Path(image)] if isinstance(image, str | Path) else [Path(p) for p in image]
         self.check_channels(len(paths), paths[0].name if paths else "no file")
         headers = [inspect_image(path) for path in paths]
@@ -140,7 +154,7 @@ class Predictor:
                 _canonical(p, h, Path(folder) / f"{i}.nii.gz") for i, (p, h) in enumerate(zip(paths, headers, strict=True))
             ]
             data, properties = self._reader().read_images([str(path) for path in readable])
-        return self._predict_raw(data, properties, headers[0].geometry)
+        return self._predict_raw(data, properties, headers[0].geometry, covariates or {})
 
     def check_channels(self, count: int, source: str) -> None:
         """Refuse a case with the wrong number of channels.
@@ -152,7 +166,9 @@ class Predictor:
             names = list(self.model.dataset_json["channel_names"].values())
             raise ModelError(f"{source}: expected {self.num_channels} channel(s) {names}, got {count}")
 
-    def _predict_array(self, image: NDArray[Any], spacing_mm: Sequence[float] | None) -> Prediction:
+    def _predict_array(
+        self, image: NDArray[Any], spacing_mm: Sequence[float] | None, covariates: Mapping[str, float]
+    ) -> Prediction:
         data = image[None] if image.ndim == 3 else image
         if data.ndim != 4 or 0 in data.shape[1:]:
             raise GeometryError(f"array: expected (Z, Y, X) or (C, Z, Y, X), got shape {image.shape}")
@@ -161,7 +177,7 @@ class Predictor:
         self.check_channels(data.shape[0], "array")
         if not np.isfinite(data).all():
             raise GeometryError("array: expected finite values, got NaN or infinity")
-        return self._predict_raw(data, {"spacing": [float(s) for s in spacing_mm]}, None)
+        return self._predict_raw(data, {"spacing": [float(s) for s in spacing_mm]}, None, covariates)
 
     def _reader(self) -> Any:
         name = self.model.plans.plans["image_reader_writer"]
@@ -169,84 +185,120 @@ class Predictor:
             raise ModelError(f"plans: image_reader_writer expected one of {_READERS}, got {name!r}")
         return self.model.plans.image_reader_writer_class()
 
-    def _predict_raw(self, data: NDArray[Any], properties: dict[str, Any], geometry: Geometry | None) -> Prediction:
+    def _predict_raw(
+        self, data: NDArray[Any], properties: dict[str, Any], geometry: Geometry | None, covariates: Mapping[str, float]
+    ) -> Prediction:
         model = self.model
         image, _, properties = DefaultPreprocessor(verbose=False).run_case_npy(
             data, None, properties, model.plans, model.configuration, model.dataset_json
         )
-        return self.predict_preprocessed(image, properties, geometry)
+        return self.predict_preprocessed(image, properties, geometry, covariates=covariates)
 
     def predict_preprocessed(
-        self, image: NDArray[np.float32], properties: dict[str, Any], geometry: Geometry | None = None
+        self,
+        image: NDArray[np.float32],
+        properties: dict[str, Any],
+        geometry: Geometry | None = None,
+        *,
+        covariates: Mapping[str, float],
     ) -> Prediction:
         """Predict an image (C, Z, Y, X) that nnU-Net's preprocessor wrote, with its properties."""
         tensor = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))
-        logits, sums = self.run_members(tensor)
-        segmentation = self._to_labels(logits, properties)
+        logits, features = self.run_members(tensor, properties, covariates)
         z, y, x = (float(s) for s in properties["spacing"])
-        pooled = [s.features(self.voxel_scale(properties)) for s in sums]
-        features = {m.fold: f[0].cpu().numpy() for m, f in zip(self.model.members, pooled, strict=True)}
-        return Prediction(segmentation, self._answers(pooled), (z, y, x), geometry, features)
+        segmentation = self._to_labels(logits, properties)
+        return Prediction(
+            segmentation=segmentation,
+            tasks=self._answers(features),
+            spacing_mm=(z, y, x),
+            geometry=geometry,
+            features={m.fold: f.values()[0].astype(np.float32) for m, f in zip(self.model.members, features, strict=True)},
+            outlier_score=self._outlier_score(features),
+            masks=self.mask_codes.decode(segmentation) if self.mask_codes else {},
+        )
 
-    def voxel_scale(self, properties: dict[str, Any]) -> float:
-        """What voxel counts are multiplied by: the slice spacing in mm for slice-wise models of volumes, else 1.
-
-        Slice-wise models do not resample between slices, so that a count of voxels means another volume in every case.
-        """
-        slices = properties["shape_before_cropping"][0]
-        if len(self.model.configuration.patch_size) == 3 or slices == 1:
-            return 1.0
-        return float(properties["spacing"][self.model.plans.transpose_forward[0]])
-
-    def run_members(self, image: torch.Tensor) -> tuple[torch.Tensor, list[PooledSums]]:
-        """Mean logits (K, Z, Y, X) over the folds, and the pooled sums of each fold."""
-        logits: torch.Tensor | None = None
-        sums = []
-        for member in self.model.members:
+    def run_members(
+        self, image: torch.Tensor, properties: Mapping[str, Any], covariates: Mapping[str, float]
+    ) -> tuple[torch.Tensor, list[CaseFeatures]]:
+        """Mean logits (K, Z, Y, X) over the folds, and the features that each fold has of the case."""
+        model = self.model
+        total: torch.Tensor | None = None
+        features = []
+        for member in model.members:
             self._activate(member)
-            result, pooled = predict_tiles(
+            logits, sums = predict_tiles(
                 self.network,
                 image,
-                self.model.configuration.patch_size,
+                model.configuration.patch_size,
                 step_size=self.step_size,
                 mirror_axes=self.mirror_axes,
                 device=self.device,
                 dtype=self.dtype,
             )
-            logits = result if logits is None else logits + result
-            sums.append(pooled)
-        assert logits is not None
-        return logits / len(sums), sums
+            features.append(
+                extract(
+                    image,
+                    logits,
+                    sums,
+                    layout=model.layout,
+                    overlapping=self.network.overlapping,
+                    spacing_mm=grid_spacing_mm(properties, model.configuration, model.plans),
+                    voxel_scale=self._voxel_scale(properties),
+                    covariates=covariates,
+                )
+            )
+            total = logits if total is None else total + logits
+        assert total is not None
+        return total / len(features), features
+
+    def _voxel_scale(self, properties: Mapping[str, Any]) -> float:
+        """What voxel counts are multiplied by: the slice spacing in mm for slice-wise models of volumes, else 1.
+
+        Slice-wise models do not resample between slices, so that a count of voxels means another volume in every case.
+        """
+        if len(self.model.configuration.patch_size) == 3 or properties["shape_before_cropping"][0] == 1:
+            return 1.0
+        return slice_thickness_mm(properties, self.model.plans)
 
     def _activate(self, member: Member) -> None:
         if len(self.model.members) > 1:
             self.network.load_state_dict(member.weights)
 
     def _to_labels(self, logits: torch.Tensor, properties: dict[str, Any]) -> NDArray[np.integer[Any]]:
+        codes, model = self.mask_codes, self.model
+        manager = MaskLogits(codes) if codes else model.plans.get_label_manager(model.dataset_json)
         with contextlib.redirect_stdout(None):
             labels: NDArray[np.integer[Any]] = convert_predicted_logits_to_segmentation_with_correct_shape(
                 logits,
-                self.model.plans,
-                self.model.configuration,
-                self.model.plans.get_label_manager(self.model.dataset_json),
+                model.plans,
+                model.configuration,
+                manager,
                 properties,
                 num_threads_torch=torch.get_num_threads(),
             )
         return labels
 
     @torch.inference_mode()
-    def _answers(self, features: list[torch.Tensor]) -> dict[str, TaskPrediction]:
-        outputs: dict[str, list[NDArray[np.float64]]] = {task.name: [] for task in self.tasks}
-        for member, pooled in zip(self.model.members, features, strict=True):
+    def _answers(self, features: list[CaseFeatures]) -> dict[str, TaskPrediction]:
+        rows = []
+        for member, known in zip(self.model.members, features, strict=True):
             self._activate(member)
-            for name, output in member_outputs(self.network, member, pooled, self.tasks).items():
-                outputs[name].append(output)
-        return {task.name: combine(task, outputs[task.name]) for task in self.tasks}
+            rows.append(rows_of(self.network, member, known, self.tasks))
+        members, scores = self.model.members, self.model.conformal
+        return {
+            task.name: answer(task, members, [fold[task.name] for fold in rows], self.error_rate, scores.get(task.name))
+            for task in self.tasks
+        }
+
+    def _outlier_score(self, features: list[CaseFeatures]) -> float | None:
+        pairs = zip(self.model.members, features, strict=True)
+        scores = [member.outliers.score(known.values())[0] for member, known in pairs if member.outliers]
+        return float(np.mean(scores)) if scores else None
 
     def head_used(self, task: Task) -> str:
-        """Which head answers a task: "case head" where every fold has one, else "network head" or "mixed"."""
-        have = [task.name in member.case_heads for member in self.model.members]
-        return "case head" if all(have) else "mixed" if any(have) else "network head"
+        """What answers a task, e.g. "network head" or "case head (shrinkage LDA on shape) with 25 % network head"; folds that
+        differ are joined by "; "."""
+        return "; ".join(dict.fromkeys(describe_head(member.case_heads.get(task.name)) for member in self.model.members))
 
 
 def _canonical(path: Path, header: ImageHeader, target: Path) -> Path:
@@ -255,34 +307,3 @@ def _canonical(path: Path, header: ImageHeader, target: Path) -> Path:
         return path
     write_image(target, read_image(path).array, header.geometry)
     return target
-
-
-def member_outputs(
-    network: JointNetwork, member: Member, features: torch.Tensor, tasks: tuple[Task, ...]
-) -> dict[str, NDArray[np.float64]]:
-    """One fold's answers for one case from its features (1, F); the case head speaks where there is one.
-
-    Returns:
-        {task: class probabilities (K,), or the value (1,) of a regression}.
-    """
-    heads = network.heads(features)
-    out: dict[str, NDArray[np.float64]] = {}
-    for task in tasks:
-        if task.name in member.case_heads:
-            out[task.name] = member.case_heads[task.name](features.double().cpu().numpy())[0]
-        elif task.is_classification:
-            out[task.name] = task_probabilities(task, heads[task.name])[0].double().cpu().numpy()
-        else:
-            out[task.name] = network.heads.target_scale(task).inverse(heads[task.name])[0].double().cpu().numpy()
-    return out
-
-
-def combine(task: Task, outputs: list[NDArray[np.float64]]) -> TaskPrediction:
-    """Fuse folds: geometric mean of class probabilities (renormalised), mean of regression values."""
-    stacked = np.stack(outputs)
-    if not task.is_classification:
-        return TaskPrediction(None, float(stacked.mean()))
-    geometric = np.exp(np.log(np.clip(stacked, 1e-12, 1)).mean(axis=0))
-    probabilities = geometric / geometric.sum()
-    label = task.classes[int(probabilities.argmax())]
-    return TaskPrediction(label, None, dict(zip(task.classes, probabilities.tolist(), strict=True)))

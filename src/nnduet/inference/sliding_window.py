@@ -19,6 +19,10 @@ from torch import Tensor
 from nnduet.model.heads import JointNetwork
 from nnduet.model.pooling import PooledSums
 
+BATCH_VOXELS = 2**19
+"""Mirrored versions of a patch go through the network together up to this many voxels; small patches alone do not fill the
+processor."""
+
 __all__ = ["mirror_combinations", "predict_tiles"]
 
 
@@ -49,7 +53,8 @@ def predict_tiles(
         dtype: autocast type, None for float32.
 
     Returns:
-        Logits (K, Z, Y, X) float32 on the CPU, and the sums of the whole case with B = 1, averaged over the mirrored passes.
+        Logits (K, Z, Y, X) float32 on the CPU, averaged over the mirrored passes, and the sums of the whole case,
+        a row per pass (B = 8 for three mirrored axes, 1 for none).
     """
     padded, unpad = pad_nd_image(image, tuple(patch_size), "constant", {"value": 0}, True, None)
     gaussian = compute_gaussian(
@@ -89,18 +94,22 @@ def _inner(patch_size: tuple[int, ...], device: torch.device) -> Tensor:
 
 
 def _mirrored(network: JointNetwork, patch: Tensor, share: Tensor, mirror_axes: Sequence[int]) -> tuple[Tensor, PooledSums]:
-    """Mean logits (K, *patch) and mean sums over all mirrored versions of a patch (1, C, *patch)."""
-    logits: Tensor | None = None
-    sums: PooledSums | None = None
+    """Mean logits (K, *patch) over all mirrored versions of a patch (1, C, *patch), and the sums of each."""
     combinations = mirror_combinations(mirror_axes)
-    for axes in combinations:
-        flips = [a + 2 for a in axes]
-        output, pooled = network.forward_joint(torch.flip(patch, flips), torch.flip(share, list(axes)))
-        restored = torch.flip(output, flips)[0].float()
-        logits = restored if logits is None else logits + restored
-        sums = pooled if sums is None else sums + pooled
-    assert logits is not None and sums is not None
-    return logits / len(combinations), sums.scaled(1 / len(combinations))
+    together = max(1, BATCH_VOXELS // share.numel())
+    logits: Tensor | None = None
+    sums: list[PooledSums] = []
+    for start in range(0, len(combinations), together):
+        batch = combinations[start : start + together]
+        patches = torch.cat([torch.flip(patch, [a + 2 for a in axes]) for axes in batch])
+        shares = torch.stack([torch.flip(share, axes) for axes in batch])[:, None]
+        outputs, pooled = network.forward_joint(patches, shares)
+        for axes, output in zip(batch, outputs, strict=True):
+            restored = torch.flip(output, [a + 1 for a in axes]).float()
+            logits = restored if logits is None else logits + restored
+        sums.append(pooled)
+    assert logits is not None
+    return logits / len(combinations), PooledSums.stack(sums)
 
 
 def _tiles(shape: tuple[int, ...], patch_size: Sequence[int], step_size: float) -> Iterator[tuple[int | slice, ...]]:

@@ -1,68 +1,84 @@
-"""The case head: a small statistical model on the pooled features of whole cases, stored as plain numbers.
+"""The case head: a small statistical model on the features of whole cases, stored as plain numbers.
 
-With a few hundred cases a linear model on frozen features is at or near the best (shared/EVIDENCE.md item 5). It is fitted on
-the training cases of the fold after the network has been trained; the regularisation is chosen by inner cross-validation
-that keeps the cases of a patient together. numpy and scikit-learn only.
+It answers with calibrated probabilities, or with a value, and knows how far off it was on cases that it had not seen.
+numpy and scipy only; :mod:`nnduet.model.case_head_fit` makes it.
 """
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
-from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.metrics import log_loss
-from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
 from nnduet.errors import ModelError
+from nnduet.model.calibration import conformal_threshold
+from nnduet.model.case_models import Layers, apply_layers
 from nnduet.schema import Task
 
-__all__ = ["CaseHead", "fit_case_head"]
+__all__ = ["CaseHead", "describe_head", "standardise"]
 
 Array = NDArray[np.float64]
 
-INVERSE_PENALTIES = (1e-3, 1e-2, 1e-1, 3e-1, 1.0, 3.0)
-"""Candidates for the inverse ridge penalty C of the logistic regression (and 1 / alpha of the ridge regression)."""
-
-MIN_CASES_PER_CLASS = 3
-"""Below this many labelled cases in a class there is nothing to cross-validate, and no case head is fitted."""
+LARGEST_DEVIATION = 6.0
 
 
 @dataclass(frozen=True)
 class CaseHead:
-    """A standardising linear model: logits = ((x - mean) / scale) @ weights.T + bias.
+    """Layers on standardised features, mixed with the network head's answer, divided by a temperature.
 
     Attributes:
         task: the task it answers.
-        mean, scale: (F,) of the training features; features are clipped to 6 scales.
-        weights: (K, F); one row for a regression.
-        bias: (K,).
-        choice: what inner cross-validation chose, with its scores.
+        columns: (D,) indices of the features it reads.
+        mean, scale: (D,) of these features over the training cases.
+        layers: see :data:`nnduet.model.case_models.Layers`.
+        network_share: weight of the network head's log probabilities, in [0, 1]; the case head has the rest.
+        temperature: divisor of the mixed logits; 1 for a regression.
+        scores: (N,) ascending nonconformity of training cases under models that had not seen their patients: 1 - p(true
+            class), or the absolute error of a regression.
+        choice: what inner cross-validation chose, with the losses it chose by.
     """
 
     task: Task
+    columns: NDArray[np.int64]
     mean: Array
     scale: Array
-    weights: Array
-    bias: Array
-    choice: dict[str, Any]
+    layers: Layers
+    network_share: float = 0.0
+    temperature: float = 1.0
+    scores: Array = field(default_factory=lambda: np.zeros(0))
+    choice: dict[str, Any] = field(default_factory=dict)
 
-    def __call__(self, features: Array) -> Array:
-        """Features (N, F) to class probabilities (N, K), or to values (N, 1) for a regression."""
-        logits = standardise(features, self.mean, self.scale) @ self.weights.T + self.bias
-        if self.task.type == "regression":
-            return logits
-        return np.asarray(softmax(logits, axis=1))
+    def __call__(self, features: Array, network: Array | None = None) -> Array:
+        """Class probabilities (N, K), or values (N, 1) for a regression.
+
+        Args:
+            features: (N, F), NaN where undefined.
+            network: the network head's class probabilities (N, K) or values (N, 1); needed where ``network_share`` > 0.
+        """
+        own = apply_layers(self.layers, standardise(features[:, self.columns], self.mean, self.scale))
+        return answers(self.task, mix(self.task, own, network, self.network_share), self.temperature)
+
+    def threshold(self, error_rate: float) -> float:
+        """Nonconformity up to which a class belongs to the prediction set; see :func:`conformal_threshold`."""
+        return conformal_threshold(self.scores, error_rate)
 
     def to_json(self) -> dict[str, Any]:
         """Plain numbers; the task itself is in dataset.json."""
-        arrays = {name: getattr(self, name).tolist() for name in ("mean", "scale", "weights", "bias")}
-        return {"choice": self.choice, **arrays}
+        return {
+            "choice": self.choice,
+            "columns": self.columns.tolist(),
+            "mean": self.mean.tolist(),
+            "scale": self.scale.tolist(),
+            "layers": [{"weights": weights.tolist(), "bias": bias.tolist()} for weights, bias in self.layers],
+            "network_share": self.network_share,
+            "temperature": self.temperature,
+            "scores": self.scores.tolist(),
+        }
 
     @classmethod
     def from_json(cls, task: Task, json_object: Mapping[str, Any]) -> CaseHead:
@@ -72,121 +88,58 @@ class CaseHead:
             ModelError: an array is missing, not finite, or of the wrong shape.
         """
         try:
-            mean, scale, weights, bias = (np.asarray(json_object[n], dtype=float) for n in ("mean", "scale", "weights", "bias"))
+            columns = np.asarray(json_object["columns"], dtype=np.int64)
+            mean, scale, scores = (np.asarray(json_object[name], dtype=float) for name in ("mean", "scale", "scores"))
+            layers = tuple(
+                (np.asarray(layer["weights"], dtype=float), np.asarray(layer["bias"], dtype=float))
+                for layer in json_object["layers"]
+            )
+            share, temperature = float(json_object["network_share"]), float(json_object["temperature"])
         except (KeyError, TypeError, ValueError) as error:
-            raise ModelError(f"case head of task {task.name}: {error}") from error
-        rows = 1 if task.type == "regression" else len(task.classes)
-        arrays = (mean, scale, weights, bias)
-        shapes = [a.shape for a in arrays]
-        size = mean.size
-        if shapes != [(size,), (size,), (rows, size), (rows,)] or not all(np.isfinite(a).all() for a in arrays):
-            raise ModelError(f"case head of task {task.name}: expected finite (F,), (F,), ({rows}, F), ({rows},), got {shapes}")
-        return cls(task, mean, scale, weights, bias, dict(json_object.get("choice", {})))
+            raise ModelError(f"case head of task {task.name}: {error!r}") from error
+        head = cls(task, columns, mean, scale, layers, share, temperature, scores, dict(json_object.get("choice", {})))
+        head._check()
+        return head
+
+    def _check(self) -> None:
+        arrays = [self.mean, self.scale, self.scores, *(array for layer in self.layers for array in layer)]
+        numbers = np.array([self.network_share, self.temperature])
+        sizes = [self.columns.size, *(bias.size for _, bias in self.layers)]
+        shapes = [array.shape for array in arrays]
+        inner = [shape for a, b in itertools.pairwise(sizes) for shape in ((b, a), (b,))]
+        expected = [(sizes[0],), (sizes[0],), (self.scores.size,), *inner]
+        outputs = 1 if self.task.type == "regression" else len(self.task.classes)
+        sound = all(np.isfinite(a).all() for a in (*arrays, numbers)) and 0 <= self.network_share <= 1 and self.temperature > 0
+        if shapes != expected or sizes[-1] != outputs or len(sizes) < 2 or not sound or (self.columns < 0).any():
+            raise ModelError(
+                f"case head of task {self.task.name}: expected finite layers from {sizes[0]} features to {outputs} outputs, "
+                f"got shapes {shapes}, network_share {self.network_share}, temperature {self.temperature}"
+            )
+
+
+def describe_head(head: CaseHead | None) -> str:
+    """What answers a task, e.g. "network head" (where there is no case head) or "case head (shrinkage LDA on shape)"."""
+    if head is None or head.network_share == 1:
+        return "network head"
+    own = f"case head ({head.choice.get('model', 'unknown')} on {head.choice.get('features', 'unknown')})"
+    return own if head.network_share == 0 else f"{own} with {head.network_share:.0%} network head"
 
 
 def standardise(features: Array, mean: Array, scale: Array) -> Array:
-    """(N, F) to about zero mean and unit deviation, clipped to [-6, 6]."""
-    return np.asarray(np.clip((features - mean) / scale, -6, 6))
+    """(N, D) to about zero mean and unit deviation, clipped to 6 deviations; an undefined feature counts as the mean."""
+    deviations = np.nan_to_num((features - mean) / scale, nan=0.0)
+    return np.asarray(np.clip(deviations, -LARGEST_DEVIATION, LARGEST_DEVIATION))
 
 
-def fit_case_head(
-    task: Task,
-    features: Array,
-    labels: Array,
-    groups: Sequence[str],
-    *,
-    blocks: Mapping[str, Sequence[int]] | None = None,
-    seed: int = 0,
-) -> CaseHead | None:
-    """Fit a ridge-penalised linear model; features and penalty are chosen by inner grouped cross-validation.
-
-    Args:
-        features: (N, F) finite.
-        labels: (N,) class indices or values, NaN where missing.
-        groups: (N,) patient of each case.
-        blocks: names to columns. The candidates are the first block, the first with each other one, and all columns; None
-            takes all columns.
-
-    Returns:
-        None where fewer than two classes (or five values for a regression) have enough cases, or where the patients are too
-        few to be cross-validated.
-    """
-    known = np.isfinite(labels)
-    x, y, patients = features[known], labels[known], np.asarray(groups, dtype=str)[known]
-    if not _enough(task, y) or len(np.unique(patients)) < 2:
-        return None
-    mean, scale = x.mean(axis=0), x.std(axis=0) + 1e-6
-    x = standardise(x, mean, scale)
-    candidates = _candidates(blocks or {}, x.shape[1])
-    scores = {
-        (name, c): _inner_score(task, c, x[:, columns], y, patients, seed)
-        for name, columns in candidates.items()
-        for c in INVERSE_PENALTIES
-    }
-    name, c = best = min(scores, key=lambda key: scores[key])
-    if not np.isfinite(scores[best]):
-        return None
-    chosen, bias = _linear(task, c, x[:, candidates[name]], y)
-    weights = np.zeros((len(bias), x.shape[1]))
-    weights[:, candidates[name]] = chosen
-    choice = {
-        "model": "ridge regression" if task.type == "regression" else "ridge logistic regression",
-        "features": name,
-        "inverse_penalty": c,
-        "inner_loss": {n: round(min(s for (m, _), s in scores.items() if m == n), 5) for n in candidates},
-        "num_cases": len(y),
-    }
-    return CaseHead(task, mean, scale, weights, bias, choice)
+def mix(task: Task, own: Array, network: Array | None, share: float) -> Array:
+    """(1 - share) * own logits + share * log of the network's probabilities; for a regression the same mean of values."""
+    if share == 0:
+        return own
+    assert network is not None, f"task {task.name}: the case head needs the network head's answer"
+    other = network if task.type == "regression" else np.log(np.clip(network, 1e-6, 1))
+    return np.asarray((1 - share) * own + share * other)
 
 
-def _candidates(blocks: Mapping[str, Sequence[int]], size: int) -> dict[str, list[int]]:
-    """Names to columns: the first block, the first with each other one, everything."""
-    first, *others = blocks or [""]
-    out = {first: list(blocks[first])} if blocks else {}
-    out |= {f"{first} and {other}": [*blocks[first], *blocks[other]] for other in others}
-    return {**out, "all": list(range(size))}
-
-
-def _enough(task: Task, y: Array) -> bool:
-    if task.type == "regression":
-        return len(y) >= 5 and float(np.ptp(y)) > 0
-    counts = np.bincount(y.astype(int), minlength=len(task.classes))
-    return int((counts >= MIN_CASES_PER_CLASS).sum()) >= 2
-
-
-def _inner_score(task: Task, c: float, x: Array, y: Array, patients: Any, seed: int) -> float:
-    """Mean loss over inner validation folds: log loss, or mean squared error over the variance; infinite where none counts."""
-    splits = min(5, len(np.unique(patients)))
-    splitter: Any = GroupKFold(splits)
-    if task.type != "regression":
-        splits = min(splits, int(np.bincount(y.astype(int)).max()))
-        splitter = StratifiedGroupKFold(splits, shuffle=True, random_state=seed)
-    losses = []
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for train, test in splitter.split(x, y, patients):
-            if len(test) == 0 or (task.type != "regression" and len(np.unique(y[train])) < 2):
-                continue
-            weights, bias = _linear(task, c, x[train], y[train])
-            losses.append(_loss(task, x[test] @ weights.T + bias, y[test], float(np.var(y))))
-    return float(np.mean(losses)) if losses else float("inf")
-
-
-def _loss(task: Task, logits: Array, y: Array, variance: float) -> float:
-    if task.type == "regression":
-        return float(np.mean((logits[:, 0] - y) ** 2) / variance)
-    return float(log_loss(y.astype(int), softmax(logits, axis=1), labels=list(range(len(task.classes)))))
-
-
-def _linear(task: Task, c: float, x: Array, y: Array) -> tuple[Array, Array]:
-    """Weights (K, F) and bias (K,); classes absent from ``y`` get zero weights and a bias of -30 (probability about 0)."""
-    if task.type == "regression":
-        ridge = Ridge(alpha=1 / c).fit(x, y)
-        return ridge.coef_[None], np.array([ridge.intercept_])
-    model = LogisticRegression(C=c, max_iter=500).fit(x, y.astype(int))
-    weights, bias = np.zeros((len(task.classes), x.shape[1])), np.full(len(task.classes), -30.0)
-    coefficients, intercepts = model.coef_, model.intercept_
-    if len(model.classes_) == 2:  # scikit-learn keeps one row for two classes: the log odds of the second
-        coefficients, intercepts = np.vstack([-coefficients, coefficients]) / 2, np.r_[-intercepts, intercepts] / 2
-    weights[model.classes_], bias[model.classes_] = coefficients, intercepts
-    return weights, bias
+def answers(task: Task, logits: Array, temperature: float) -> Array:
+    """Class probabilities (N, K) of logits, or the values as they are."""
+    return logits if task.type == "regression" else np.asarray(softmax(logits / temperature, axis=1))

@@ -6,13 +6,23 @@ and a ``decoder`` with a ``deep_supervision`` switch.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
-from nnduet.model.pooling import PooledSums, feature_blocks, num_features, region_weights, sum_channels
+from nnduet.errors import SettingsError
+from nnduet.model.pooling import PooledSums, feature_blocks, num_features, region_weights, sum_channels, sum_stages
 from nnduet.schema import Task
 
-__all__ = ["FeatureNorm", "JointNetwork", "TaskHeads", "task_probabilities"]
+__all__ = ["POOLINGS", "FeatureNorm", "JointNetwork", "TaskHeads", "task_probabilities"]
+
+INNER_FOLDS = 3
+"""Parts of the training patients. Inner head k learns from all but part k, so that its answers to part k are out of fold: they
+tell how far the network head can be trusted beside the case head. That holds where the encoder does not know the labels either,
+that is without class gradient."""
+
+POOLINGS = ("regions", "average")
 
 
 class FeatureNorm(nn.Module):
@@ -129,9 +139,14 @@ class JointNetwork(nn.Module):
         num_image_channels: C of the input image.
         num_regions: number of foreground regions R.
         overlapping: whether the decoder's outputs are sigmoid regions instead of softmax classes.
-        stages: indices of the encoder stages to pool; None takes all.
+        stages: indices of the encoder stages to pool, negative ones from the bottleneck upwards; None takes all.
+        pooling: one of POOLINGS. "regions" pools image and stages over regions, rims and everything; "average" pools the stages
+            over everything.
         class_gradient: share of the class loss's gradient that passes into the encoder, in [0, 1]. At 0 the encoder learns
             from the segmentation alone, and its features of the training cases know nothing of their class labels.
+
+    Raises:
+        SettingsError: a stage that the encoder does not have, one named twice, or an unknown pooling.
     """
 
     def __init__(
@@ -142,7 +157,8 @@ class JointNetwork(nn.Module):
         num_image_channels: int,
         num_regions: int,
         overlapping: bool,
-        stages: tuple[int, ...] | None = None,
+        stages: Sequence[int] | None = None,
+        pooling: str = "regions",
         hidden: int = 64,
         dropout: float = 0.25,
         class_gradient: float = 0.0,
@@ -153,16 +169,22 @@ class JointNetwork(nn.Module):
         self.decoder: nn.Module = network.decoder  # type: ignore[assignment]
         self.overlapping = overlapping
         channels: list[int] = [int(c) for c in self.encoder.output_channels]  # type: ignore[union-attr]
-        self.stages = tuple(range(len(channels))) if stages is None else stages
-        pooled = [channels[s] for s in self.stages]
-        size = num_features(num_regions, num_image_channels, pooled)
-        self.feature_blocks = feature_blocks(num_regions, num_image_channels, pooled)
+        self.stages = _stage_indices(stages, len(channels))
+        if pooling not in POOLINGS:
+            raise SettingsError(f"pooling: expected one of {POOLINGS}, got {pooling!r}")
+        self.pooling = pooling
+        pooled = {stage: channels[stage] for stage in self.stages}
+        regions, image_channels = (num_regions, num_image_channels) if pooling == "regions" else (0, 0)
+        size = num_features(regions, image_channels, list(pooled.values()))
+        self.feature_blocks = feature_blocks(regions, image_channels, pooled)
         self.heads = TaskHeads(tasks, size, hidden=hidden, dropout=dropout)
+        self.inner_heads = nn.ModuleList(TaskHeads(tasks, size, hidden=hidden, dropout=dropout) for _ in range(INNER_FOLDS))
 
-    def forward(self, image: Tensor) -> Tensor | list[Tensor | dict[str, Tensor]]:
-        """Image (B, C, *spatial) to the plain segmentation logits, or to ``[*deep supervision, task outputs]``.
+    def forward(self, image: Tensor) -> Tensor | list[Tensor | list[dict[str, Tensor]]]:
+        """Image (B, C, *spatial) to the plain segmentation logits, or to ``[*deep supervision, answers]``.
 
-        nnU-Net's loss, validation and predictor read only the segmentations, so they run unchanged.
+        ``answers`` are the task outputs of the heads, then those of each inner head. nnU-Net's loss, validation and predictor
+        read only the segmentations, so they run unchanged.
         """
         skips = self.encoder(image)
         segmentations = self.decoder(skips)
@@ -171,7 +193,7 @@ class JointNetwork(nn.Module):
         sums = self._sums(image, skips, segmentations[0], None)
         features = sums.features()
         passing = features.detach() + self.class_gradient * (features - features.detach())
-        return [*segmentations, self.heads(passing)]
+        return [*segmentations, [self.heads(passing), *(heads(features.detach()) for heads in self.inner_heads)]]
 
     def forward_joint(self, image: Tensor, tile_weight: Tensor | None = None) -> tuple[Tensor, PooledSums]:
         """Full-resolution logits (B, K, *spatial) and pooled sums from one encoder pass; see :func:`sum_channels`."""
@@ -181,6 +203,19 @@ class JointNetwork(nn.Module):
         return logits, self._sums(image, skips, logits, tile_weight)
 
     def _sums(self, image: Tensor, skips: list[Tensor], logits: Tensor, tile_weight: Tensor | None) -> PooledSums:
+        stages = [skips[stage] for stage in self.stages]
         with torch.autocast(image.device.type, enabled=False):
+            if self.pooling == "average":
+                return sum_stages(image.float(), stages, tile_weight)
             weights = region_weights(logits, overlapping=self.overlapping)
-            return sum_channels(image.float(), [skips[s] for s in self.stages], weights, tile_weight)
+            return sum_channels(image.float(), stages, weights, tile_weight)
+
+
+def _stage_indices(stages: Sequence[int] | None, number: int) -> tuple[int, ...]:
+    """Stages counted from 0 of an encoder that has ``number`` of them."""
+    if stages is None:
+        return tuple(range(number))
+    indices = tuple(stage % number for stage in stages if type(stage) is int and -number <= stage < number)
+    if len(set(indices)) != len(stages) or not indices:
+        raise SettingsError(f"stages: expected different ones of {-number} to {number - 1}, got {list(stages)}")
+    return indices

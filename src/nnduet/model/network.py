@@ -12,7 +12,7 @@ from nnduet.errors import ModelError
 from nnduet.model.heads import JointNetwork
 from nnduet.schema import tasks_from_json
 
-__all__ = ["ALLOWED_ARCHITECTURES", "PLANS_KEY", "build_joint_network"]
+__all__ = ["ALLOWED_ARCHITECTURES", "HEAD_SETTINGS", "PLANS_KEY", "build_joint_network"]
 
 PLANS_KEY = "nnduet"
 """The key in plans.json under which nnDuet's own object rides."""
@@ -22,6 +22,9 @@ ALLOWED_ARCHITECTURES = (
     "dynamic_network_architectures.architectures.unet.PlainConvUNet",
 )
 """Class names that may stand in a plans file; nnU-Net itself would import whatever the file names."""
+
+HEAD_SETTINGS = ("hidden", "dropout", "class_gradient", "stages", "pooling")
+"""Training settings that shape the network and ride in ``plans["nnduet"]["head"]``; absent ones have their defaults."""
 
 
 def build_joint_network(
@@ -35,8 +38,9 @@ def build_joint_network(
         num_output_channels: segmentation heads, background included unless the labels are regions.
 
     Raises:
-        ModelError: the plans lack the "nnduet" object or name an architecture outside the allow-list, or a
-            building block that is no torch.nn module.
+        ModelError: the plans lack the "nnduet" object or name an architecture outside the allow-list, a building block that is
+            no torch.nn module, or an unknown setting of the heads.
+        SettingsError: a setting of the heads has an impossible value.
     """
     name = configuration_manager.network_arch_class_name
     if name not in ALLOWED_ARCHITECTURES:
@@ -45,6 +49,9 @@ def build_joint_network(
         raise ModelError(f'plans: expected an object "{PLANS_KEY}" (written at training time), found none')
     _check_building_blocks(configuration_manager)
     spec = plans_manager.plans[PLANS_KEY]
+    unknown = set(spec["head"]) - set(HEAD_SETTINGS)
+    if unknown:
+        raise ModelError(f'plans["{PLANS_KEY}"]["head"]: expected some of {HEAD_SETTINGS}, got {sorted(unknown)}')
     network = get_network_from_plans(
         name,
         configuration_manager.network_arch_init_kwargs,

@@ -10,13 +10,23 @@ nnDuet's own; the first makes training on one patch and sliding-window inference
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["PooledSums", "feature_blocks", "num_features", "region_sums", "region_weights", "sum_channels"]
+__all__ = [
+    "PooledSums",
+    "feature_blocks",
+    "num_features",
+    "region_sums",
+    "region_weights",
+    "sum_channels",
+    "sum_stages",
+]
 
 PSEUDO_VOXELS = 1.0
 """Weight, in voxels, of the global context that stands in where a region is empty."""
@@ -43,9 +53,15 @@ class PooledSums:
         pairs = zip(self.numerators, other.numerators, strict=True)
         return PooledSums(tuple(a + b for a, b in pairs), self.volumes + other.volumes)
 
-    def scaled(self, factor: float) -> PooledSums:
-        """All sums times ``factor``, e.g. 1 / n for the mean over n mirrored passes."""
-        return PooledSums(tuple(n * factor for n in self.numerators), self.volumes * factor)
+    def mean(self) -> PooledSums:
+        """The mean over the batch, with B = 1, e.g. over mirrored passes of one case."""
+        return PooledSums(tuple(n.mean(0, keepdim=True) for n in self.numerators), self.volumes.mean(0, keepdim=True))
+
+    @classmethod
+    def stack(cls, parts: Sequence[PooledSums]) -> PooledSums:
+        """Several sums one after the other along the batch; at least one."""
+        numerators = zip(*(part.numerators for part in parts), strict=True)
+        return cls(tuple(torch.cat(n) for n in numerators), torch.cat([part.volumes for part in parts]))
 
     def features(self, voxel_scale: float = 1.0) -> Tensor:
         """Finite features (B, F): log volumes of regions and rims, image mean and deviation, then stage means.
@@ -71,17 +87,20 @@ def _mean_and_deviation(means: Tensor) -> Tensor:
 
 
 def num_features(num_regions: int, num_image_channels: int, stage_channels: list[int]) -> int:
-    """Length F of :meth:`PooledSums.features` for R foreground regions."""
+    """Length F of :meth:`PooledSums.features` for R foreground regions; none and no image channels for :func:`sum_stages`."""
     return 2 * num_regions + (2 * num_regions + 1) * (2 * num_image_channels + sum(stage_channels))
 
 
-def feature_blocks(num_regions: int, num_image_channels: int, stage_channels: list[int]) -> dict[str, range]:
-    """Where in the features what stands: "descriptors" (volumes, intensities), then "stage 0", "stage 1", ..."""
+def feature_blocks(num_regions: int, num_image_channels: int, stage_channels: dict[int, int]) -> dict[str, range]:
+    """Where in the features what stands: "intensity" (volumes, intensities) where there are any, then "stage 0", ...
+
+    ``stage_channels`` maps the pooled encoder stages, in their order, to their channels.
+    """
     weights = 2 * num_regions + 1
-    lengths = [2 * num_regions + weights * 2 * num_image_channels, *(weights * c for c in stage_channels)]
-    names = ["descriptors", *(f"stage {i}" for i in range(len(stage_channels)))]
-    ends = [sum(lengths[: i + 1]) for i in range(len(lengths))]
-    return {name: range(end - length, end) for name, length, end in zip(names, lengths, ends, strict=True)}
+    lengths = {"intensity": 2 * num_regions + weights * 2 * num_image_channels}
+    lengths |= {f"stage {stage}": weights * channels for stage, channels in stage_channels.items()}
+    ends = dict(zip(lengths, accumulate(lengths.values()), strict=True))
+    return {name: range(ends[name] - length, ends[name]) for name, length in lengths.items() if length}
 
 
 def region_weights(logits: Tensor, *, overlapping: bool) -> Tensor:
@@ -121,10 +140,19 @@ def sum_channels(image: Tensor, stages: list[Tensor], weights: Tensor, tile_weig
         image: (B, C, *spatial), the network's input.
         stages: encoder features (B, C_s, *coarse).
         weights: (B, 2R + 1, *spatial) from :func:`region_weights`.
-        tile_weight: (*spatial), this tile's share of every voxel in a sliding window; the shares of overlapping tiles add up
-            to one. None counts every voxel once.
+        tile_weight: (*spatial) or (B, 1, *spatial), this tile's share of every voxel in a sliding window; the shares of
+            overlapping tiles add up to one. None counts every voxel once.
     """
     if tile_weight is not None:
         weights = weights * tile_weight
     sources = [torch.cat([image, image**2], dim=1), *stages]
     return PooledSums(tuple(region_sums(source, weights) for source in sources), weights.flatten(2).sum(-1))
+
+
+def sum_stages(image: Tensor, stages: list[Tensor], tile_weight: Tensor | None = None) -> PooledSums:
+    """Pool the chosen encoder stages over all voxels alike: plain global average pooling, without regions or intensities.
+
+    The sums are those of an image without channels and without foreground regions; the arguments are those of
+    :func:`sum_channels`. For ablations.
+    """
+    return sum_channels(image[:, :0], stages, torch.ones_like(image[:, :1]), tile_weight)

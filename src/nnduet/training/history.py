@@ -8,9 +8,12 @@ from typing import Any
 
 from nnduet.schema import Task
 
-__all__ = ["HISTORY_FILE", "History", "SparsePlots"]
+__all__ = ["HISTORY_FILE", "SELECTION_COLUMNS", "History", "SparsePlots"]
 
 HISTORY_FILE = "progress.csv"
+
+SELECTION_COLUMNS = ("selection_dice", "selection_macro_f1")
+"""Whole-case scores of the withheld cases; NaN in epochs without an evaluation."""
 
 
 class History:
@@ -21,6 +24,8 @@ class History:
         self.columns = [
             *("epoch", "train_loss", "val_loss", "pseudo_dice", "learning_rate", "class_weight", "seconds"),
             *("segmentation_loss", "class_loss", *(f"task_{task.name}_loss" for task in tasks)),
+            *(f"task_{task.name}_collapsed" for task in tasks if task.is_classification),
+            *SELECTION_COLUMNS,
         ]
         self._writer: Any = None
 

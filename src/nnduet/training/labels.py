@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nnduet.errors import DatasetError, TableError
+from nnduet.model.heads import INNER_FOLDS
 from nnduet.schema import CASE_COLUMN, GROUP_COLUMN, LABELS_FILE, Task
 
-__all__ = ["CaseLabels", "read_case_labels"]
+__all__ = ["CaseLabels", "find_label_table", "inner_fold", "read_case_labels", "read_label_table"]
 
 _CASE_HEADERS = (CASE_COLUMN, "Case_id")
 
 
 @dataclass(frozen=True)
 class CaseLabels:
-    """Encoded labels: ``values[case_id][task name]`` is a class index or a value, NaN where missing."""
+    """Encoded labels: ``values[case_id][task name]`` is a class index or a value, NaN where missing.
+
+    ``covariates[case_id]`` has the covariates that are known of the case.
+    """
 
     tasks: tuple[Task, ...]
     values: dict[str, dict[str, float]]
     groups: dict[str, str]
+    covariates: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def column(self, task: Task, case_ids: Sequence[str]) -> NDArray[np.float64]:
         """Labels (N,) of a task for the given cases; NaN where missing or unknown."""
@@ -55,35 +61,58 @@ class CaseLabels:
         return [case_id for case_id, times in zip(case_ids, repeats.astype(int), strict=True) for _ in range(times)]
 
 
-def read_case_labels(folders: Sequence[Path], tasks: tuple[Task, ...]) -> CaseLabels:
+def inner_fold(patient: str) -> int:
+    """Part, from 0 to INNER_FOLDS - 1, that a patient belongs to; it depends on the name alone, so that it never changes."""
+    return int.from_bytes(hashlib.sha256(patient.encode()).digest()[:8], "big") % INNER_FOLDS
+
+
+def read_case_labels(folders: Sequence[Path], tasks: tuple[Task, ...], covariates: Sequence[str] = ()) -> CaseLabels:
     """Read ``classification_labels.csv`` from the first folder that has it; the first seed's ``Case_id,Subtype`` works too.
 
-    Task columns are matched without regard to case. No tasks give empty labels.
+    No tasks give empty labels.
 
     Raises:
         DatasetError: tasks are declared but no folder has the file.
-        TableError: a column is missing or a cell names no class, with the line.
+        TableError: see :func:`read_label_table`.
     """
-    if not tasks:
-        return CaseLabels((), {}, {})
+    return read_label_table(find_label_table(folders), tasks, covariates) if tasks else CaseLabels((), {}, {})
+
+
+def find_label_table(folders: Sequence[Path]) -> Path:
+    """``classification_labels.csv`` in the first folder that has it.
+
+    Raises:
+        DatasetError: no folder has the file.
+    """
     path = next((f / LABELS_FILE for f in folders if (f / LABELS_FILE).is_file()), None)
     if path is None:
         raise DatasetError(f"expected {LABELS_FILE} in one of {[str(f) for f in folders]}; run `nnduet convert` again")
+    return path
+
+
+def read_label_table(path: Path, tasks: tuple[Task, ...], covariates: Sequence[str] = ()) -> CaseLabels:
+    """Read one table of labels. Task columns are matched without regard to case; a covariate's empty cell is left out.
+
+    Raises:
+        TableError: a column is missing, a cell names no class, or a covariate is no number, with the line.
+    """
     with path.open(newline="", encoding="utf-8-sig") as handle:
         reader = csv.DictReader(handle)
         header = list(reader.fieldnames or [])
         case_column = next((h for h in header if h in _CASE_HEADERS), None)
         columns = {t.name: next((h for h in header if h.lower() == t.name.lower()), None) for t in tasks}
-        missing = [name for name, column in columns.items() if column is None]
+        missing = [name for name, column in columns.items() if column is None] + [c for c in covariates if c not in header]
         if case_column is None or missing:
             raise TableError(f"{path}: expected columns {CASE_COLUMN} and {list(columns)}, got {header}")
         values: dict[str, dict[str, float]] = {}
         groups: dict[str, str] = {}
+        known: dict[str, dict[str, float]] = {}
         for row in reader:
             try:
                 values[row[case_column]] = {t.name: t.encode((row[columns[t.name] or ""] or "").strip()) for t in tasks}
-            except DatasetError as error:
+                known[row[case_column]] = {name: float(row[name]) for name in covariates if row[name]}
+            except (DatasetError, ValueError) as error:
                 raise TableError(f"{path} line {reader.line_num}: {error}") from error
             if row.get(GROUP_COLUMN):
                 groups[row[case_column]] = row[GROUP_COLUMN]
-    return CaseLabels(tasks, values, groups)
+    return CaseLabels(tasks, values, groups, known)

@@ -1,4 +1,4 @@
-"""Two optimisers that nnU-Net's trainer can hold as one."""
+"""One or two optimisers that nnU-Net's trainer can hold as one."""
 
 from __future__ import annotations
 
@@ -12,20 +12,26 @@ from nnduet.training.settings import TrainingSettings
 
 __all__ = ["JointOptimizer", "PolynomialDecay", "build_optimizer"]
 
+CLIP_NORMS = {"segmentation": 12.0, "heads": 1.0}
+"""Largest gradient norm: nnU-Net's 12 (T: train_step), and 1 for heads of their own (shared/EVIDENCE.md item 2)."""
+
 
 class JointOptimizer:
     """The optimisers of the segmentation network and of the heads behind the interface of one.
 
     nnU-Net's SGD blows heads up or collapses them to one class (shared/EVIDENCE.md item 2), so the heads have their own
-    AdamW. Offers what trainer, checkpoint and GradScaler use: ``param_groups``, ``zero_grad``, ``step``, ``state_dict``.
+    AdamW, unless an ablation asks for the shared one. Offers what trainer, checkpoint and GradScaler use: ``param_groups``,
+    ``zero_grad``, ``step``, ``state_dict``.
     """
 
-    def __init__(self, segmentation: torch.optim.Optimizer, heads: torch.optim.Optimizer) -> None:
-        self.parts = {"segmentation": segmentation, "heads": heads}
+    def __init__(self, segmentation: torch.optim.Optimizer, heads: torch.optim.Optimizer | None = None) -> None:
+        self.parts = {"segmentation": segmentation}
+        if heads is not None:
+            self.parts["heads"] = heads
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
-        """The live parameter groups of both, segmentation first."""
+        """The live parameter groups, segmentation first."""
         return [group for part in self.parts.values() for group in part.param_groups]
 
     def zero_grad(self, set_to_none: bool = True) -> None:
@@ -33,13 +39,18 @@ class JointOptimizer:
         for part in self.parts.values():
             part.zero_grad(set_to_none=set_to_none)
 
+    def clip_gradients(self) -> None:
+        """Clip the gradient norm of each part, as in CLIP_NORMS."""
+        for name, part in self.parts.items():
+            torch.nn.utils.clip_grad_norm_([p for group in part.param_groups for p in group["params"]], CLIP_NORMS[name])
+
     def step(self) -> None:
-        """Step both."""
+        """Step every part."""
         for part in self.parts.values():
             part.step()
 
     def state_dict(self) -> dict[str, Any]:
-        """{"segmentation": ..., "heads": ...}."""
+        """{"segmentation": ..., "heads": ...}, the latter where the heads have their own."""
         return {name: part.state_dict() for name, part in self.parts.items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -67,7 +78,9 @@ class PolynomialDecay:
 
 
 def build_optimizer(network: nn.Module, settings: TrainingSettings) -> JointOptimizer:
-    """SGD or AdamW for everything but ``heads``, AdamW for ``heads``."""
+    """SGD or AdamW for everything but ``heads``, AdamW for ``heads``; or the former for everything."""
+    if settings.head_optimizer == "shared":
+        return JointOptimizer(_segmentation_optimizer(network.parameters(), settings))
     heads = [p for name, p in network.named_parameters() if _is_head(name)]
     others = [p for name, p in network.named_parameters() if not _is_head(name)]
     return JointOptimizer(
@@ -77,7 +90,7 @@ def build_optimizer(network: nn.Module, settings: TrainingSettings) -> JointOpti
 
 
 def _is_head(name: str) -> bool:
-    return name.startswith(("heads.", "_orig_mod.heads."))
+    return name.removeprefix("_orig_mod.").startswith(("heads.", "inner_heads."))
 
 
 def _segmentation_optimizer(parameters: Iterable[nn.Parameter], settings: TrainingSettings) -> torch.optim.Optimizer:

@@ -153,11 +153,20 @@ def _prepare_resume(trainer: Any, resume: bool) -> None:
     if not found:
         raise ResumeError(f"{folder}: expected checkpoint_latest.pth to resume from, found none; train without --resume")
     checkpoint = load_checkpoint(found[0])
-    before = checkpoint["init_args"]["plans"]
-    for key in ("configurations", PLANS_KEY):
-        if json.dumps(before.get(key), sort_keys=True) != json.dumps(trainer.plans_manager.plans.get(key), sort_keys=True):
+    before, now = (_identity(plans) for plans in (checkpoint["init_args"]["plans"], trainer.plans_manager.plans))
+    for key in before:
+        if before[key] != now[key]:
             raise ResumeError(f"{found[0]}: was trained with other {key!r} in its plans; resume with the same, or move it away")
     trainer.load_checkpoint(str(found[0]))  # the path: nnU-Net's own cannot take a dict; the file was read safely above
+
+
+def _identity(plans: dict[str, Any]) -> dict[str, str]:
+    """What a resumed training must have in common with its beginning; settings that did not exist then have their defaults."""
+    ours = dict(plans.get(PLANS_KEY, {}))
+    ours.pop("head", None)  # repeats some of the settings
+    ours["training"] = TrainingSettings.from_json(ours.get("training", {})).to_json()
+    parts = {"configurations": plans.get("configurations"), PLANS_KEY: ours}
+    return {key: json.dumps(part, sort_keys=True) for key, part in parts.items()}
 
 
 def _augmentation() -> dict[str, str]:

@@ -10,6 +10,10 @@ from nnduet.errors import SettingsError
 
 __all__ = ["CPU_SETTINGS", "TrainingSettings"]
 
+_CHOICES = {"optimizer": ("sgd", "adamw"), "pooling": ("regions", "average"), "head_optimizer": ("own", "shared")}
+_SHARES = {"warmup_fraction": 0.5, "oversample_foreground": 1, "class_gradient": 1, "selection_share": 0.5}
+"""Settings from 0 to a largest value."""
+
 
 @dataclass(frozen=True)
 class TrainingSettings:
@@ -19,7 +23,7 @@ class TrainingSettings:
     and 7 for the heads.
 
     Attributes:
-        optimizer: "sgd" (nnU-Net's Nesterov 0.99) or "adamw" for encoder and decoder; the heads always have AdamW.
+        optimizer: "sgd" (nnU-Net's Nesterov 0.99) or "adamw" for encoder and decoder; for the heads see head_optimizer.
         learning_rate: initial rate of encoder and decoder, decayed as (1 - epoch / num_epochs) ** 0.9.
         head_learning_rate: the same for the heads' own parameter group.
         class_loss_weight: weight of the class loss beside the segmentation loss, after the warm-up.
@@ -27,7 +31,15 @@ class TrainingSettings:
         oversample_foreground: share of each batch that is centred on foreground.
         class_gradient: share of the class loss's gradient that passes into the encoder, in [0, 1]. 0 by default: the case head
             is fitted on features of the training cases, which must not already know their labels.
+        stages: encoder stages that are pooled, e.g. [-1] for the bottleneck alone; None pools all.
+        pooling: "regions" (masks, rims, intensities, volumes) or "average" (plain global average pooling of the stages).
+        head_optimizer: "own" (AdamW) or "shared": the heads are in the segmentation's parameter group, with its rate, decay and
+            momentum. Other values of these three than the defaults are for ablations.
         save_every: epochs between checkpoints.
+        selection_share: share of the fold's training cases, in [0, 0.5], that is withheld from the updates (8 to 32 of them, in
+            whole patients) to choose the checkpoint by whole-case scores. 0 by default: with a few hundred cases withholding
+            costs more than the choice gives, and the learning rate decays to zero, so that the last weights do as well.
+        selection_every: epochs between these scores, in the last half of the training.
     """
 
     num_epochs: int = 1000
@@ -44,20 +56,26 @@ class TrainingSettings:
     hidden: int = 64
     dropout: float = 0.25
     class_gradient: float = 0.0
+    stages: list[int] | None = None
+    pooling: str = "regions"
+    head_optimizer: str = "own"
     save_every: int = 10
+    selection_share: float = 0.0
+    selection_every: int = 10
     seed: int = 12345
 
     def __post_init__(self) -> None:
-        if self.optimizer not in ("sgd", "adamw"):
-            raise SettingsError(f"optimizer: expected 'sgd' or 'adamw', got {self.optimizer!r}")
-        for name in ("num_epochs", "iterations_per_epoch", "validation_iterations", "save_every"):
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise SettingsError(f"{name}: expected one of {choices}, got {getattr(self, name)!r}")
+        if not (self.stages is None or _are_different_integers(self.stages)):
+            raise SettingsError(f"stages: expected None or a list of different whole numbers, got {self.stages!r}")
+        for name in ("num_epochs", "iterations_per_epoch", "validation_iterations", "save_every", "selection_every"):
             if getattr(self, name) < 1:
                 raise SettingsError(f"{name}: expected at least 1, got {getattr(self, name)}")
-        if not 0 <= self.warmup_fraction <= 0.5:
-            raise SettingsError(f"warmup_fraction: expected in [0, 0.5], got {self.warmup_fraction}")
-        for name in ("oversample_foreground", "class_gradient"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise SettingsError(f"{name}: expected in [0, 1], got {getattr(self, name)}")
+        for name, most in _SHARES.items():
+            if not 0 <= getattr(self, name) <= most:
+                raise SettingsError(f"{name}: expected in [0, {most}], got {getattr(self, name)}")
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object with every field."""
@@ -81,6 +99,10 @@ class TrainingSettings:
         if warmup == 0:
             return self.class_loss_weight
         return self.class_loss_weight * min(max((epoch - warmup) / warmup, 0.0), 1.0)
+
+
+def _are_different_integers(stages: Any) -> bool:
+    return isinstance(stages, list) and bool(stages) and all(type(s) is int for s in stages) and len(set(stages)) == len(stages)
 
 
 CPU_SETTINGS = TrainingSettings(

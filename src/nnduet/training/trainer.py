@@ -6,9 +6,7 @@ end through :mod:`nnduet.training.validation`.
 
 from __future__ import annotations
 
-import os
 import random
-import shutil
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -16,21 +14,24 @@ from typing import Any
 
 import numpy as np
 import torch
-from batchgenerators.utilities.file_and_folder_operations import load_pickle
 from nnunetv2.paths import nnUNet_raw
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import Tensor, nn
 
-from nnduet.errors import DiskFullError, NNDuetError, SettingsError
+from nnduet.errors import NNDuetError, SettingsError
 from nnduet.model.hardware import autocast_dtype
-from nnduet.model.heads import JointNetwork
-from nnduet.model.losses import class_loss, evidence_gate
-from nnduet.model.network import PLANS_KEY, build_joint_network
+from nnduet.model.heads import JointNetwork, task_probabilities
+from nnduet.model.losses import class_loss
+from nnduet.model.network import HEAD_SETTINGS, PLANS_KEY, build_joint_network
 from nnduet.schema import tasks_from_json
+from nnduet.training.checkpoints import replace_checkpoint
+from nnduet.training.collapse import CollapseWatch
+from nnduet.training.evidence import Evidence
 from nnduet.training.history import History, SparsePlots
-from nnduet.training.labels import read_case_labels
+from nnduet.training.labels import inner_fold, read_case_labels
+from nnduet.training.mirroring import fixed_patch_axes, keep_sides
 from nnduet.training.optimizer import JointOptimizer, PolynomialDecay, build_optimizer
-from nnduet.training.planning import foreground_counts
+from nnduet.training.selection import select_checkpoint, take_selected_checkpoint, withhold
 from nnduet.training.settings import TrainingSettings
 from nnduet.training.validation import validate_fold
 
@@ -60,7 +61,7 @@ class nnUNetTrainerMultitask(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801
         plans[PLANS_KEY] = {
             "training": self.settings.to_json(),
             "tasks": dataset_json.get("classification", {}),
-            "head": {name: getattr(self.settings, name) for name in ("hidden", "dropout", "class_gradient")},
+            "head": {name: getattr(self.settings, name) for name in HEAD_SETTINGS},
             "overlapping": any(isinstance(v, list) for v in dataset_json["labels"].values()),
         }
         super().__init__(plans, configuration, fold, dataset_json, device)
@@ -72,6 +73,8 @@ class nnUNetTrainerMultitask(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801
         self.oversample_foreground_percent = self.settings.oversample_foreground
         self.history = History(Path(self.output_folder), self.tasks) if self.output_folder else None
         self.logger = SparsePlots(self.logger)
+        self.withheld: list[str] = []
+        self.collapse = CollapseWatch(self.tasks)
         self.progress: Callable[[int, int, str], None] | None = None
         self._steps = 0
 
@@ -111,33 +114,37 @@ class nnUNetTrainerMultitask(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801
         optimizer = build_optimizer(self.network, self.settings)
         return optimizer, PolynomialDecay(optimizer, self.num_epochs)
 
+    def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self) -> Any:  # noqa: N802
+        """nnU-Net's choice, but no mirroring over the fixed axes of a task, neither in training nor in prediction."""
+        augmentation = super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+        patch_size = self.configuration_manager.patch_size
+        fixed = fixed_patch_axes(self.tasks, self.plans_manager.transpose_forward, len(patch_size))
+        augmentation = keep_sides(augmentation, fixed, patch_size)
+        self.inference_allowed_mirroring_axes = augmentation[-1]
+        return augmentation
+
     # -- data ----------------------------------------------------------------------------------------------------------
 
     def get_tr_and_val_datasets(self) -> Any:
-        """nnU-Net's data sets; the training one names its cases so that classes are drawn equally often."""
+        """nnU-Net's data sets; the training one, without withheld cases, names them so that classes are drawn equally often."""
         training, validation = super().get_tr_and_val_datasets()
         self._learn_labels()
-        training.identifiers = self.labels.balanced(training.identifiers)
+        self.withheld = withhold(self, training.identifiers)
+        training.identifiers = self.labels.balanced([c for c in training.identifiers if c not in self.withheld])
         return training, validation
 
     def _learn_labels(self) -> None:
         folders = [Path(self.preprocessed_dataset_folder_base)]
         if nnUNet_raw.is_set():
             folders.append(Path(nnUNet_raw) / self.plans_manager.dataset_name)
-        self.labels = read_case_labels(folders, self.tasks)
+        self.labels = read_case_labels(folders, self.tasks, self.dataset_json.get("covariates", []))
         training, _ = self.do_split()
         network = self._joint_network()
         for task in self.tasks:
             if not task.is_classification:
-                network.heads.target_scale(task).fit(torch.tensor(self.labels.column(task, training)))
-        self._expected: dict[str, Tensor] = {}
-
-    def _expected_regions(self, case_id: str) -> Tensor:
-        """Which foreground regions the whole case holds, bool (R,)."""
-        if case_id not in self._expected:
-            properties = load_pickle(os.path.join(self.preprocessed_dataset_folder, f"{case_id}.pkl"))
-            self._expected[case_id] = torch.from_numpy(foreground_counts(properties["class_locations"]))
-        return self._expected[case_id]
+                for heads in (network.heads, *network.inner_heads):
+                    heads.target_scale(task).fit(torch.tensor(self.labels.column(task, training)))
+        self.evidence = Evidence(self.preprocessed_dataset_folder, self.label_manager)
 
     # -- one step ------------------------------------------------------------------------------------------------------
 
@@ -153,46 +160,48 @@ class nnUNetTrainerMultitask(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801
         target = [t.to(self.device, non_blocking=True) for t in batch["target"]]
         dtype = autocast_dtype(self.device)
         with nullcontext() if dtype is None else torch.autocast(self.device.type, dtype=dtype):
-            *segmentations, outputs = self.network(data)
+            *segmentations, (outputs, *inner) = self.network(data)
             segmentation_loss = self.loss(segmentations, target)
-        gates = evidence_gate(self._present(target[0]), self._expected_batch(batch["keys"]))
-        targets = self._class_targets(batch["keys"])
+        case_ids = [str(key) for key in batch["keys"]]
+        gates, targets = self.evidence.gates(target[0], case_ids), self._class_targets(case_ids)
         class_term, values = class_loss(self.tasks, outputs, targets, gates)
+        parts = torch.tensor([inner_fold(patient) for patient in self.labels.patients(case_ids)], device=self.device)
+        inner_terms = [class_loss(self.tasks, out, targets, gates * (parts != k))[0] for k, out in enumerate(inner)]
+        self._watch(outputs, targets, gates)
         weight = self.settings.class_weight_at(self.current_epoch)
-        loss = segmentation_loss + weight * class_term
+        loss = segmentation_loss + weight * (class_term + sum(inner_terms))
         if not self.tasks:
-            loss = loss + 0.0 * sum(p.sum() for p in self._joint_network().heads.parameters())
+            heads = (self._joint_network().heads, self._joint_network().inner_heads)
+            loss = loss + 0.0 * sum(p.sum() for module in heads for p in module.parameters())
         terms = {"segmentation_loss": float(segmentation_loss.detach()), "class_loss": float(class_term.detach())}
         return loss, {**terms, **{f"task_{name}_loss": value for name, value in values.items()}}
 
-    def _present(self, target: Tensor) -> Tensor:
-        """Which foreground regions the reference patch shows, bool (B, R)."""
-        if self.label_manager.has_regions:
-            return (target[:, : len(self.label_manager.foreground_regions)] > 0).flatten(2).any(-1)
-        labels = self.label_manager.foreground_labels
-        return torch.stack([(target == label).flatten(1).any(-1) for label in labels], dim=1)
-
-    def _expected_batch(self, keys: Any) -> Tensor:
-        return torch.stack([self._expected_regions(str(key)) for key in keys]).to(self.device)
-
-    def _class_targets(self, keys: Any) -> dict[str, Tensor]:
+    def _class_targets(self, case_ids: list[str]) -> dict[str, Tensor]:
+        """Class indices or standardised values (B,) per task, NaN where missing."""
         heads = self._joint_network().heads
         out = {}
         for task in self.tasks:
-            column = torch.tensor(self.labels.column(task, [str(k) for k in keys]), dtype=torch.float32, device=self.device)
+            column = torch.tensor(self.labels.column(task, case_ids), dtype=torch.float32, device=self.device)
             out[task.name] = column if task.is_classification else heads.target_scale(task)(column)
         return out
 
+    def _watch(self, outputs: dict[str, Tensor], targets: dict[str, Tensor], gates: Tensor) -> None:
+        """Count which classes were shown and answered, over labelled samples that bear evidence."""
+        for task in self.tasks:
+            if task.is_classification:
+                counted = (gates > 0) & ~torch.isnan(targets[task.name])
+                answered = task_probabilities(task, outputs[task.name].detach()).argmax(1)
+                self.collapse.add(task.name, targets[task.name][counted].tolist(), answered[counted].tolist())
+
     def train_step(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """One optimiser step; gradients of network and heads are clipped apart (12 as in nnU-Net, 1)."""
+        """One optimiser step; gradients of network and heads are clipped apart."""
         self.optimizer.zero_grad(set_to_none=True)
         loss, terms = self._joint_loss(batch)
         scaler = self.grad_scaler
         (loss if scaler is None else scaler.scale(loss)).backward()
         if scaler is not None:
             scaler.unscale_(self.optimizer)
-        for part, limit in zip(self.optimizer.parts.values(), (12.0, 1.0), strict=True):
-            torch.nn.utils.clip_grad_norm_([p for group in part.param_groups for p in group["params"]], limit)
+        self.optimizer.clip_gradients()
         if scaler is None:
             self.optimizer.step()
         else:
@@ -226,10 +235,16 @@ class nnUNetTrainerMultitask(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801
         names = [name for name in train_outputs[0] if name != "loss"]
         with np.errstate(all="ignore"):
             self._terms = {name: _mean_of_finite([o[name] for o in train_outputs]) for name in names}
+        armed = 0 < self.settings.class_weight_at(self.current_epoch) == self.settings.class_loss_weight
+        columns, lines = self.collapse.close_epoch(self.current_epoch, self._terms, armed=armed)
+        self._terms |= columns
+        for line in lines:
+            self.print_to_log_file(line)
 
     def on_epoch_end(self) -> None:
         """nnU-Net's end of epoch (its plot only every tenth: it costs as much as a small training step), then one CSV row."""
         epoch = self.current_epoch
+        self._terms |= select_checkpoint(self)
         super().on_epoch_end()
         if self.local_rank == 0 and self.history is not None:
             self.history.append(self._epoch_row(epoch))
@@ -250,31 +265,27 @@ class nnUNetTrainerMultitask(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801
     # -- checkpoints ---------------------------------------------------------------------------------------------------
 
     def save_checkpoint(self, filename: str) -> None:
-        """nnU-Net's checkpoint, written beside its place, synced and renamed: the old one stays whole until then.
+        """nnU-Net's checkpoint, written atomically.
 
         Raises:
             DiskFullError: no space; the previous checkpoint is untouched.
         """
         if self.local_rank != 0 or self.disable_checkpointing:
             return
-        partial = f"{filename}.partial"
-        try:
-            super().save_checkpoint(partial)
-            with open(partial, "rb") as handle:
-                os.fsync(handle.fileno())
-        except (OSError, RuntimeError) as error:
-            Path(partial).unlink(missing_ok=True)
-            if shutil.disk_usage(Path(filename).parent).free < 2**20 or getattr(error, "errno", None) == 28:
-                raise DiskFullError(f"{filename}: no space left; the previous checkpoint is untouched") from error
-            raise
-        os.replace(partial, filename)
+        replace_checkpoint(super().save_checkpoint, filename)
+
+    def on_train_end(self) -> None:
+        """nnU-Net's end of training, with the weights of the selected checkpoint where there is one."""
+        take_selected_checkpoint(self)
+        super().on_train_end()
 
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
         """Fit the case heads, predict every validation case whole and write ``final_metrics.json``; once, on rank 0."""
         if self.local_rank == 0:
             self._learn_labels()
             try:
-                validate_fold(self)
+                for alarm in validate_fold(self)["alarms"]:
+                    self.print_to_log_file(f"WARNING: {alarm['sentence']}")
             except NNDuetError as error:
                 self.print_to_log_file(f"validation failed: {error.code}: {error}")
                 raise

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +15,27 @@ from numpy.typing import NDArray
 from nnduet.data.files import write_json_atomically
 from nnduet.data.images import check_image, write_segmentation
 from nnduet.errors import ModelError
-from nnduet.evaluation.evaluate import evaluate
+from nnduet.inference.answers import network_outputs
 from nnduet.inference.folder import write_tables
-from nnduet.inference.model_folder import CASE_HEAD_FILE, Member, ModelFolder, read_case_heads
+from nnduet.inference.model_folder import CASE_HEAD_FILE, Member, ModelFolder, layout_of, read_case_heads
 from nnduet.inference.predictor import Prediction, Predictor
-from nnduet.model.case_head import fit_case_head
+from nnduet.model.case_features import FeatureTable
+from nnduet.model.case_head import CaseHead
+from nnduet.model.heads import TaskHeads
+from nnduet.model.outliers import OutlierModel
 from nnduet.schema import LABELS_FILE
+from nnduet.training.fold_metrics import FINAL_METRICS_FILE, FoldTruth, measure_fold
+from nnduet.training.head_fitting import TRAINING_FEATURES, VALIDATION_FEATURES, fit_heads
+from nnduet.training.labels import inner_fold
 
-__all__ = ["FINAL_METRICS_FILE", "validate_fold"]
-
-FINAL_METRICS_FILE = "final_metrics.json"
+__all__ = ["FINAL_METRICS_FILE", "trained_model", "validate_fold"]
 
 
 def validate_fold(trainer: Any) -> dict[str, Any]:
     """Whole-case validation of a trained fold.
 
-    Writes into ``fold_K/``: ``case_head.json``, ``validation/`` (masks, tables, per-case CSV) and ``final_metrics.json``.
+    Writes into ``fold_K/``: the features of training and validation cases, ``case_head.json``, ``validation/`` (masks, tables,
+    per-case CSV) and ``final_metrics.json``.
     With fold "all" the validation cases are the training cases; the metrics say so under "validated_on".
 
     Args:
@@ -39,24 +44,25 @@ def validate_fold(trainer: Any) -> dict[str, Any]:
     folder = Path(trainer.output_folder)
     training, validation = trainer.do_split()
     trainer.set_deep_supervision_enabled(False)
-    predictor = Predictor(_model(trainer, {}), device=trainer.device.type, tta=False)
-    _fit_case_heads(trainer, predictor, training, folder)
-    predictor = Predictor(_model(trainer, read_case_heads(folder / CASE_HEAD_FILE, trainer.tasks)), device=trainer.device.type)
+    if trainer.tasks:
+        _features(trainer, training).save(folder / TRAINING_FEATURES)
+        fit_heads(folder, trainer.labels)
+    heads = read_case_heads(folder / CASE_HEAD_FILE, trainer.tasks)
+    predictor = Predictor(trained_model(trainer, *heads), device=trainer.device.type)
     predictions = _predict(trainer, predictor, validation, folder / "validation")
-    metrics = _measure(trainer, validation, folder / "validation")
-    summary = {
-        **metrics,
-        "fold": trainer.fold,
-        "validated_on": "training cases" if trainer.fold == "all" else "validation cases of the fold",
-        "num_validation_cases": len(predictions),
-        "heads": {task.name: predictor.head_used(task) for task in trainer.tasks},
-    }
-    write_json_atomically(folder / FINAL_METRICS_FILE, summary)
-    return summary
+    if trainer.tasks:
+        rows = [prediction.features[str(trainer.fold)] for prediction in predictions.values()]
+        _table(predictor, list(predictions), rows).save(folder / VALIDATION_FEATURES)
+    answers = {case_id: prediction.answers for case_id, prediction in predictions.items()}
+    metrics = measure_fold(folder / "validation", trainer.fold, answers, heads[0], _truth(trainer))
+    write_json_atomically(folder / FINAL_METRICS_FILE, metrics)
+    return metrics
 
 
-def _model(trainer: Any, case_heads: dict[str, Any]) -> ModelFolder:
+def trained_model(trainer: Any, case_heads: dict[str, CaseHead], outliers: OutlierModel | None) -> ModelFolder:
+    """The trainer's network, as it is now, in the form that a Predictor takes."""
     network = trainer._joint_network()
+    label_manager = trainer.plans_manager.get_label_manager(trainer.dataset_json)
     return ModelFolder(
         plans=trainer.plans_manager,
         configuration=trainer.configuration_manager,
@@ -64,8 +70,9 @@ def _model(trainer: Any, case_heads: dict[str, Any]) -> ModelFolder:
         dataset_json=trainer.dataset_json,
         tasks=trainer.tasks,
         network=network,
-        members=(Member(str(trainer.fold), network.state_dict(), case_heads),),
+        members=(Member(str(trainer.fold), network.state_dict(), case_heads, outliers),),
         mirror_axes=tuple(trainer.inference_allowed_mirroring_axes or ()),
+        layout=layout_of(network, label_manager, trainer.dataset_json),
     )
 
 
@@ -76,25 +83,42 @@ def _load(trainer: Any, case_id: str) -> tuple[NDArray[np.float32], dict[str, An
     return np.ascontiguousarray(data[:], dtype=np.float32), load_pickle(os.path.join(folder, f"{case_id}.pkl"))
 
 
-def _fit_case_heads(trainer: Any, predictor: Predictor, case_ids: list[str], folder: Path) -> None:
-    if not trainer.tasks:
-        return
+def _features(trainer: Any, case_ids: list[str]) -> FeatureTable:
+    """Features of the training cases, without mirroring, which would take eight times as long, and what the inner heads that
+    did not learn from a case say to it."""
+    predictor = Predictor(trained_model(trainer, {}, None), device=trainer.device.type, tta=False)
     rows = []
     for index, case_id in enumerate(case_ids):
         image, properties = _load(trainer, case_id)
-        _, sums = predictor.run_members(torch.from_numpy(image))
-        rows.append(sums[0].features(predictor.voxel_scale(properties))[0].cpu().numpy())
+        _, features = predictor.run_members(torch.from_numpy(image), properties, _covariates(trainer, case_id))
+        rows.append(features[0].values()[0].astype(np.float32))
         trainer.report(index + 1, len(case_ids), f"features of {case_id}")
-    features = np.stack(rows).astype(float)
-    if not np.isfinite(features).all():
-        raise ModelError(f"{folder}: the trained network gives NaN or infinity; the training diverged, see progress.csv")
-    patients = trainer.labels.patients(case_ids)
-    blocks = predictor.network.feature_blocks
-    heads = {
-        task.name: fit_case_head(task, features, trainer.labels.column(task, case_ids), patients, blocks=blocks)
-        for task in trainer.tasks
-    }
-    write_json_atomically(folder / CASE_HEAD_FILE, {name: head.to_json() for name, head in heads.items() if head})
+    table = _table(predictor, case_ids, rows)
+    parts = np.array([inner_fold(patient) for patient in trainer.labels.patients(case_ids)])
+    network = predictor.network
+    inner = [_network_answers(predictor, table.values, heads) for heads in network.inner_heads]  # type: ignore[arg-type]
+    own = {task.name: np.stack([a[task.name] for a in inner])[parts, np.arange(len(parts))] for task in predictor.tasks}
+    return replace(table, network=own)
+
+
+def _table(predictor: Predictor, case_ids: list[str], rows: list[NDArray[np.float32]]) -> FeatureTable:
+    """Rows of features (F,) and what the network head says to them."""
+    values = np.stack(rows)
+    answers = _network_answers(predictor, values, predictor.network.heads)
+    return FeatureTable(tuple(case_ids), values, predictor.model.layout.blocks, answers)
+
+
+def _network_answers(predictor: Predictor, values: NDArray[np.float32], heads: TaskHeads) -> dict[str, NDArray[np.float32]]:
+    pooled = torch.from_numpy(values[:, : heads.norm.mean.numel()])
+    if not torch.isfinite(pooled).all():
+        raise ModelError("the trained network gives NaN or infinity; the training diverged, see progress.csv")
+    with torch.inference_mode():
+        outputs = network_outputs(heads, pooled.to(predictor.device), predictor.tasks)
+    return {name: output.astype(np.float32) for name, output in outputs.items()}
+
+
+def _covariates(trainer: Any, case_id: str) -> dict[str, float]:
+    return dict(trainer.labels.covariates.get(case_id, {}))
 
 
 def _predict(trainer: Any, predictor: Predictor, case_ids: list[str], output: Path) -> dict[str, Prediction]:
@@ -102,12 +126,12 @@ def _predict(trainer: Any, predictor: Predictor, case_ids: list[str], output: Pa
     references, ending = _references(trainer), trainer.dataset_json["file_ending"]
     predictions = {}
     for index, case_id in enumerate(case_ids):
-        prediction = predictor.predict_preprocessed(*_load(trainer, case_id))
+        prediction = predictor.predict_preprocessed(*_load(trainer, case_id), covariates=_covariates(trainer, case_id))
         geometry = check_image(references / f"{case_id}{ending}")
         write_segmentation(output / f"{case_id}{ending}", prediction.segmentation, geometry)
         predictions[case_id] = prediction
         trainer.report(index + 1, len(case_ids), f"validate {case_id}")
-    write_tables(output, predictor.tasks, predictions)
+    write_tables(output, predictor.tasks, {case_id: p.answers for case_id, p in predictions.items()})
     return predictions
 
 
@@ -115,16 +139,6 @@ def _references(trainer: Any) -> Path:
     return Path(trainer.preprocessed_dataset_folder_base) / "gt_segmentations"
 
 
-def _measure(trainer: Any, case_ids: list[str], output: Path) -> dict[str, Any]:
+def _truth(trainer: Any) -> FoldTruth:
     table = Path(trainer.preprocessed_dataset_folder_base) / LABELS_FILE
-    metrics: dict[str, Any] = evaluate(
-        output,
-        _references(trainer),
-        labels=trainer.dataset_json["labels"],
-        tasks=trainer.tasks,
-        table=table if table.is_file() else None,
-        case_ids=case_ids,
-        output=output,
-    )
-    loaded: dict[str, Any] = json.loads(json.dumps(metrics))
-    return loaded
+    return FoldTruth(_references(trainer), table if table.is_file() else None, trainer.labels, trainer.dataset_json)

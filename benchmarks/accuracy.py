@@ -1,0 +1,339 @@
+"""Cross-validate nnDuet's default on a real data set and say what each of its parts is worth.
+
+    python benchmarks/accuracy.py --set acdc --folds 0 1       # the default; --set lidc, busbra; --row a trains an ablation
+    python benchmarks/accuracy.py --set acdc --summarise       # docs/results/accuracy-acdc.{json,md} from what is there
+
+Every fold is a run of its own that goes on where it was interrupted; what it says of each of its validation cases is written
+to ``docs/results/accuracy/<set>/`` when it is done (predictions only: the truth stays in the data). Everything is chosen
+inside the training cases of the fold. The rows of the ablation, each on top of the one before:
+
+    a  the usual way: bottleneck, plain average, class loss 0.5 from the start and into the encoder, one optimiser group
+    b  the heads in their own AdamW group, class loss 0.1 after a warm-up
+    c  all encoder stages
+    d  pooled in the predicted regions, and the encoder learns from the segmentation alone: the network head of the default
+    e  the case head on these features
+    f  and on the shapes of the predicted regions
+    g  and on the covariates
+    h  calibrated, and combined with the network head: the default
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from road import DATASET_ID, REPOSITORY, SETS, commit, machine
+
+from nnduet.console import progress_bar
+from nnduet.data.conversion import convert
+from nnduet.data.files import write_json_atomically, write_text_atomically
+from nnduet.data.layouts import read_folder
+from nnduet.evaluation.bootstrap import draw_resamples, weighted_mean
+from nnduet.evaluation.evaluate import evaluate
+from nnduet.evaluation.requests import references_of_dataset
+from nnduet.inference.folder import write_tables
+from nnduet.model.case_features import FeatureTable
+from nnduet.model.case_head_fit import fit_case_head
+from nnduet.schema import SPLITS_FILE, Task, Workspace
+from nnduet.training.head_fitting import TRAINING_FEATURES, VALIDATION_FEATURES, answer_table
+from nnduet.training.labels import CaseLabels, read_case_labels
+from nnduet.training.planning import plan
+from nnduet.training.run import find_plans, train
+
+RESULTS = REPOSITORY / "docs" / "results"
+EPOCHS = {"lidc": 60, "acdc": 60, "busbra": 60}
+MASKS = {"acdc": {"ED": "labels", "ES": "labels_ES"}}
+USUAL: dict[str, Any] = {
+    "pooling": "average",
+    "stages": [-1],
+    "class_loss_weight": 0.5,
+    "warmup_fraction": 0.0,
+    "head_optimizer": "shared",
+    "class_gradient": 1.0,
+}
+_OWN_GROUP = {"class_loss_weight": 0.1, "warmup_fraction": 0.1, "head_optimizer": "own"}
+TRAINED_ROWS: dict[str, dict[str, Any]] = {
+    "a": USUAL,
+    "b": USUAL | _OWN_GROUP,
+    "c": USUAL | _OWN_GROUP | {"stages": None},
+}
+"""Settings of the rows that need a training of their own."""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A converted and planned data set."""
+
+    name: str
+    workspace: Workspace
+    tasks: tuple[Task, ...]
+    labels: CaseLabels
+    num_folds: int
+
+    @classmethod
+    def prepare(cls, name: str, data: Path, runs: Path) -> Bench:
+        """Convert and plan, unless that is done."""
+        road, folder = SETS[name], data / name
+        workspace = Workspace.from_environment({}, runs / f"accuracy-{name}")
+        masks = {mask: folder / place for mask, place in MASKS[name].items()} if name in MASKS else None
+        source = read_folder(
+            folder,
+            task_specs=road.tasks,
+            labels=masks,
+            id_column=road.id_column,
+            group_column=road.group_column,
+            covariates=road.covariates,
+        )
+        with progress_bar("convert") as progress:
+            convert(source, workspace=workspace, dataset_id=DATASET_ID, name=name.capitalize(), progress=progress)
+        prepared = workspace.preprocessed / workspace.dataset_name(DATASET_ID)
+        if not list(prepared.glob("nnDuet*Plans.json")):
+            with progress_bar("plan") as progress:
+                plan(DATASET_ID, "cpu", workspace=workspace, configurations=(road.configuration,), progress=progress)
+        labels = read_case_labels([prepared], source.tasks, road.covariates)
+        return cls(name, workspace, source.tasks, labels, len(json.loads((prepared / SPLITS_FILE).read_text())))
+
+    def train(self, fold: int, row: str) -> tuple[Path, float]:
+        """Train one fold of the default ("h") or of a row with settings of its own; its folder and its seconds in this run."""
+        prepared = self.workspace.preprocessed / self.workspace.dataset_name(DATASET_ID)
+        plans_name = "nnDuetCpuPlans"
+        if row in TRAINED_ROWS:
+            plans = json.loads((prepared / f"{find_plans(self.workspace, prepared.name, plans_name)}.json").read_text())
+            plans["plans_name"] = plans_name = f"nnDuetCpuPlansRow{row.upper()}"
+            plans["nnduet"]["training"] |= TRAINED_ROWS[row]
+            write_json_atomically(prepared / f"{plans_name}.json", plans)
+        model = (
+            self.workspace.results / prepared.name / f"nnUNetTrainerMultitask__{plans_name}__{SETS[self.name].configuration}"
+        )
+        begun = any((model / f"fold_{fold}").glob("checkpoint_*.pth"))
+        with progress_bar(f"{self.name} fold {fold} row {row}") as progress:
+            summary = train(
+                DATASET_ID,
+                SETS[self.name].configuration,
+                fold,
+                workspace=self.workspace,
+                plans_name=plans_name,
+                epochs=EPOCHS[self.name],
+                resume=begun,
+                progress=progress,
+            )
+        return Path(summary.metrics_file).parent, summary.seconds
+
+    def fold_file(self, fold: int, row: str) -> Path:
+        """Where the predictions of a fold are kept."""
+        return RESULTS / "accuracy" / self.name / f"fold_{fold}{'' if row == 'h' else '-row_' + row}.json"
+
+
+def run_fold(bench: Bench, fold: int, row: str) -> None:
+    """Train one fold and write what its model, and the rows that follow from its features, say of the validation cases."""
+    code, started = commit(), time.perf_counter()
+    folder, _ = bench.train(fold, row)
+    rows = {"h": _read_rows(folder / "validation" / "classification.csv")} | rows_from_features(bench, folder)
+    if row != "h":
+        rows = {row: rows["d"]}
+    per_case = _read_rows(folder / "validation" / "per_case.csv")
+    dice = {c: {k: _number(v) for k, v in cells.items() if k.endswith("_dsc")} for c, cells in per_case.items()}
+    metrics = json.loads((folder / "final_metrics.json").read_text())
+    result = {
+        "set": bench.name,
+        "fold": fold,
+        "row": row,
+        "command": "python benchmarks/accuracy.py " + " ".join(sys.argv[1:]),
+        "epochs": EPOCHS[bench.name],
+        "seconds_of_last_run": round(time.perf_counter() - started, 1),
+        "heads": metrics["heads"],
+        "alarms": metrics["alarms"],
+        "dice": dice,
+        "rows": rows,
+        "machine": {**machine(), "torch_threads": torch.get_num_threads()},
+        "versions": {p: version(p) for p in ("nnduet", "nnunetv2", "torch", "numpy", "scikit-learn", "monai")},
+        "commit": code,
+    }
+    target = bench.fold_file(fold, row)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_json_atomically(target, result)
+    sys.stdout.write(f"{target}\n")
+
+
+def rows_from_features(bench: Bench, folder: Path) -> dict[str, dict[str, dict[str, str]]]:
+    """{row: {case: cells}} of the rows d to g, from the stored features of one fold."""
+    training, validation = (FeatureTable.load(folder / name) for name in (TRAINING_FEATURES, VALIDATION_FEATURES))
+    network = [b for b in training.blocks if b == "intensity" or b.startswith("stage")]
+    wanted = {"e": network, "f": [*network, "shape"]}
+    if "covariates" in training.blocks:
+        wanted["g"] = [*network, "shape", "covariates"]
+    answers = {"d": answer_table(validation, bench.tasks, {}, None)}
+    patients = bench.labels.patients(training.case_ids)
+    for row, names in wanted.items():
+        blocks = {name: training.blocks[name] for name in names if name in training.blocks}
+        heads = {}
+        for task in bench.tasks:
+            column = bench.labels.column(task, training.case_ids)
+            head = fit_case_head(task, training.values.astype(float), column, patients, blocks=blocks)
+            if head:
+                heads[task.name] = replace(head, temperature=1.0)  # calibration is the last row
+        answers[row] = answer_table(validation, bench.tasks, heads, None)
+    rows = {}
+    for row, of_cases in answers.items():
+        with tempfile.TemporaryDirectory() as place:
+            write_tables(Path(place), bench.tasks, of_cases)
+            rows[row] = _read_rows(Path(place) / "classification.csv")
+    return rows
+
+
+def _read_rows(path: Path) -> dict[str, dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as handle:
+        return {row.pop("case_id"): row for row in csv.DictReader(handle)}
+
+
+def _number(cell: str) -> float | None:
+    return float(cell) if cell else None
+
+
+def summarise(bench: Bench) -> dict[str, Any]:
+    """Measure all folds that are there, out of fold, and each row on the folds that have it."""
+    stored = [json.loads(path.read_text()) for path in sorted((RESULTS / "accuracy" / bench.name).glob("fold_*.json"))]
+    default = [fold for fold in stored if fold["row"] == "h"]
+    rows: dict[str, dict[int, dict[str, dict[str, str]]]] = {}
+    for fold in stored:
+        for row, cells in fold["rows"].items():
+            rows.setdefault(row, {})[fold["fold"]] = cells
+    result = {
+        "set": bench.name,
+        "folds": [fold["fold"] for fold in default],
+        "of_folds": bench.num_folds,
+        "commits": sorted({fold["commit"] for fold in stored}),
+        "epochs": EPOCHS[bench.name],
+        "preset": "cpu",
+        "segmentation": _dice(bench, default),
+        "tasks": measure(bench, {c: cells for fold in rows["h"].values() for c, cells in fold.items()}),
+        "ablation": {
+            row: {
+                "folds": sorted(of_folds),
+                "tasks": measure(bench, {c: cells for f in sorted(of_folds) for c, cells in of_folds[f].items()}),
+            }
+            for row, of_folds in sorted(rows.items())
+        },
+    }
+    result["sanity"] = {task: failures(entry) for task, entry in result["tasks"].items()}
+    return result
+
+
+def _dice(bench: Bench, folds: list[dict[str, Any]]) -> dict[str, Any]:
+    cases = {case_id: cells for fold in folds for case_id, cells in fold["dice"].items()}
+    resamples = draw_resamples(bench.labels.patients(list(cases)), num_resamples=1000, seed=0)
+    names = list(next(iter(cases.values())))
+    values = {name: np.array([np.nan if cells[name] is None else cells[name] for cells in cases.values()]) for name in names}
+    return {
+        name.removesuffix("_dsc"): resamples.estimate(
+            weighted_mean(v, resamples.weights), n_defined=int(np.isfinite(v).sum()), reason="no_defined_case"
+        )
+        for name, v in values.items()
+    }
+
+
+def measure(bench: Bench, rows: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
+    """Metrics of all tasks, by evaluate(), for {case: cells of classification.csv}."""
+    references = references_of_dataset(bench.workspace, DATASET_ID)
+    with tempfile.TemporaryDirectory() as place:
+        header = ["case_id", *next(iter(rows.values()))]
+        lines = [",".join(header), *(",".join([c, *(cells[h] for h in header[1:])]) for c, cells in rows.items())]
+        write_text_atomically(Path(place) / "classification.csv", "\n".join(lines) + "\n")
+        found = evaluate(
+            Path(place), None, labels=references.labels, tasks=bench.tasks, table=references.table, case_ids=list(rows)
+        )
+    tasks: dict[str, Any] = found["tasks"]
+    return tasks
+
+
+def failures(entry: Mapping[str, Any]) -> list[str]:
+    """Why a task's figures could be those of a constant or random predictor; nothing for one that has learned something."""
+    metrics, baseline = entry["metrics"], entry["majority_baseline"]
+    found = []
+    if entry["collapsed"]:
+        found.append("one class was predicted for all cases")
+    if (metrics["macro_f1"]["ci95"] or [0.0])[0] <= baseline["macro_f1"]:
+        found.append("macro-F1 is not above that of a constant answer")
+    if (metrics["auroc"]["ci95"] or [0.0])[0] <= 0.5:
+        found.append("AUROC is not above that of chance")
+    return found
+
+
+SHOWN = {"macro_f1": "macro-F1", "accuracy": "accuracy", "auroc": "AUROC", "quadratic_kappa": "quadratic kappa", "ece": "ECE"}
+
+
+def render(result: Mapping[str, Any]) -> str:
+    """The page of one set."""
+    lines = [
+        f"# {result['set']}: out-of-fold accuracy",
+        "",
+        f"`python benchmarks/accuracy.py --set {result['set']}`, folds {result['folds']} of {result['of_folds']}, preset "
+        f"`{result['preset']}`, {result['epochs']} epochs, commits {', '.join(result['commits'])}. Every case by the fold that "
+        "had not seen it; 95 % intervals by resampling patients.",
+        "",
+        "| region | Dice |",
+        "|---|---|",
+        *(f"| {region} | {_cell(entry)} |" for region, entry in result["segmentation"].items()),
+        "",
+    ]
+    for task, entry in result["tasks"].items():
+        rows = result["ablation"]
+        shown = [name for name in SHOWN if name in entry["metrics"]]
+        lines += [
+            f"## {task}",
+            "",
+            "| row | folds | " + " | ".join(SHOWN[n] for n in shown) + " |",
+            "|---" * (len(shown) + 2) + "|",
+        ]
+        for row, measured in rows.items():
+            cells = " | ".join(_cell(measured["tasks"][task]["metrics"][n]) for n in shown)
+            lines.append(f"| {row} | {' '.join(map(str, measured['folds']))} | {cells} |")
+        baseline = entry["majority_baseline"]
+        problems = "; ".join(result["sanity"][task]) or "none"
+        lines += ["", f"A constant answer has macro-F1 {baseline['macro_f1']:.3f}. Failed sanity checks: {problems}.", ""]
+    explained = (__doc__ or "").split("each on top of the one before:")[1].strip().splitlines()
+    return "\n".join([*lines, "Rows, each on top of the one before:", "", *(f"- {line.strip()}" for line in explained), ""])
+
+
+def _cell(entry: Mapping[str, Any]) -> str:
+    if entry["value"] is None:
+        return "undefined"
+    return f"{entry['value']:.3f}" + (f" ({entry['ci95'][0]:.3f} to {entry['ci95'][1]:.3f})" if entry["ci95"] else "")
+
+
+def main() -> None:
+    """Run the asked folds, then summarise."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--set", choices=sorted(EPOCHS), required=True)
+    parser.add_argument("--folds", type=int, nargs="*", help="default: all")
+    parser.add_argument("--row", choices=[*TRAINED_ROWS, "h"], default="h")
+    parser.add_argument("--summarise", action="store_true", help="run nothing")
+    parser.add_argument("--runs", type=Path, default=REPOSITORY / "runs")
+    parser.add_argument("--data", type=Path, default=Path(os.environ.get("NNDUET_DATA", REPOSITORY.parent / "shared" / "data")))
+    arguments = parser.parse_args()
+    bench = Bench.prepare(arguments.set, arguments.data, arguments.runs)
+    if not arguments.summarise:
+        for fold in range(bench.num_folds) if arguments.folds is None else arguments.folds:
+            run_fold(bench, fold, arguments.row)
+    result = summarise(bench)
+    write_json_atomically(RESULTS / f"accuracy-{bench.name}.json", result)
+    write_text_atomically(RESULTS / f"accuracy-{bench.name}.md", render(result))
+    sys.stdout.write(render(result))
+    if any(result["sanity"].values()):
+        sys.exit("sanity checks failed, see above")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+"""Commands that prepare a dataset: ``convert`` and ``plan``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from nnduet.cli.options import DatasetId, JsonOption, Preset, WorkspaceOption, find_workspace
+from nnduet.console import progress_bar, reporting
+
+__all__ = ["convert", "plan"]
+
+_Layout = Annotated[
+    Literal["folder", "subtype-folders"],
+    typer.Option(help="folder: images/, labels/, cases.csv; subtype-folders: train/subtypeN/, validation/subtypeN/, test/."),
+]
+_Tasks = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="NAME or NAME:type of a table column; type: binary, multiclass, ordinal, regression. :fixed=x behind it keeps "
+        "training from mirroring left and right. Repeatable."
+    ),
+]
+_Labels = Annotated[
+    list[str] | None,
+    typer.Option(help="Masks, if not in FOLDER/labels. NAME=PATH, two times or more: several masks of each case."),
+]
+_MapLabel = Annotated[
+    list[str] | None, typer.Option(help="OLD=NEW: store mask value OLD as label NEW, e.g. 255=1. Repeatable.")
+]
+
+
+def convert(
+    folder: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Folder with the cases.")] = Path("."),
+    *,
+    dataset_id: Annotated[int, typer.Option(min=1, max=999, help="The NNN of DatasetNNN_Name.")],
+    name: Annotated[str, typer.Option(help="The Name of DatasetNNN_Name.")],
+    layout: _Layout = "folder",
+    task: _Tasks = None,
+    images: Annotated[Path | None, typer.Option(help="Images, if not in FOLDER/images.")] = None,
+    labels: _Labels = None,
+    table: Annotated[Path | None, typer.Option(help="Case table, if not FOLDER/cases.csv.")] = None,
+    test_images: Annotated[Path | None, typer.Option(help="Images without masks, if not in FOLDER/test_images.")] = None,
+    splits: Annotated[Path | None, typer.Option(help="Folds, if not FOLDER/splits_final.json.")] = None,
+    id_column: Annotated[str | None, typer.Option(help="Column with the case ids, if not case_id.")] = None,
+    group_column: Annotated[str | None, typer.Option(help="Column with the patients; their cases share a fold.")] = None,
+    covariate: Annotated[list[str] | None, typer.Option(help="Numeric table column to keep. Repeatable.")] = None,
+    map_label: _MapLabel = None,
+    num_folds: Annotated[int, typer.Option(min=2, help="Folds to make where none are given.")] = 5,
+    replace: Annotated[bool, typer.Option("--replace", help="Let other labels, tasks or folds replace existing ones.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, write nothing.")] = False,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check the cases and write them as an nnU-Net dataset."""
+    options: dict[str, Any] = {"images": images, "labels": labels, "table": table, "test_images": test_images, "splits": splits}
+    options |= {"id_column": id_column, "group_column": group_column, "covariates": covariate}
+    given = {option: value for option, value in options.items() if value is not None}
+    if layout == "subtype-folders" and (given or len(task or ()) > 1):
+        raise typer.BadParameter(f"subtype-folders takes no other sources and at most one --task NAME, got {given or task}")
+    label_map = _label_map(map_label or ())
+    with reporting(as_json) as report:
+        from nnduet.data.conversion import convert as convert_source
+
+        if layout == "subtype-folders":
+            source = _subtype_folders(folder, task, label_map, num_folds)
+        else:
+            source = _folder(folder, task, label_map, given)
+        with progress_bar("convert") as progress:
+            where = find_workspace(workspace, make=not dry_run)
+            target: dict[str, Any] = {"dataset_id": dataset_id, "name": name, "num_folds": num_folds, "replace": replace}
+            summary = convert_source(source, workspace=where, dry_run=dry_run, progress=progress, **target)
+        report(summary.to_json())
+
+
+def _subtype_folders(folder: Path, task: list[str] | None, label_map: dict[int, int] | None, num_folds: int) -> Any:
+    from nnduet.data.layouts import read_subtype_folders
+
+    task_name = task[0] if task else "subtype"
+    return read_subtype_folders(folder, task_name=task_name, label_map=label_map, num_folds=num_folds)
+
+
+def _folder(folder: Path, task: list[str] | None, label_map: dict[int, int] | None, given: dict[str, Any]) -> Any:
+    from nnduet.data.layouts import read_folder
+    from nnduet.data.sources import parse_mask_folders
+
+    masks = {"labels": parse_mask_folders(given["labels"], folder)} if given.get("labels") else {}
+    return read_folder(folder, task_specs=task or (), label_map=label_map, **given | masks)
+
+
+def _label_map(pairs: Sequence[str]) -> dict[int, int] | None:
+    """``["255=1"]`` to ``{255: 1}``; None where nothing is mapped."""
+    try:
+        return {int(old): int(new) for old, new in (pair.split("=") for pair in pairs)} or None
+    except ValueError as error:
+        raise typer.BadParameter(f"--map-label expected OLD=NEW with whole numbers, got {list(pairs)}") from error
+
+
+def plan(
+    dataset_id: DatasetId,
+    preset: Annotated[
+        Preset, typer.Option(help="resenc-m and resenc-l want a GPU; cpu trains in minutes on two cores.")
+    ] = "resenc-m",
+    configuration: Annotated[list[str] | None, typer.Option(help="2d, 3d_fullres, …; default: these two. Repeatable.")] = None,
+    num_processes: Annotated[int | None, typer.Option(min=1, help="Worker processes; default: from the cores.")] = None,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Fingerprint, plan and preprocess a converted dataset."""
+    with reporting(as_json) as report:
+        folders = find_workspace(workspace)
+        from nnduet.training.planning import plan as plan_dataset
+
+        with progress_bar("plan") as progress:
+            summary = plan_dataset(
+                dataset_id,
+                preset,
+                workspace=folders,
+                configurations=configuration or ("2d", "3d_fullres"),
+                num_processes=num_processes,
+                progress=progress,
+            )
+        report(summary.to_json())

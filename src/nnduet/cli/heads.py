@@ -1,0 +1,100 @@
+"""Commands on the stored features of a trained model: ``fit-head`` and ``probe``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from nnduet.cli.options import JsonOption, ModelArgument, WorkspaceOption, find_workspace, parse_fold
+from nnduet.console import progress_bar, reporting, show_table
+
+__all__ = ["fit_head", "probe"]
+
+_Folds = Annotated[
+    list[str] | None, typer.Option("--fold", help="Number of a fold. Repeatable; default: all that are finished.")
+]
+_Table = Annotated[
+    Path | None,
+    typer.Option(exists=True, dir_okay=False, help="Labels, if not the dataset's classification_labels.csv; same columns."),
+]
+_Seed = Annotated[int, typer.Option(help="Seed of the inner cross-validation.")]
+
+
+def fit_head(
+    model: ModelArgument,
+    fold: _Folds = None,
+    table: _Table = None,
+    seed: _Seed = 0,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Fit the case heads of a trained model again.
+
+    From stored features, in seconds and without the network. The tables and metrics of the validation cases are replaced, too.
+    """
+    chosen = [parse_fold(entry) for entry in fold or ()]
+    with reporting(as_json) as report:
+        folders = find_workspace(workspace, make=False)
+        from nnduet.training.refitting import refit_heads
+
+        with progress_bar("fit-head") as progress:
+            summary = refit_heads(model, workspace=folders, folds=chosen or None, table=table, seed=seed, progress=progress)
+        report(summary.to_json(), lambda: _show_heads(summary.rows))
+
+
+def probe(
+    model: ModelArgument,
+    fold: _Folds = None,
+    table: _Table = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder for the results; default: MODEL/probe.")] = None,
+    seed: _Seed = 0,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Find out which features carry which task.
+
+    A linear model per encoder stage, and per other block of features, is asked about the held-out cases of each fold.
+    """
+    chosen = [parse_fold(entry) for entry in fold or ()]
+    with reporting(as_json) as report:
+        folders = find_workspace(workspace, make=False)
+        from nnduet.training.probing import probe_model
+
+        with progress_bar("probe") as progress:
+            summary = probe_model(
+                model, workspace=folders, folds=chosen or None, table=table, output=output, seed=seed, progress=progress
+            )
+        report(summary.to_json(), lambda: _show_probe(summary.means(), summary.output))
+
+
+def _show_heads(rows: Sequence[Any]) -> None:
+    cells = [
+        (row.task, row.fold, row.model, row.features, _number(row.inner_loss), f"{row.network_share:g}", _scores(row.metrics))
+        for row in rows
+    ]
+    show_table(("task", "fold", "model", "features", "inner loss", "network share", "on validation cases"), cells)
+
+
+def _show_probe(means: Sequence[Mapping[str, Any]], output: str) -> None:
+    cells = [
+        (
+            *(row["task"], row["block"], str(row["num_features"]), row["model"] or "too few labels"),
+            *(_number(row["inner_loss"]), _scores(row), _number(row["constant"])),
+        )
+        for row in means
+    ]
+    show_table(("task", "features", "number", "model", "inner loss", "on held-out cases", "constant answer"), cells)
+    typer.echo(f"\nprobe.json, probe.csv and probe.png are in {output}")
+
+
+def _scores(metrics: Mapping[str, float | None]) -> str:
+    """ "macro_f1 0.812  auroc 0.900", or "mae 3.2  spearman 0.4": the two that are told first."""
+    names = ("macro_f1", "auroc", "mae", "spearman")
+    return "  ".join(f"{name} {_number(metrics[name])}" for name in names if metrics.get(name) is not None)
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"

@@ -1,0 +1,74 @@
+"""Commands about this machine and this installation: ``demo``, ``doctor`` and ``plugin-path``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from nnduet.cli.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption, quiet_environment
+from nnduet.console import progress_bar, reporting, show_table
+
+__all__ = ["demo", "doctor", "plugin_path"]
+
+
+def demo(
+    output: Annotated[Path, typer.Option(help="Folder for data, model, predictions and metrics.")] = Path("nnduet_demo"),
+    seed: Annotated[int, typer.Option(help="Seed of the synthetic cases.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Go the whole way on synthetic CT."""
+    with reporting(as_json) as report:
+        quiet_environment()
+        from nnduet.demo import run_demo
+
+        with progress_bar("demo") as progress:
+            summary = run_demo(output, seed=seed, progress=progress)
+        report(summary.to_json(), lambda: _show_demo(summary.to_json()))
+    if not summary.passed:
+        raise typer.Exit(1)
+
+
+def _show_demo(summary: Mapping[str, Any]) -> None:
+    """What was measured against the floors, where everything is, and what to type next."""
+    rows = []
+    for name, floor in summary["floors"].items():
+        value, interval = summary["measured"][name], summary["intervals"][name]
+        between = f"{interval[0]:.3f} to {interval[1]:.3f}" if interval else ""
+        rows.append((name, f"{value:.3f}", between, f">= {floor:.2f}", "ok" if value >= floor else "BELOW"))
+    show_table(("on unseen cases", "measured", "95 % interval", "floor", ""), rows, styles={"BELOW": "red"})
+    minutes = sum(summary["seconds"].values()) / 60
+    typer.echo(f"\n{minutes:.1f} minutes, of which training {summary['seconds']['train'] / 60:.1f}\n")
+    for title in ("data", "model", "predictions", "metrics_file"):
+        typer.echo(f"{title.replace('_file', ''):<12} {summary[title]}")
+    typer.echo(
+        "\nOn your own cases (images/, labels/, cases.csv):\n"
+        "  nnduet convert FOLDER --task COLUMN --dataset-id 2 --name Mine && nnduet plan 2 --preset cpu && nnduet train 2"
+    )
+
+
+def doctor(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
+    """Look at this machine and say what would stop nnDuet."""
+    with reporting(as_json) as report:
+        from nnduet.doctor import diagnose
+
+        environment = {} if workspace else os.environ
+        diagnosis = diagnose(environment, (workspace or Path(DEFAULT_WORKSPACE)).absolute())
+        rows = [(check.status, check.name, check.detail) for check in diagnosis.checks]
+        styles = {"WARN": "yellow", "FAIL": "bold red"}
+        report(diagnosis.to_json(), lambda: show_table(("", "what", "detail"), rows, styles=styles))
+    if not diagnosis.passed:
+        raise typer.Exit(1)
+
+
+def plugin_path(as_json: JsonOption = False) -> None:
+    """Print the folder for nnUNet_extTrainer.
+
+    For stock nnU-Net: export nnUNet_extTrainer=$(nnduet plugin-path).
+    """
+    folder = str(Path(__file__).resolve().parents[1] / "_nnunet_plugin")
+    with reporting(as_json) as report:
+        report({"plugin_path": folder}, lambda: typer.echo(folder))

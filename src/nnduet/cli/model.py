@@ -1,0 +1,96 @@
+"""Commands that train networks: ``train`` and ``cross-validate``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+
+from nnduet.cli.options import DatasetId, DeviceOption, JsonOption, Preset, WorkspaceOption, find_workspace, parse_fold
+from nnduet.cli.predictions import show_metrics
+from nnduet.console import progress_bar, reporting
+
+__all__ = ["cross_validate", "train"]
+
+_Configuration = Annotated[str, typer.Argument(help="2d, 3d_fullres, …")]
+_Epochs = Annotated[int | None, typer.Option(min=1, help="Default: what the plans say.")]
+_Plans = Annotated[str | None, typer.Option(help="Train the plans of this name.")]
+
+
+def train(
+    dataset_id: DatasetId,
+    configuration: _Configuration = "3d_fullres",
+    fold: Annotated[str, typer.Option(help="Number of the fold, or all.")] = "0",
+    epochs: _Epochs = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
+    device: DeviceOption = "auto",
+    preset: Annotated[Preset | None, typer.Option(help="Train the plans of this preset.")] = None,
+    plans: _Plans = None,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train one fold and validate it on whole cases."""
+    if preset and plans:
+        raise typer.BadParameter("name the plans by --preset or by --plans, not both")
+    chosen_fold = parse_fold(fold)
+    with reporting(as_json) as report:
+        folders = find_workspace(workspace)
+        from nnduet.training.planning import plans_name_of
+        from nnduet.training.run import train as train_fold
+
+        with progress_bar("train") as progress:
+            summary = train_fold(
+                dataset_id,
+                configuration,
+                chosen_fold,
+                workspace=folders,
+                plans_name=plans_name_of(preset) if preset else plans,
+                epochs=epochs,
+                resume=resume,
+                device=device,
+                progress=progress,
+            )
+        report(summary.to_json(), lambda: _show_training(summary.model, summary.metrics_file, summary.metrics))
+
+
+def cross_validate(
+    dataset_id: DatasetId,
+    configuration: _Configuration = "3d_fullres",
+    folds: Annotated[str | None, typer.Option(help="Numbers of the folds, e.g. 0,1,2; default: all folds.")] = None,
+    epochs: _Epochs = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Keep finished folds and go on with the others.")] = False,
+    device: DeviceOption = "auto",
+    plans: _Plans = None,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train and validate every fold of a dataset.
+
+    The answers to all cases, each from the fold that had not seen it, are measured together.
+    """
+    chosen = None if folds is None else [parse_fold(entry) for entry in folds.split(",")]
+    if chosen and "all" in chosen:
+        raise typer.BadParameter("cross-validate: folds expected numbers, got all, which is validated on its training cases")
+    with reporting(as_json) as report:
+        folders = find_workspace(workspace)
+        from nnduet.training.cross_validation import cross_validate as cross_validate_folds
+
+        with progress_bar("cross-validate") as progress:
+            summary = cross_validate_folds(
+                dataset_id,
+                configuration,
+                workspace=folders,
+                plans_name=plans,
+                folds=None if chosen is None else [fold for fold in chosen if isinstance(fold, int)],
+                epochs=epochs,
+                resume=resume,
+                device=device,
+                progress=progress,
+            )
+        report(summary.to_json(), lambda: _show_training(summary.model, summary.metrics_file, summary.metrics))
+
+
+def _show_training(model: str, metrics_file: str, metrics: Mapping[str, Any]) -> None:
+    show_metrics(metrics)
+    typer.echo(f"model    {model}\nmetrics  {metrics_file}")

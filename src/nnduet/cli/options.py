@@ -1,0 +1,77 @@
+"""What several commands share: their common options, the workspace, and the fold on the command line.
+
+Only this room reads environment variables. nnU-Net reads its own when it is imported, hence the imports inside the commands,
+after :func:`find_workspace` or :func:`quiet_environment`; they also keep ``nnduet --help`` quick.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from nnduet.console import say
+from nnduet.schema import Workspace
+
+__all__ = [
+    "DEFAULT_WORKSPACE",
+    "DatasetId",
+    "DeviceOption",
+    "JsonOption",
+    "ModelArgument",
+    "Preset",
+    "WorkspaceOption",
+    "find_workspace",
+    "parse_fold",
+    "quiet_environment",
+]
+
+DEFAULT_WORKSPACE = "nnduet_data"
+
+Preset = Literal["resenc-m", "resenc-l", "cpu"]
+_Device = Literal["auto", "cpu", "cuda", "mps"]
+
+JsonOption = Annotated[bool, typer.Option("--json", help="End with one line of JSON on stdout.")]
+WorkspaceOption = Annotated[
+    Path | None,
+    typer.Option("--workspace", help="Folder for nnU-Net's three folders; before the variables nnUNet_raw and so on."),
+]
+DatasetId = Annotated[int, typer.Argument(min=1, max=999, help="The NNN of DatasetNNN_Name.")]
+DeviceOption = Annotated[_Device, typer.Option(help="auto: CUDA if there is one, else the CPU.")]
+ModelArgument = Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Model folder that train wrote.")]
+
+
+def find_workspace(folder: Path | None, *, make: bool = True) -> Workspace:
+    """The nnU-Net folders, set in the environment for nnU-Net and made if ``make``; says on stderr if the default was taken."""
+    default = (folder or Path(DEFAULT_WORKSPACE)).absolute()
+    workspace = Workspace.from_environment({} if folder else os.environ, default)
+    unset = [name for name in workspace.environment() if not os.environ.get(name)]
+    if unset and not folder:
+        say(f"{', '.join(unset)} not set: using {default}")
+    for name, path in workspace.environment().items():
+        if make:
+            Path(path).mkdir(parents=True, exist_ok=True)
+        os.environ[name] = path
+    return workspace
+
+
+def quiet_environment() -> None:
+    """Set the variables without which nnU-Net prints warnings when it is imported; nothing is written there."""
+    default = Path(DEFAULT_WORKSPACE).absolute()
+    os.environ.update(Workspace.from_environment(os.environ, default).environment())
+
+
+def parse_fold(text: str) -> int | str:
+    """A fold's number, or "all".
+
+    Raises:
+        BadParameter: anything else.
+    """
+    if text.strip() == "all":
+        return "all"
+    try:
+        return int(text)
+    except ValueError:
+        raise typer.BadParameter(f"fold: expected a number or all, got {text!r}") from None

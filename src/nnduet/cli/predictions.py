@@ -1,0 +1,138 @@
+"""Commands about answers to cases: ``predict`` and ``evaluate``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from nnduet.cli.options import DeviceOption, JsonOption, WorkspaceOption, find_workspace, parse_fold, quiet_environment
+from nnduet.console import progress_bar, reporting, say, show_record, show_table
+
+__all__ = ["evaluate", "predict", "show_metrics"]
+
+_Covariates = Annotated[
+    Path | None,
+    typer.Option(exists=True, dir_okay=False, help="CSV with the model's covariates by case; an empty cell counts as usual."),
+]
+_ErrorRate = Annotated[
+    float, typer.Option(help="Share of cases, in (0, 1), whose truth may lie outside the prediction set or interval.")
+]
+_Abstain = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="RULE",
+        help="Leave a case to a person: confidence, set (number of classes in the prediction set), spread or outlier, then "
+        "< or >, then a number. Quote it. Repeatable; any rule is enough.",
+    ),
+]
+
+
+def predict(
+    images: Annotated[Path, typer.Option("-i", "--images", exists=True, file_okay=False, help="Images <case>_0000.<ending>.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for masks and tables.")],
+    model: Annotated[Path, typer.Option("-m", "--model", exists=True, file_okay=False, help="Model folder that train wrote.")],
+    folds: Annotated[
+        str | None, typer.Option(help="Folds to combine, e.g. 0,1 or all; default: all that are finished.")
+    ] = None,
+    step_size: Annotated[float, typer.Option(help="Distance of tiles as a share of the patch.")] = 0.5,
+    tta: Annotated[bool, typer.Option("--tta/--no-tta", help="Mirror over the axes that training mirrored.")] = True,
+    covariates: _Covariates = None,
+    id_column: Annotated[str | None, typer.Option(help="Column of --covariates with the case ids, if not case_id.")] = None,
+    error_rate: _ErrorRate = 0.1,
+    abstain: _Abstain = None,
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Outline and classify every case of a folder.
+
+    Examples:
+
+    \b
+      nnduet predict -i images -o out -m MODEL
+      nnduet predict -i images -o out -m MODEL --covariates cases.csv
+      nnduet predict -i images -o out -m MODEL --error-rate 0.05 --abstain 'set>1'
+      nnduet predict -i images -o out -m MODEL --abstain 'confidence<0.6' --abstain 'outlier>0.99'
+    """
+    chosen = [parse_fold(entry) for entry in folds.split(",")] if folds else None
+    if id_column and covariates is None:
+        raise typer.BadParameter("--id-column names a column of --covariates, which is not given")
+    with reporting(as_json) as report:
+        quiet_environment()
+        from nnduet.inference.abstention import Abstention
+        from nnduet.inference.folder import predict_folder
+        from nnduet.inference.predictor import Predictor
+
+        abstention = Abstention.parse(abstain or ())
+        predictor = Predictor.load(model, chosen, device=device, step_size=step_size, tta=tta, error_rate=error_rate)
+        known = _read_covariates(predictor, covariates, id_column) if covariates else None
+        with progress_bar("predict") as progress:
+            summary = predict_folder(predictor, images, output, covariates=known, abstention=abstention, progress=progress)
+        _note_missing(summary.missing_covariates, len(summary.cases))
+        report(summary.to_json(), lambda: _show_prediction(summary))
+
+
+def _read_covariates(predictor: Any, table: Path, id_column: str | None) -> dict[str, dict[str, float]]:
+    from nnduet.data.tables import read_covariates
+
+    names: tuple[str, ...] = predictor.model.layout.covariates
+    return read_covariates(table, names, id_column)
+
+
+def _note_missing(missing: Mapping[str, int], num_cases: int) -> None:
+    for name, number in missing.items():
+        say(f"covariate {name}: missing for {number} of {num_cases} cases, which count as usual")
+
+
+def _show_prediction(summary: Any) -> None:
+    show_record(summary.to_json())
+    if summary.abstention:
+        say(f"{summary.num_abstained} of {len(summary.cases)} cases are left to a person ({', '.join(summary.abstention)})")
+
+
+def evaluate(
+    predictions: Annotated[Path, typer.Option("-p", "--predictions", exists=True, file_okay=False, help="What predict wrote.")],
+    references: Annotated[Path | None, typer.Option("-r", "--references", exists=True, file_okay=False, help="Masks.")] = None,
+    dataset_json: Annotated[Path | None, typer.Option(help="dataset.json with the labels and tasks.")] = None,
+    table: Annotated[Path | None, typer.Option(help="Case table with the true answers to the tasks.")] = None,
+    dataset_id: Annotated[int | None, typer.Option(help="Take all of these from a converted dataset.")] = None,
+    fold: Annotated[int | None, typer.Option(min=0, help="With --dataset-id: only the fold's validation cases.")] = None,
+    cases: Annotated[str | None, typer.Option(help="Only these cases, separated by commas.")] = None,
+    tolerance_mm: Annotated[float, typer.Option(help="Tolerance of the normalized surface distance.")] = 2.0,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder for metrics.json and per_case.csv.")] = None,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Score predictions, with bootstrap intervals."""
+    if (dataset_json is None) == (dataset_id is None):
+        raise typer.BadParameter("name the labels and tasks by --dataset-json or by --dataset-id, one of them")
+    with reporting(as_json) as report:
+        from nnduet.evaluation.evaluate import evaluate as score
+        from nnduet.evaluation.requests import references_of_dataset, references_of_json
+
+        if dataset_json is not None:
+            truth = references_of_json(dataset_json, masks=references, table=table)
+        else:
+            truth = references_of_dataset(find_workspace(workspace), dataset_id or 0, fold=fold)
+        with progress_bar("evaluate") as progress:
+            metrics = score(
+                predictions,
+                references or truth.masks,
+                labels=truth.labels,
+                tasks=truth.tasks,
+                table=table or truth.table,
+                case_ids=cases.split(",") if cases else truth.case_ids,
+                output=output,
+                tolerance_mm=tolerance_mm,
+                progress=progress,
+            )
+        report(metrics, lambda: show_metrics(metrics))
+
+
+def show_metrics(metrics: Mapping[str, Any]) -> None:
+    """Print the rows that a person wants to see first of what ``evaluate`` found."""
+    from nnduet.evaluation.summary import format_summary
+
+    show_table(("metric", "value", "95 % interval", "cases"), format_summary(metrics))

@@ -1,0 +1,108 @@
+"""From one encoder pass to the features of a case: pooled sums, shapes of the predicted regions, covariates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from nnduet.model.descriptors import describe_regions, descriptor_names
+from nnduet.model.heads import JointNetwork
+from nnduet.model.pooling import PooledSums
+
+__all__ = ["CaseFeatures", "FeatureLayout", "grid_spacing_mm", "slice_thickness_mm"]
+
+
+@dataclass(frozen=True)
+class FeatureLayout:
+    """Which columns hold what; ``blocks`` are in order and without gaps."""
+
+    blocks: Mapping[str, range]
+    covariates: tuple[str, ...]
+
+    @classmethod
+    def of(cls, network: JointNetwork, regions: Sequence[str], num_channels: int, covariates: Sequence[str]) -> FeatureLayout:
+        """The network's own blocks, then "shape" unless it pools plain averages, then "covariates" if there are any."""
+        blocks = dict(network.feature_blocks)
+        end = max((columns.stop for columns in blocks.values()), default=0)
+        shapes = len(descriptor_names(regions, num_channels)) if network.pooling == "regions" else 0
+        for name, length in (("shape", shapes), ("covariates", len(covariates))):
+            if length:
+                blocks[name] = range(end, end + length)
+            end += length
+        return cls(blocks, tuple(covariates))
+
+    @property
+    def size(self) -> int:
+        """Number F of features."""
+        return max(columns.stop for columns in self.blocks.values())
+
+    def covariate_values(self, given: Mapping[str, float]) -> NDArray[np.float64]:
+        """(number of covariates,) in order, NaN where not given."""
+        return np.array([given.get(name, np.nan) for name in self.covariates], dtype=float)
+
+
+@dataclass(frozen=True)
+class CaseFeatures:
+    """What one fold knows of one case.
+
+    Attributes:
+        pooled: (1, F1) features of the mean over mirrored passes, for the network head.
+        passes: (M, F1) of each mirrored pass.
+        described: (F2,) shapes and covariates, NaN where undefined.
+    """
+
+    pooled: torch.Tensor
+    passes: torch.Tensor
+    described: NDArray[np.float64]
+
+    def values(self) -> NDArray[np.float64]:
+        """(1, F), the row of the mean pass."""
+        return np.concatenate([self.pooled[0].double().cpu().numpy(), self.described])[None]
+
+    def values_of_passes(self) -> NDArray[np.float64]:
+        """(M, F), a row per mirrored pass; shapes and covariates are the same in each."""
+        passes = self.passes.double().cpu().numpy()
+        return np.concatenate([passes, np.repeat(self.described[None], len(passes), axis=0)], axis=1)
+
+
+def extract(
+    image: torch.Tensor,
+    logits: torch.Tensor,
+    sums: PooledSums,
+    *,
+    layout: FeatureLayout,
+    overlapping: bool,
+    spacing_mm: Sequence[float],
+    voxel_scale: float,
+    covariates: Mapping[str, float],
+) -> CaseFeatures:
+    """Features of a case from its image (C, Z, Y, X), logits (K, Z, Y, X) and pooled sums (M mirrored passes)."""
+    described = layout.covariate_values(covariates)
+    if "shape" in layout.blocks:
+        masks = region_masks(logits, overlapping=overlapping)
+        described = np.concatenate([describe_regions(image.cpu().numpy(), masks, spacing_mm), described])
+    return CaseFeatures(sums.mean().features(voxel_scale), sums.features(voxel_scale), described)
+
+
+def region_masks(logits: torch.Tensor, *, overlapping: bool) -> NDArray[np.bool_]:
+    """Predicted regions (R, Z, Y, X) of logits (K, Z, Y, X): probability over one half, or the likeliest class."""
+    if overlapping:
+        return np.asarray((logits > 0).cpu().numpy())
+    labels = logits.argmax(dim=0)
+    return np.stack([(labels == k).cpu().numpy() for k in range(1, logits.shape[0])])
+
+
+def grid_spacing_mm(properties: Mapping[str, Any], configuration: Any, plans: Any) -> tuple[float, ...]:
+    """(Z, Y, X) of the preprocessed grid; slice-wise configurations keep the slice spacing of the case."""
+    spacing = [float(s) for s in configuration.spacing]
+    return tuple(spacing) if len(spacing) == 3 else (slice_thickness_mm(properties, plans), *spacing)
+
+
+def slice_thickness_mm(properties: Mapping[str, Any], plans: Any) -> float:
+    """Spacing of the first axis of the preprocessed grid before resampling."""
+    return float(properties["spacing"][plans.transpose_forward[0]])

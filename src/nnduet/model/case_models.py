@@ -1,0 +1,123 @@
+"""The families of statistical models behind the case head, all as plain layers of numbers.
+
+With a few hundred cases, shrinkage LDA, ridge logistic regression and a 16-unit perceptron on frozen features are best or near
+best (shared/EVIDENCE.md item 5). scikit-learn fits them; only their weights are kept, so prediction needs numpy alone.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.neural_network import MLPClassifier, MLPRegressor
+
+from nnduet.schema import Task
+
+__all__ = ["ABSENT", "PERCEPTRON", "Layers", "apply_layers", "families", "fit_family", "linear_families"]
+
+Array = NDArray[np.float64]
+Layers = tuple[tuple[Array, Array], ...]
+"""(weights (outputs, inputs), bias (outputs,)) of each layer, with max(0, x) between two layers."""
+
+INVERSE_PENALTIES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
+"""Candidates for the inverse ridge penalty C of the logistic regression (and 1 / alpha of the ridge regression)."""
+
+PERCEPTRON_PENALTIES = (1.0, 10.0)
+"""Candidates for the weight decay alpha of the perceptron."""
+
+PERCEPTRON_UNITS = 16
+PERCEPTRON = "perceptron"
+
+ABSENT = -30.0
+"""Logit of a class that no training case had: a probability of about nothing."""
+
+
+def families(task: Task) -> tuple[str, ...]:
+    """Names of the linear families, then the perceptron."""
+    return (*linear_families(task), PERCEPTRON)
+
+
+def linear_families(task: Task) -> tuple[str, ...]:
+    """Names of the families that draw a plane through feature space."""
+    return ("ridge regression",) if task.type == "regression" else ("shrinkage LDA", "ridge logistic regression")
+
+
+def fit_family(family: str, task: Task, x: Array, y: Array, seed: int = 0) -> dict[float, Layers]:
+    """Fit one family with every strength of its regularisation.
+
+    Args:
+        family: one of :func:`families`.
+        x: (N, D) standardised features, finite.
+        y: (N,) class indices with at least two different ones, or values.
+
+    Returns:
+        {strength: layers that give class logits (K,), or the value (1,)}. The strength is C or alpha; 0 where there is none.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # too few iterations or collinear features still give a model, and it is validated
+        fitted: dict[float, Layers] = _FITS[family](task, x, y, seed)
+    return fitted
+
+
+def apply_layers(layers: Layers, x: Array) -> Array:
+    """(N, D) to (N, outputs)."""
+    for index, (weights, bias) in enumerate(layers):
+        x = (np.maximum(x, 0) if index else x) @ weights.T + bias
+    return x
+
+
+def _fit_lda(task: Task, x: Array, y: Array, seed: int) -> dict[float, Layers]:
+    model = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto").fit(x, y.astype(int))
+    return {0.0: (_all_classes(task, model, model.coef_, model.intercept_),)}
+
+
+def _fit_logistic(task: Task, x: Array, y: Array, seed: int) -> dict[float, Layers]:
+    """From the strongest penalty to the weakest, each starting where the last one ended."""
+    model = LogisticRegression(max_iter=200, warm_start=True)
+    fitted: dict[float, Layers] = {}
+    for c in INVERSE_PENALTIES:
+        model.set_params(C=c).fit(x, y.astype(int))
+        fitted[c] = (_all_classes(task, model, model.coef_, model.intercept_),)
+    return fitted
+
+
+def _fit_ridge(task: Task, x: Array, y: Array, seed: int) -> dict[float, Layers]:
+    models = {c: Ridge(alpha=1 / c).fit(x, y) for c in INVERSE_PENALTIES}
+    return {c: ((model.coef_[None], np.array([model.intercept_])),) for c, model in models.items()}
+
+
+def _fit_perceptron(task: Task, x: Array, y: Array, seed: int) -> dict[float, Layers]:
+    kind = MLPRegressor if task.type == "regression" else MLPClassifier
+    centre, scale = (y.mean(), y.std() + 1e-9) if task.type == "regression" else (0.0, 1.0)
+    fitted: dict[float, Layers] = {}
+    for alpha in PERCEPTRON_PENALTIES:
+        model = kind(hidden_layer_sizes=(PERCEPTRON_UNITS,), solver="lbfgs", alpha=alpha, max_iter=200, random_state=seed)
+        model.fit(x, (y - centre) / scale if task.type == "regression" else y.astype(int))
+        hidden = (model.coefs_[0].T, model.intercepts_[0])
+        weights, bias = model.coefs_[1].T, model.intercepts_[1]
+        last = (
+            (weights * scale, bias * scale + centre) if task.type == "regression" else _all_classes(task, model, weights, bias)
+        )
+        fitted[alpha] = (hidden, last)
+    return fitted
+
+
+_FITS: dict[str, Any] = {
+    "shrinkage LDA": _fit_lda,
+    "ridge logistic regression": _fit_logistic,
+    "ridge regression": _fit_ridge,
+    PERCEPTRON: _fit_perceptron,
+}
+
+
+def _all_classes(task: Task, model: Any, coefficients: Array, intercepts: Array) -> tuple[Array, Array]:
+    """Weights (K, D) and bias (K,) for all classes of the task from those of the classes that were seen."""
+    weights, bias = np.zeros((len(task.classes), coefficients.shape[1])), np.full(len(task.classes), ABSENT)
+    if len(model.classes_) == 2:  # scikit-learn keeps one row for two classes: the log odds of the second
+        coefficients, intercepts = np.vstack([-coefficients, coefficients]) / 2, np.r_[-intercepts, intercepts] / 2
+    weights[model.classes_], bias[model.classes_] = coefficients, intercepts
+    return weights, bias

@@ -1,0 +1,187 @@
+"""Train every fold, then measure all cases at once, each by the fold that had not seen it."""
+
+from __future__ import annotations
+
+import gc
+import json
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nnduet.data.folds import Folds, parse_folds
+from nnduet.errors import DatasetError, OutputExistsError, SettingsError
+from nnduet.evaluation.evaluate import METRICS_FILE
+from nnduet.evaluation.requests import ReferenceSet, references_of_json
+from nnduet.inference.model_folder import CONFORMAL_FILE, CROSS_VALIDATION_FOLDER
+from nnduet.schema import LABELS_FILE, SPLITS_FILE, Workspace
+from nnduet.training.out_of_fold import FOLD_COLUMN, gather_predictions, measure_predictions
+from nnduet.training.run import Progress, find_plans, train
+from nnduet.training.trainer import nnUNetTrainerMultitask
+from nnduet.training.validation import FINAL_METRICS_FILE
+
+__all__ = ["CrossValidationSummary", "cross_validate"]
+
+_CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_latest.pth")
+
+
+@dataclass(frozen=True)
+class CrossValidationSummary:
+    """What a cross-validation left behind: the model folder with its folds, and the metrics of all cases together."""
+
+    model: str
+    folds: list[int]
+    seconds: float
+    metrics_file: str
+    metrics: dict[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object with every field."""
+        return asdict(self)
+
+
+def cross_validate(
+    dataset_id: int,
+    configuration: str,
+    *,
+    workspace: Workspace,
+    plans_name: str | None = None,
+    folds: Sequence[int] | None = None,
+    epochs: int | None = None,
+    resume: bool = False,
+    device: str = "auto",
+    progress: Progress | None = None,
+) -> CrossValidationSummary:
+    """Train the folds one after the other, then measure the out-of-fold predictions of all their validation cases.
+
+    Writes ``cross_validation/`` into the model folder: masks, tables, ``metrics.json``, ``per_case.csv``, ``conformal.json``.
+
+    Args:
+        plans_name: plans identifier; None where there is only one.
+        folds: numbers of folds in ``splits_final.json``; None takes all. Folds whose validation parts overlap cannot be
+            measured together; those that can must be named then. In the layout of the pancreas challenge, fold 0 validates the
+            challenge's validation cases and the others divide its training cases, so that they go together or apart.
+        epochs: None takes the plans' number.
+        resume: pass over finished folds, go on with an interrupted one, begin the others.
+        progress: as of :func:`nnduet.training.run.train`, with the fold before the text.
+
+    Raises:
+        DatasetError: no folds to train on, overlapping validation parts, or a fold that validated other cases.
+        SettingsError: an impossible fold or configuration, or a start by torchrun.
+        OutputExistsError: a training is there already and ``resume`` is False.
+        ResumeError: a fold was trained with other plans or another number of epochs.
+    """
+    if torch.distributed.is_torchelastic_launched():
+        raise SettingsError("cross-validation: train the folds by torchrun one by one, then start this without it, to resume")
+    dataset = workspace.dataset_name(dataset_id)
+    prepared = workspace.preprocessed / dataset
+    plans_name = find_plans(workspace, dataset, plans_name)
+    splits = _read_splits(prepared / SPLITS_FILE)
+    parts = _validation_parts(prepared / SPLITS_FILE, splits, folds)
+    truth = _references(prepared)
+    model = workspace.results / dataset / _model_name(prepared / f"{plans_name}.json", configuration)
+    if not resume:
+        _check_unbegun([model / f"fold_{fold}" for fold in parts])
+    output = model / CROSS_VALIDATION_FOLDER
+    started = time.perf_counter()
+    for fold in parts:
+        begun, finished = _state(model / f"fold_{fold}")
+        if not finished:
+            _remove_outdated(output)
+        if begun or not finished:  # of a finished fold, train only compares the plans
+            train(
+                dataset_id,
+                configuration,
+                fold,
+                workspace=workspace,
+                plans_name=plans_name,
+                epochs=epochs,
+                resume=begun,
+                device=device,
+                progress=_of_fold(progress, fold),
+            )
+            _release_memory()
+    gather_predictions(model, parts, truth.tasks, output)
+    metrics = measure_predictions(model, parts, truth, output, not_validated=_not_validated(splits, parts))
+    seconds = round(time.perf_counter() - started, 1)
+    return CrossValidationSummary(str(model), list(parts), seconds, str(output / METRICS_FILE), metrics)
+
+
+def _read_splits(path: Path) -> Folds:
+    if not path.is_file():
+        raise DatasetError(f"{path}: expected the folds, found none; run `nnduet convert` again")
+    return parse_folds(json.loads(path.read_text(encoding="utf-8")), str(path))
+
+
+def _validation_parts(source: Path, splits: Folds, folds: Sequence[int] | None) -> dict[int, list[str]]:
+    """{fold: its validation cases} of the wanted folds."""
+    wanted = list(range(len(splits))) if folds is None else list(folds)
+    if not wanted or len(set(wanted)) != len(wanted) or not set(wanted) <= set(range(len(splits))):
+        raise SettingsError(f"folds: expected different ones of 0 to {len(splits) - 1}, got {wanted}")
+    parts = {fold: splits[fold]["val"] for fold in wanted}
+    validated_by = defaultdict(list)
+    for fold, cases in parts.items():
+        for case_id in cases:
+            validated_by[case_id].append(fold)
+    twice = sorted(case_id for case_id, of in validated_by.items() if len(of) > 1)
+    if twice:
+        overlapping = sorted({fold for case_id in twice for fold in validated_by[case_id]})
+        raise DatasetError(
+            f"{source}: expected every case in one validation part, but the parts of folds {overlapping} share {len(twice)} "
+            f"cases: {', '.join(twice[:10])}; name folds that do not overlap with --folds"
+        )
+    return parts
+
+
+def _not_validated(splits: Folds, parts: dict[int, list[str]]) -> list[str]:
+    """Cases of the data set that are in the validation part of no wanted fold."""
+    every = {case_id for fold in splits for part in fold.values() for case_id in part}
+    return sorted(every.difference(*parts.values()))
+
+
+def _references(prepared: Path) -> ReferenceSet:
+    table = prepared / LABELS_FILE
+    masks = prepared / "gt_segmentations"
+    truth = references_of_json(prepared / "dataset.json", masks=masks, table=table if table.is_file() else None)
+    if FOLD_COLUMN in {task.name for task in truth.tasks}:
+        raise SettingsError(f"cross-validation: a task must not be called {FOLD_COLUMN!r}, which names a column of its table")
+    return truth
+
+
+def _model_name(plans_file: Path, configuration: str) -> str:
+    """nnU-Net's name of the model folder: trainer, plans as they call themselves, configuration."""
+    plans = json.loads(plans_file.read_text(encoding="utf-8"))
+    return f"{nnUNetTrainerMultitask.__name__}__{plans['plans_name']}__{configuration}"
+
+
+def _state(folder: Path) -> tuple[bool, bool]:
+    """Whether a fold has a checkpoint to go on from, and whether it has been measured."""
+    return any((folder / name).is_file() for name in _CHECKPOINTS), (folder / FINAL_METRICS_FILE).is_file()
+
+
+def _check_unbegun(folders: Sequence[Path]) -> None:
+    begun = [str(folder) for folder in folders if any(_state(folder))]
+    if begun:
+        raise OutputExistsError(f"a training is there already in {', '.join(begun)}; add --resume, or move them away")
+
+
+def _remove_outdated(output: Path) -> None:
+    """An earlier cross-validation says nothing of the fold that is now trained, nor may prediction use its scores."""
+    for name in (METRICS_FILE, CONFORMAL_FILE):
+        (output / name).unlink(missing_ok=True)
+
+
+def _of_fold(progress: Progress | None, fold: int) -> Progress | None:
+    if progress is None:
+        return None
+    return lambda done, total, text: progress(done, total, f"fold {fold}: {text}")
+
+
+def _release_memory() -> None:
+    """Let go of the last fold's network: it sits in reference cycles, and its compiled code counts against a limit of eight."""
+    gc.collect()
+    torch.compiler.reset()

@@ -1,0 +1,110 @@
+"""A trained model folder with the stored features of its cases and their labels, for what needs no network."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nnduet.errors import ModelError, TableError
+from nnduet.model.case_features import FeatureTable
+from nnduet.schema import Task, Workspace, tasks_from_json
+from nnduet.training.fold_metrics import FINAL_METRICS_FILE
+from nnduet.training.head_fitting import TRAINING_FEATURES, VALIDATION_FEATURES
+from nnduet.training.labels import CaseLabels, find_label_table, read_label_table
+
+__all__ = ["TrainedFolds", "read_trained_folds"]
+
+
+@dataclass(frozen=True)
+class TrainedFolds:
+    """Finished folds of a model.
+
+    Attributes:
+        folds: names behind ``fold_``, e.g. ("0", "1").
+        dataset: name of the dataset that it was trained on.
+        table: the table that the labels were read from.
+    """
+
+    model: Path
+    folds: tuple[str, ...]
+    dataset: str
+    dataset_json: dict[str, Any]
+    table: Path
+    labels: CaseLabels
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """The tasks that the model answers."""
+        return self.labels.tasks
+
+    def folder(self, fold: str) -> Path:
+        """Where the fold's files are."""
+        return self.model / f"fold_{fold}"
+
+    def features(self, fold: str) -> tuple[FeatureTable, FeatureTable]:
+        """Features of the training and of the validation cases.
+
+        Raises:
+            ModelError: a file is missing or damaged, or the two do not fit each other or the tasks.
+            TableError: the labels lack a case.
+        """
+        training, validation = (
+            FeatureTable.load(self.folder(fold) / name) for name in (TRAINING_FEATURES, VALIDATION_FEATURES)
+        )
+        absent = sorted({task.name for task in self.tasks} - set(validation.network))
+        if dict(training.blocks) != dict(validation.blocks) or absent:
+            raise ModelError(
+                f"{self.folder(fold)}: expected features of the same blocks with network answers to every task, got blocks "
+                f"{list(training.blocks)} and {list(validation.blocks)}, no answers to {absent}"
+            )
+        unknown = [c for c in (*training.case_ids, *validation.case_ids) if c not in self.labels.values]
+        if unknown:
+            raise TableError(f"{self.table}: {len(unknown)} cases of fold {fold} have no row: {', '.join(unknown[:10])}")
+        return training, validation
+
+
+def read_trained_folds(
+    model: Path, workspace: Workspace, folds: Sequence[int | str] | None = None, table: Path | None = None
+) -> TrainedFolds:
+    """Read what a model folder says of itself, and the labels.
+
+    Args:
+        model: folder that ``train`` wrote.
+        workspace: where ``classification_labels.csv`` of the model's dataset is looked for, preprocessed before raw.
+        folds: names behind ``fold_``; None takes every fold that was validated.
+        table: another table of labels, with the same columns.
+
+    Raises:
+        ModelError: no model folder of nnDuet, a model without tasks, or a fold that is not there.
+        DatasetError: no table of labels.
+        TableError: the table lacks a column, or a cell names no class.
+    """
+    plans, dataset_json = (_read_object(model / name) for name in ("plans.json", "dataset.json"))
+    tasks = tasks_from_json(dataset_json.get("classification", {}))
+    if not tasks or "dataset_name" not in plans:
+        raise ModelError(f"{model}: expected a model with tasks of a named dataset, got tasks {[t.name for t in tasks]}")
+    dataset = str(plans["dataset_name"])
+    names = [str(fold) for fold in folds] if folds else _validated(model)
+    absent = [name for name in names if not (model / f"fold_{name}").is_dir()]
+    if absent or not names:
+        found = sorted(path.name for path in model.glob("fold_*"))
+        raise ModelError(f"{model}: expected validated folds {absent or ''}, found {found}; has the training finished?")
+    path = table or find_label_table([workspace.preprocessed / dataset, workspace.raw / dataset])
+    return TrainedFolds(model, tuple(dict.fromkeys(names)), dataset, dataset_json, path, read_label_table(path, tasks))
+
+
+def _validated(model: Path) -> list[str]:
+    return sorted(path.parent.name.removeprefix("fold_") for path in model.glob(f"fold_*/{FINAL_METRICS_FILE}"))
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        loaded = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path}: expected a file of a trained model: {error}") from error
+    if not isinstance(loaded, dict):
+        raise ModelError(f"{path}: expected a JSON object, got {type(loaded).__name__}")
+    return loaded

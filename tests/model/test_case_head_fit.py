@@ -1,0 +1,168 @@
+"""Fitting a case head: what it learns, what it chooses, and when there is too little to learn from."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from nnduet.model.case_head_fit import feature_sets, fit_case_head
+from nnduet.model.case_models import apply_layers, families, fit_family
+from nnduet.schema import Task
+
+GRADE = Task("grade", "binary", ("a", "b"))
+SUBTYPE = Task("subtype", "multiclass", ("0", "1", "2"))
+AGE = Task("age", "regression")
+
+
+def separable(labels: list[int], *, seed: int = 0) -> np.ndarray:
+    """Features (N, 3) whose first column is twice the label plus a little noise."""
+    rng = np.random.default_rng(seed)
+    features = rng.normal(size=(len(labels), 3))
+    features[:, 0] = 2.0 * np.array(labels) + 0.1 * features[:, 0]
+    return features
+
+
+def patients(count: int) -> list[str]:
+    return [f"p{i}" for i in range(count)]
+
+
+@pytest.mark.parametrize("family", families(SUBTYPE))
+def test_every_family_learns_three_classes(family: str) -> None:
+    labels = np.array([i % 3 for i in range(60)], float)
+    x = separable([i % 3 for i in range(60)])
+    for layers in fit_family(family, SUBTYPE, x, labels).values():
+        assert (apply_layers(layers, x).argmax(1) == labels).mean() > 0.6
+
+
+@pytest.mark.parametrize("family", families(AGE))
+def test_every_family_learns_a_value_in_its_own_unit(family: str) -> None:
+    ages = 40 + 10 * np.linspace(-1, 1, 40)
+    x = np.stack([np.linspace(-1, 1, 40), np.zeros(40)], axis=1)
+    best = min(np.abs(apply_layers(layers, x)[:, 0] - ages).mean() for layers in fit_family(family, AGE, x, ages).values())
+    assert best < 2
+
+
+def test_a_separable_task_is_learned_from_new_cases_too() -> None:
+    labels = [i % 2 for i in range(20)]
+    fitted = fit_case_head(GRADE, separable(labels), np.array(labels, float), patients(20))
+    assert fitted is not None
+    assert fitted(separable(labels, seed=1)).argmax(1).tolist() == labels
+
+
+def test_probabilities_sum_to_one() -> None:
+    labels = [i % 3 for i in range(24)]
+    fitted = fit_case_head(SUBTYPE, separable(labels), np.array(labels, float), patients(24))
+    assert fitted is not None
+    assert fitted(separable(labels)).sum(1) == pytest.approx(np.ones(24))
+
+
+def test_a_class_that_training_never_saw_is_almost_impossible() -> None:
+    labels = [i % 2 for i in range(20)]
+    fitted = fit_case_head(SUBTYPE, separable(labels), np.array(labels, float), patients(20))
+    assert fitted is not None
+    assert fitted(separable(labels))[:, 2].max() < 1e-3
+
+
+def test_a_regression_is_learned_though_shrunk() -> None:
+    ages = np.arange(20, dtype=float)
+    fitted = fit_case_head(AGE, separable(list(range(20))), ages, patients(20))
+    assert fitted is not None
+    assert np.corrcoef(fitted(separable(list(range(20)), seed=1))[:, 0], ages)[0, 1] > 0.95
+
+
+def test_noise_gives_honest_probabilities() -> None:
+    """Features that know nothing: the calibrated head is hardly surer than a coin."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 80).astype(float)
+    fitted = fit_case_head(GRADE, rng.normal(size=(80, 30)), labels, patients(80))
+    assert fitted is not None
+    assert fitted(rng.normal(size=(200, 30))).max(1).mean() < 0.65
+
+
+def test_the_scores_are_those_of_cases_that_the_models_had_not_seen() -> None:
+    """With as many features as cases a fit is perfect on what it saw; the stored scores are not."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 60).astype(float)
+    fitted = fit_case_head(GRADE, rng.normal(size=(60, 60)), labels, patients(60))
+    assert fitted is not None
+    assert len(fitted.scores) == 60
+    assert np.median(fitted.scores) > 0.3
+
+
+def test_cases_without_a_label_are_left_out() -> None:
+    labels = np.array([0, 1] * 5 + [np.nan] * 4)
+    fitted = fit_case_head(GRADE, separable([0, 1] * 5 + [0] * 4), labels, patients(14))
+    assert fitted is not None
+    assert fitted.choice["num_cases"] == 10
+
+
+def test_undefined_features_do_not_stop_the_fit() -> None:
+    labels = [i % 2 for i in range(20)]
+    features = separable(labels)
+    features[::3, 1], features[:, 2] = np.nan, np.nan
+    fitted = fit_case_head(GRADE, features, np.array(labels, float), patients(20))
+    assert fitted is not None
+    assert fitted(features).argmax(1).tolist() == labels
+
+
+@pytest.mark.parametrize("labels", [[0, 0, 0, 0], [0, 0, 0, 1, 1], [np.nan] * 6])
+def test_too_few_cases_of_a_class_give_no_head(labels: list[float]) -> None:
+    assert fit_case_head(GRADE, np.zeros((len(labels), 2)), np.array(labels, float), patients(len(labels))) is None
+
+
+@pytest.mark.parametrize("ages", [[1.0, 2, 3, 4], [5.0] * 6])
+def test_too_few_or_equal_values_give_no_regression_head(ages: list[float]) -> None:
+    assert fit_case_head(AGE, np.zeros((len(ages), 2)), np.array(ages), patients(len(ages))) is None
+
+
+@pytest.mark.parametrize("task", [GRADE, AGE])
+def test_one_patient_is_no_cross_validation_but_also_no_crash(task: Task) -> None:
+    labels = np.array([0.0, 1.0] * 4)
+    assert fit_case_head(task, separable([0, 1] * 4), labels, ["same"] * 8) is None
+
+
+def test_a_network_that_knows_more_gets_the_larger_share_and_one_that_knows_nothing_none() -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 60)
+    noise, knowing = rng.normal(size=(60, 5)), np.where(labels[:, None] == [0, 1], 0.9, 0.1)
+    helped = fit_case_head(GRADE, noise, labels.astype(float), patients(60), network=knowing)
+    alone = fit_case_head(GRADE, separable(labels.tolist()), labels.astype(float), patients(60), network=np.full((60, 2), 0.5))
+    assert helped is not None and alone is not None
+    assert helped.network_share >= 0.5
+    assert alone(separable(labels.tolist(), seed=1), np.full((60, 2), 0.5)).argmax(1).tolist() == labels.tolist()
+
+
+def test_the_sets_are_the_described_blocks_with_and_without_each_stage() -> None:
+    blocks = {"intensity": range(2), "stage 0": range(2, 3), "stage 1": range(3, 4), "shape": range(4, 5)}
+    assert feature_sets(blocks) == {
+        "intensity": [0, 1],
+        "stage 0": [2],
+        "stage 1": [3],
+        "shape": [4],
+        "intensity + shape": [0, 1, 4],
+        "intensity + shape + stage 0": [0, 1, 4, 2],
+        "intensity + shape + stage 1": [0, 1, 4, 3],
+        "all": [0, 1, 2, 3, 4],
+    }
+
+
+def test_the_inner_cross_validation_finds_the_block_that_tells_the_classes_apart() -> None:
+    labels = [0, 1] * 20
+    noise = np.random.default_rng(0).normal(size=(40, 60))
+    features = np.concatenate([noise, separable(labels)[:, :1]], axis=1)
+    blocks = {"intensity": range(20), "stage 0": range(20, 60), "stage 1": range(60, 61)}
+    fitted = fit_case_head(GRADE, features, np.array(labels, float), patients(40), blocks=blocks)
+    assert fitted is not None
+    assert fitted.choice["features"] == "stage 1"
+    assert fitted.columns.tolist() == [60]
+
+
+def test_only_the_named_models_compete() -> None:
+    labels = [i % 2 for i in range(40)]
+    features = separable(labels)
+    head = fit_case_head(GRADE, features, np.array(labels, float), patients(40), models=["ridge logistic regression"])
+    assert head is not None
+    assert list(head.choice["inner_loss_of_models"]) == ["ridge logistic regression"]
+    everything = fit_case_head(GRADE, features, np.array(labels, float), patients(40))
+    assert everything is not None
+    assert sorted(everything.choice["inner_loss_of_models"]) == sorted(families(GRADE))
