@@ -129,7 +129,7 @@ def _predict(trainer: Any, predictor: Predictor, case_ids: list[str], output: Pa
         prediction = predictor.predict_preprocessed(*_load(trainer, case_id), covariates=_covariates(trainer, case_id))
         geometry = check_image(references / f"{case_id}{ending}")
         write_segmentation(output / f"{case_id}{ending}", prediction.segmentation, geometry)
-        predictions[case_id] = prediction
+        predictions[case_id] = replace(prediction, segmentation=prediction.segmentation[:0], masks={})  # they are on disk now
         trainer.report(index + 1, len(case_ids), f"validate {case_id}")
     write_tables(output, predictor.tasks, {case_id: p.answers for case_id, p in predictions.items()})
     return predictions
