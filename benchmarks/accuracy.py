@@ -50,7 +50,7 @@ from nnduet.schema import SPLITS_FILE, Task, Workspace
 from nnduet.training.head_fitting import TRAINING_FEATURES, VALIDATION_FEATURES, answer_table
 from nnduet.training.labels import CaseLabels, read_case_labels
 from nnduet.training.planning import plan
-from nnduet.training.run import find_plans, train
+from nnduet.training.run import train
 
 RESULTS = REPOSITORY / "docs" / "results"
 EPOCHS = {"lidc": 60, "acdc": 60, "busbra": 60}
@@ -105,12 +105,12 @@ class Bench:
         labels = read_case_labels([prepared], source.tasks, road.covariates)
         return cls(name, workspace, source.tasks, labels, len(json.loads((prepared / SPLITS_FILE).read_text())))
 
-    def train(self, fold: int, row: str) -> tuple[Path, float]:
-        """Train one fold of the default ("h") or of a row with settings of its own; its folder and its seconds in this run."""
+    def train(self, fold: int, row: str) -> Path:
+        """Train one fold of the default ("h") or of a row with settings of its own; returns its folder."""
         prepared = self.workspace.preprocessed / self.workspace.dataset_name(DATASET_ID)
         plans_name = "nnDuetCpuPlans"
         if row in TRAINED_ROWS:
-            plans = json.loads((prepared / f"{find_plans(self.workspace, prepared.name, plans_name)}.json").read_text())
+            plans = json.loads((prepared / f"{plans_name}.json").read_text())
             plans["plans_name"] = plans_name = f"nnDuetCpuPlansRow{row.upper()}"
             plans["nnduet"]["training"] |= TRAINED_ROWS[row]
             write_json_atomically(prepared / f"{plans_name}.json", plans)
@@ -129,7 +129,7 @@ class Bench:
                 resume=begun,
                 progress=progress,
             )
-        return Path(summary.metrics_file).parent, summary.seconds
+        return Path(summary.metrics_file).parent
 
     def fold_file(self, fold: int, row: str) -> Path:
         """Where the predictions of a fold are kept."""
@@ -139,7 +139,7 @@ class Bench:
 def run_fold(bench: Bench, fold: int, row: str) -> None:
     """Train one fold and write what its model, and the rows that follow from its features, say of the validation cases."""
     code, started = commit(), time.perf_counter()
-    folder, _ = bench.train(fold, row)
+    folder = bench.train(fold, row)
     rows = {"h": _read_rows(folder / "validation" / "classification.csv")} | rows_from_features(bench, folder)
     if row != "h":
         rows = {row: rows["d"]}

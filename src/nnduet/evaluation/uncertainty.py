@@ -17,7 +17,7 @@ from nnduet.errors import DatasetError
 from nnduet.evaluation.answers import TaskAnswers
 from nnduet.evaluation.bootstrap import FloatArray, Resamples, draw_resamples, weighted_mean
 from nnduet.evaluation.rank_metrics import auroc
-from nnduet.model.calibration import conformal_set
+from nnduet.model import calibration
 from nnduet.model.case_head import CaseHead
 
 __all__ = ["ABSTAINING_SHARES", "DEFINITIONS", "ERROR_RATES", "kept_weights", "measure_uncertainty", "nonconformity"]
@@ -41,9 +41,8 @@ def nonconformity(answers: TaskAnswers) -> FloatArray:
 
     Source: Sadinle, Lei and Wasserman 2019, as in :mod:`nnduet.model.calibration`.
     """
-    if not answers.task.is_classification:
-        return np.abs(answers.reference - answers.prediction)
-    return np.asarray(1 - np.take_along_axis(answers.probabilities, answers.reference.astype(int)[:, None], axis=1)[:, 0])
+    outputs = answers.probabilities if answers.task.is_classification else answers.prediction[:, None]
+    return calibration.nonconformity(answers.task, outputs, answers.reference)
 
 
 def measure_uncertainty(
@@ -116,7 +115,7 @@ def _thresholds(folds: Sequence[str], heads: Mapping[str, CaseHead], error_rate:
 def _prediction_sets(answers: TaskAnswers, thresholds: FloatArray, resamples: Resamples) -> dict[str, Any]:
     size, covered = np.full(len(thresholds), np.nan), np.full(len(thresholds), np.nan)
     for case in np.flatnonzero(~np.isnan(thresholds)):
-        chosen = conformal_set(answers.probabilities[case], float(thresholds[case]))
+        chosen = calibration.conformal_set(answers.probabilities[case], float(thresholds[case]))
         size[case], covered[case] = len(chosen), int(answers.reference[case]) in chosen
     reason = _why_no_sets(thresholds)
     return {

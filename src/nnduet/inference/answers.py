@@ -15,7 +15,7 @@ from nnduet.model.calibration import conformal_set, conformal_threshold
 from nnduet.model.heads import JointNetwork, TaskHeads, task_probabilities
 from nnduet.schema import Task
 
-__all__ = ["CaseAnswers", "TaskPrediction", "answer", "combine", "member_outputs", "network_outputs"]
+__all__ = ["CaseAnswers", "TaskPrediction", "answer", "combine", "member_outputs", "network_outputs", "rows_of"]
 
 Array = NDArray[np.float64]
 

@@ -14,7 +14,7 @@ from nnduet.model.descriptors import describe_regions, descriptor_names
 from nnduet.model.heads import JointNetwork
 from nnduet.model.pooling import PooledSums
 
-__all__ = ["CaseFeatures", "FeatureLayout", "grid_spacing_mm", "slice_thickness_mm"]
+__all__ = ["CaseFeatures", "FeatureLayout", "extract", "grid_spacing_mm", "region_masks", "slice_thickness_mm"]
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,16 @@ from nnduet.inference.answers import CaseAnswers
 from nnduet.inference.predictor import Predictor
 from nnduet.schema import CASE_COLUMN, Task
 
-__all__ = ["CLASSIFICATION_FILE", "OUTLIER_COLUMN", "PredictionSummary", "find_cases", "predict_folder", "write_tables"]
+__all__ = [
+    "CLASSIFICATION_FILE",
+    "OUTLIER_COLUMN",
+    "PredictionSummary",
+    "csv_text",
+    "find_cases",
+    "predict_folder",
+    "write_results",
+    "write_tables",
+]
 
 Progress = Callable[[int, int, str], None]
 CLASSIFICATION_FILE = "classification.csv"
@@ -201,11 +210,15 @@ def write_tables(
         [case_id, *(v for t in tasks for v in _values(t, p, abstention)), _number(p.outlier_score)]
         for case_id, p in predictions.items()
     ]
-    write_text_atomically(output / CLASSIFICATION_FILE, _csv([header, *rows]))
+    write_text_atomically(output / CLASSIFICATION_FILE, csv_text([header, *rows]))
     for task in tasks:
-        answers = [[case_id, p.tasks[task.name].text] for case_id, p in predictions.items()]
-        title = task.name[:1].upper() + task.name[1:]
-        write_text_atomically(output / f"{task.name}_results.csv", _csv([["Names", title], *answers]))
+        write_results(output, task, {case_id: p.tasks[task.name].text for case_id, p in predictions.items()})
+
+
+def write_results(output: Path, task: Task, answers: Mapping[str, str]) -> None:
+    """Write ``<task>_results.csv``, columns ``Names,<Task>``, from {case id: answer}."""
+    title = task.name[:1].upper() + task.name[1:]
+    write_text_atomically(output / f"{task.name}_results.csv", csv_text([["Names", title], *map(list, answers.items())]))
 
 
 def _columns(task: Task, abstention: Abstention | None) -> list[str]:
@@ -228,7 +241,8 @@ def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.6g}"
 
 
-def _csv(rows: list[list[str]]) -> str:
+def csv_text(rows: list[list[str]]) -> str:
+    """Rows of cells as CSV with line feeds."""
     buffer = io.StringIO()
     csv.writer(buffer, lineterminator="\n").writerows(rows)
     return buffer.getvalue()

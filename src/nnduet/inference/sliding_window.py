@@ -19,11 +19,11 @@ from torch import Tensor
 from nnduet.model.heads import JointNetwork
 from nnduet.model.pooling import PooledSums
 
+__all__ = ["mirror_combinations", "predict_tiles"]
+
 BATCH_VOXELS = 2**19
 """Mirrored versions of a patch go through the network together up to this many voxels; small patches alone do not fill the
 processor."""
-
-__all__ = ["mirror_combinations", "predict_tiles"]
 
 
 def mirror_combinations(axes: Sequence[int]) -> list[tuple[int, ...]]:

@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
-__all__ = ["conformal_set", "conformal_threshold", "cross_entropy", "fit_temperature"]
+from nnduet.schema import Task
+
+__all__ = ["conformal_set", "conformal_threshold", "cross_entropy", "fit_temperature", "nonconformity"]
 
 Array = NDArray[np.float64]
 
@@ -31,6 +33,18 @@ def fit_temperature(logits: Array, labels: Array) -> float:
         lambda log_t: cross_entropy(logits / np.exp(log_t), labels), bounds=(np.log(0.05), np.log(20)), method="bounded"
     )
     return float(np.exp(found.x))
+
+
+def nonconformity(task: Task, outputs: Array, reference: Array) -> Array:
+    """How unlike the answer the truth is, (N,): 1 - p(true class), or the absolute error of a regression.
+
+    Args:
+        outputs: class probabilities (N, K), or values (N, 1).
+        reference: (N,) class indices, or values.
+    """
+    if task.type == "regression":
+        return np.asarray(np.abs(outputs[:, 0] - reference))
+    return np.asarray(1 - np.take_along_axis(outputs, reference.astype(int)[:, None], axis=1)[:, 0])
 
 
 def conformal_threshold(scores: Sequence[float] | Array, error_rate: float) -> float:

@@ -125,10 +125,15 @@ def describe_head(head: CaseHead | None) -> str:
     return own if head.network_share == 0 else f"{own} with {head.network_share:.0%} network head"
 
 
-def standardise(features: Array, mean: Array, scale: Array) -> Array:
-    """(N, D) to about zero mean and unit deviation, clipped to 6 deviations; an undefined feature counts as the mean."""
-    deviations = np.nan_to_num((features - mean) / scale, nan=0.0)
-    return np.asarray(np.clip(deviations, -LARGEST_DEVIATION, LARGEST_DEVIATION))
+def moments(features: Array) -> tuple[Array, Array]:
+    """Mean and deviation (F,) over the cases where a feature is defined; 0 and a tiny one where it never is."""
+    defined = np.where(np.isfinite(features).any(axis=0), features, 0.0)
+    return np.nanmean(defined, axis=0), np.nanstd(defined, axis=0) + 1e-6
+
+
+def standardise(features: Array, mean: Array, scale: Array, limit: float = LARGEST_DEVIATION) -> Array:
+    """(N, D) to about zero mean and unit deviation, clipped to ``limit``; an undefined feature counts as the mean."""
+    return np.asarray(np.clip(np.nan_to_num((features - mean) / scale, nan=0.0), -limit, limit))
 
 
 def mix(task: Task, own: Array, network: Array | None, share: float) -> Array:

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
-from nnduet.model.calibration import cross_entropy, fit_temperature
-from nnduet.model.case_head import CaseHead, answers, mix, standardise
+from nnduet.model.calibration import cross_entropy, fit_temperature, nonconformity
+from nnduet.model.case_head import CaseHead, answers, mix, moments, standardise
 from nnduet.model.case_models import ABSENT, PERCEPTRON, apply_layers, families, fit_family
 from nnduet.schema import Task
 
@@ -70,11 +70,10 @@ def fit_case_head(
     folds = _inner_folds(task, y, groups, seed) if _enough(task, y) else []
     if not folds:
         return None
-    mean, scale = _moments(x)
+    mean, scale = moments(x)
     x = standardise(x, mean, scale)
     sets = feature_sets(blocks or {"all": range(x.shape[1])})
-    held_out = _search(task, x, y, folds, sets, families(task) if models is None else models, seed)
-    losses = {candidate: _loss(task, logits, y) for candidate, logits in held_out.items()}
+    held_out, losses = _search(task, x, y, folds, sets, families(task) if models is None else models, seed)
     best = min(losses, key=lambda candidate: losses[candidate])
     share = _network_share(task, held_out[best], None if network is None else network[known], y)
     logits = mix(task, held_out[best], None if network is None else network[known], share)
@@ -88,7 +87,7 @@ def fit_case_head(
         layers=fit_family(best.family, task, x[:, columns], y, seed)[best.strength],
         network_share=share,
         temperature=temperature,
-        scores=np.sort(_nonconformity(task, logits, temperature, y)),
+        scores=np.sort(nonconformity(task, answers(task, logits, temperature), y)),
         choice=_describe(best, losses, len(y), share),
     )
 
@@ -124,19 +123,24 @@ def out_of_fold(task: Task, x: Array, y: Array, folds: Folds, family: str, seed:
 
 def _search(
     task: Task, x: Array, y: Array, folds: Folds, sets: Mapping[str, list[int]], models: Sequence[str], seed: int
-) -> dict[_Candidate, Array]:
-    """Linear families on every set of features, then the perceptron, which is slow, on the best set of these."""
-    linear = [family for family in models if family != PERCEPTRON]
+) -> tuple[dict[_Candidate, Array], dict[_Candidate, float]]:
+    """Out-of-fold logits and losses of the linear families on every set of features, then of the perceptron, which is slow, on
+    the best set of these."""
     held_out: dict[_Candidate, Array] = {}
-    for name, columns in sets.items():
-        for family in linear:
-            found = out_of_fold(task, x[:, columns], y, folds, family, seed)
-            held_out |= {_Candidate(name, family, strength): logits for strength, logits in found.items()}
-    if PERCEPTRON not in models:
-        return held_out
-    best = min(held_out, key=lambda candidate: _loss(task, held_out[candidate], y)).features
-    found = out_of_fold(task, x[:, sets[best]], y, folds, PERCEPTRON, seed)
-    return held_out | {_Candidate(best, PERCEPTRON, strength): logits for strength, logits in found.items()}
+    losses: dict[_Candidate, float] = {}
+
+    def compete(name: str, family: str) -> None:
+        for strength, logits in out_of_fold(task, x[:, sets[name]], y, folds, family, seed).items():
+            candidate = _Candidate(name, family, strength)
+            held_out[candidate], losses[candidate] = logits, _loss(task, logits, y)
+
+    for name in sets:
+        for family in models:
+            if family != PERCEPTRON:
+                compete(name, family)
+    if PERCEPTRON in models:
+        compete(min(losses, key=lambda candidate: losses[candidate]).features, PERCEPTRON)
+    return held_out, losses
 
 
 def _inner_folds(task: Task, y: Array, groups: NDArray[Any], seed: int) -> Folds:
@@ -164,12 +168,6 @@ def _enough(task: Task, y: Array) -> bool:
     return int((counts >= MIN_CASES_PER_CLASS).sum()) >= 2
 
 
-def _moments(x: Array) -> tuple[Array, Array]:
-    """Mean and deviation (F,) over the cases where a feature is defined; 0 and a tiny one where it never is."""
-    defined = np.where(np.isfinite(x).any(axis=0), x, 0.0)
-    return np.nanmean(defined, axis=0), np.nanstd(defined, axis=0) + 1e-6
-
-
 def _loss(task: Task, logits: Array, y: Array) -> float:
     """Cross-entropy after temperature scaling, so that families compete by what they know and not by their confidence;
     mean squared error over the variance for a regression."""
@@ -182,13 +180,6 @@ def _network_share(task: Task, own: Array, network: Array | None, y: Array) -> f
     if network is None:
         return 0.0
     return min(NETWORK_SHARES, key=lambda share: _loss(task, mix(task, own, network, share), y))
-
-
-def _nonconformity(task: Task, logits: Array, temperature: float, y: Array) -> Array:
-    if task.type == "regression":
-        return np.asarray(np.abs(logits[:, 0] - y))
-    probabilities = answers(task, logits, temperature)
-    return np.asarray(1 - np.take_along_axis(probabilities, y.astype(int)[:, None], axis=1)[:, 0])
 
 
 def _describe(best: _Candidate, losses: Mapping[_Candidate, float], num_cases: int, share: float) -> dict[str, Any]:

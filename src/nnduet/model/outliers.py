@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from sklearn.model_selection import GroupKFold
 
 from nnduet.errors import ModelError
+from nnduet.model.case_head import moments, standardise
 
 __all__ = ["OutlierModel", "fit_outlier_model"]
 
@@ -47,7 +48,7 @@ class OutlierModel:
 
     def distance(self, features: Array) -> Array:
         """Features (N, F), NaN counting as the mean, to root mean squared Mahalanobis distances (N,); about 1 is usual."""
-        z = _standardise(features, self.mean, self.scale)
+        z = standardise(features, self.mean, self.scale, CLIP)
         along = z @ self.components.T
         rest = np.maximum((z**2).sum(axis=1) - (along**2).sum(axis=1), 0) / self.noise
         return np.asarray(np.sqrt(((along**2 / self.variances).sum(axis=1) + rest) / z.shape[1]))
@@ -96,14 +97,9 @@ def fit_outlier_model(features: Array, patients: list[str]) -> OutlierModel | No
     return OutlierModel(model.mean, model.scale, model.components, model.variances, model.noise, np.sort(distances))
 
 
-def _standardise(features: Array, mean: Array, scale: Array) -> Array:
-    return np.asarray(np.clip(np.nan_to_num((features - mean) / scale, nan=0.0), -CLIP, CLIP))
-
-
 def _fit(features: Array) -> OutlierModel:
-    known = np.where(np.isfinite(features).any(axis=0), features, 0.0)
-    mean, scale = np.nanmean(known, axis=0), np.nanstd(known, axis=0) + 1e-6
-    z = _standardise(features, mean, scale)
+    mean, scale = moments(features)
+    z = standardise(features, mean, scale, CLIP)
     _, singular, directions = np.linalg.svd(z, full_matrices=False)
     variances = singular**2 / len(z)
     kept = min(NUM_COMPONENTS, len(z) // 5)

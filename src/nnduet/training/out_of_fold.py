@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -19,7 +17,7 @@ from nnduet.evaluation.evaluate import METRICS_FILE, evaluate
 from nnduet.evaluation.requests import ReferenceSet
 from nnduet.evaluation.segmentation_cases import mask_files
 from nnduet.evaluation.uncertainty import DEFINITIONS, measure_uncertainty, nonconformity
-from nnduet.inference.folder import CLASSIFICATION_FILE, OUTLIER_COLUMN
+from nnduet.inference.folder import CLASSIFICATION_FILE, OUTLIER_COLUMN, csv_text, write_results
 from nnduet.inference.model_folder import CASE_HEAD_FILE, CONFORMAL_FILE, read_case_heads
 from nnduet.schema import Task
 
@@ -93,17 +91,9 @@ def _answers(model: Path, parts: Parts, tasks: tuple[Task, ...]) -> dict[str, di
 
 def _write_tables(output: Path, tasks: tuple[Task, ...], rows: Mapping[str, Mapping[str, str]]) -> None:
     header = list(next(iter(rows.values())))
-    write_text_atomically(output / CLASSIFICATION_FILE, _csv([header, *(list(cells.values()) for cells in rows.values())]))
+    write_text_atomically(output / CLASSIFICATION_FILE, csv_text([header, *(list(cells.values()) for cells in rows.values())]))
     for task in tasks:
-        title = task.name[:1].upper() + task.name[1:]
-        answers = [[case_id, cells[task.name]] for case_id, cells in rows.items()]
-        write_text_atomically(output / f"{task.name}_results.csv", _csv([["Names", title], *answers]))
-
-
-def _csv(rows: list[list[str]]) -> str:
-    buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerows(rows)
-    return buffer.getvalue()
+        write_results(output, task, {case_id: cells[task.name] for case_id, cells in rows.items()})
 
 
 def measure_predictions(

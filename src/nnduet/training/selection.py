@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from nnduet.errors import SettingsError
 from nnduet.evaluation.classification_metrics import confusion_counts, macro_f1
+from nnduet.inference import case_features
 from nnduet.inference.answers import network_outputs
 from nnduet.inference.model_folder import load_checkpoint
 from nnduet.inference.predictor import Predictor
@@ -109,11 +110,8 @@ def region_masks(reference: NDArray[Any], logits: torch.Tensor, label_manager: A
         logits: (K, Z, Y, X); regions may overlap and count from a probability of one half.
         label_manager: nnU-Net's LabelManager.
     """
-    if label_manager.has_regions:
-        regions, predicted = label_manager.foreground_regions, (logits > 0).cpu().numpy()
-    else:
-        regions, likeliest = label_manager.foreground_labels, logits.argmax(0).cpu().numpy()
-        predicted = np.stack([likeliest == label for label in regions])
+    regions = label_manager.foreground_regions if label_manager.has_regions else label_manager.foreground_labels
+    predicted = case_features.region_masks(logits, overlapping=label_manager.has_regions)
     valid = np.isin(reference, [label_manager.ignore_label], invert=True)
     return np.stack([np.isin(reference, region) for region in regions])[:, valid], predicted[:, valid]
 

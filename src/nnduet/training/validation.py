@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from batchgenerators.utilities.file_and_folder_operations import load_pickle
 from numpy.typing import NDArray
 
 from nnduet.data.files import write_json_atomically
@@ -51,8 +49,9 @@ def validate_fold(trainer: Any) -> dict[str, Any]:
     predictor = Predictor(trained_model(trainer, *heads), device=trainer.device.type)
     predictions = _predict(trainer, predictor, validation, folder / "validation")
     if trainer.tasks:
-        rows = [prediction.features[str(trainer.fold)] for prediction in predictions.values()]
-        _table(predictor, list(predictions), rows).save(folder / VALIDATION_FEATURES)
+        values = np.stack([prediction.features[str(trainer.fold)] for prediction in predictions.values()])
+        network = _network_answers(predictor, values, predictor.network.heads)
+        FeatureTable(tuple(predictions), values, predictor.model.layout.blocks, network).save(folder / VALIDATION_FEATURES)
     answers = {case_id: prediction.answers for case_id, prediction in predictions.items()}
     metrics = measure_fold(folder / "validation", trainer.fold, answers, heads[0], _truth(trainer))
     write_json_atomically(folder / FINAL_METRICS_FILE, metrics)
@@ -79,8 +78,8 @@ def trained_model(trainer: Any, case_heads: dict[str, CaseHead], outliers: Outli
 def _load(trainer: Any, case_id: str) -> tuple[NDArray[np.float32], dict[str, Any]]:
     """Preprocessed image (C, Z, Y, X) and properties of a case."""
     folder = trainer.preprocessed_dataset_folder
-    data, _, _, _ = trainer.dataset_class(folder, [case_id]).load_case(case_id)
-    return np.ascontiguousarray(data[:], dtype=np.float32), load_pickle(os.path.join(folder, f"{case_id}.pkl"))
+    data, _, _, properties = trainer.dataset_class(folder, [case_id]).load_case(case_id)
+    return np.ascontiguousarray(data[:], dtype=np.float32), properties
 
 
 def _features(trainer: Any, case_ids: list[str]) -> FeatureTable:
@@ -93,19 +92,11 @@ def _features(trainer: Any, case_ids: list[str]) -> FeatureTable:
         _, features = predictor.run_members(torch.from_numpy(image), properties, _covariates(trainer, case_id))
         rows.append(features[0].values()[0].astype(np.float32))
         trainer.report(index + 1, len(case_ids), f"features of {case_id}")
-    table = _table(predictor, case_ids, rows)
+    values, network = np.stack(rows), predictor.network
     parts = np.array([inner_fold(patient) for patient in trainer.labels.patients(case_ids)])
-    network = predictor.network
-    inner = [_network_answers(predictor, table.values, heads) for heads in network.inner_heads]  # type: ignore[arg-type]
+    inner = [_network_answers(predictor, values, heads) for heads in network.inner_heads]  # type: ignore[arg-type]
     own = {task.name: np.stack([a[task.name] for a in inner])[parts, np.arange(len(parts))] for task in predictor.tasks}
-    return replace(table, network=own)
-
-
-def _table(predictor: Predictor, case_ids: list[str], rows: list[NDArray[np.float32]]) -> FeatureTable:
-    """Rows of features (F,) and what the network head says to them."""
-    values = np.stack(rows)
-    answers = _network_answers(predictor, values, predictor.network.heads)
-    return FeatureTable(tuple(case_ids), values, predictor.model.layout.blocks, answers)
+    return FeatureTable(tuple(case_ids), values, predictor.model.layout.blocks, own)
 
 
 def _network_answers(predictor: Predictor, values: NDArray[np.float32], heads: TaskHeads) -> dict[str, NDArray[np.float32]]:
