@@ -53,7 +53,7 @@ from nnduet.training.planning import plan
 from nnduet.training.run import train
 
 RESULTS = REPOSITORY / "docs" / "results"
-EPOCHS = {"lidc": 60, "acdc": 60, "busbra": 60}
+EPOCHS = {"lidc": 80, "acdc": 100, "busbra": 60}
 MASKS = {"acdc": {"ED": "labels", "ES": "labels_ES"}}
 USUAL: dict[str, Any] = {
     "pooling": "average",

@@ -10,6 +10,7 @@ from tiny import CONFIGURATIONS, tiny_network, tiny_plans
 
 from nnduet.errors import ModelError, SettingsError
 from nnduet.model.heads import JointNetwork
+from nnduet.model.network import use_group_norms
 
 
 def architecture(plans: dict[str, Any]) -> dict[str, Any]:
@@ -115,3 +116,17 @@ def test_an_unknown_pooling_is_refused() -> None:
 def test_a_head_setting_outside_the_list_is_refused(name: str) -> None:
     with pytest.raises(ModelError, match=name):
         tiny_network(2, plans=with_head(**{name: 1}))
+
+
+@pytest.mark.parametrize("dim", [2, 3])
+def test_group_norms_compute_what_instance_norms_do(dim: int) -> None:
+    network = tiny_network(dim).train()
+    image, parameters = torch.rand(2, 1, *[8] * dim), dict(network.named_parameters())
+    expected = network.encoder(image)
+    use_group_norms(network)
+    norms = [type(m) for m in network.modules() if "Norm" in type(m).__name__ and not isinstance(m, torch.nn.LayerNorm)]
+    assert torch.nn.GroupNorm in norms and not {torch.nn.InstanceNorm2d, torch.nn.InstanceNorm3d} & set(norms)
+    for stage, before in zip(network.encoder(image), expected, strict=True):
+        torch.testing.assert_close(stage, before, atol=1e-5, rtol=1e-4)
+    assert all(parameters[name] is p for name, p in network.named_parameters())
+    assert list(network.state_dict()) == list(tiny_network(dim).state_dict())

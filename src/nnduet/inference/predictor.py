@@ -25,6 +25,7 @@ from nnduet.inference.model_folder import Member, ModelFolder, load_model_folder
 from nnduet.inference.sliding_window import predict_tiles
 from nnduet.model.case_head import describe_head
 from nnduet.model.hardware import autocast_dtype, select_device
+from nnduet.model.network import use_group_norms
 from nnduet.schema import Task
 
 __all__ = ["Prediction", "Predictor"]
@@ -83,6 +84,8 @@ class Predictor:
         self.mirror_axes = model.mirror_axes if tta else ()
         self.dtype = autocast_dtype(self.device)
         self.network = model.network.to(self.device).eval()
+        if self.device.type == "cpu":
+            use_group_norms(self.network)
 
     @classmethod
     def load(

@@ -12,7 +12,7 @@ from nnduet.errors import ModelError
 from nnduet.model.heads import JointNetwork
 from nnduet.schema import tasks_from_json
 
-__all__ = ["ALLOWED_ARCHITECTURES", "HEAD_SETTINGS", "PLANS_KEY", "build_joint_network"]
+__all__ = ["ALLOWED_ARCHITECTURES", "HEAD_SETTINGS", "PLANS_KEY", "build_joint_network", "use_group_norms"]
 
 PLANS_KEY = "nnduet"
 """The key in plans.json under which nnDuet's own object rides."""
@@ -78,3 +78,18 @@ def _check_building_blocks(configuration_manager: Any) -> None:
         found = pydoc.locate(name) if str(name).startswith("torch.nn.") else None
         if name is not None and not (isinstance(found, type) and issubclass(found, nn.Module)):
             raise ModelError(f"plans: {key} expected a module of torch.nn, got {name!r}")
+
+
+def use_group_norms(network: nn.Module) -> None:
+    """Replace every instance norm, in place, by a group norm with one group per channel.
+
+    Both compute the same function of the same parameters, which keep their names and stay the same objects; only, torch runs
+    group norms faster on CPUs, where instance norms are batch norms of copies.
+    """
+    for name, child in network.named_children():
+        if isinstance(child, nn.InstanceNorm2d | nn.InstanceNorm3d) and child.affine and not child.track_running_stats:
+            norm = nn.GroupNorm(child.num_features, child.num_features, child.eps, device="meta")
+            norm.weight, norm.bias = child.weight, child.bias
+            setattr(network, name, norm.train(child.training))
+        else:
+            use_group_norms(child)
