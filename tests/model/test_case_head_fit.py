@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.special import softmax
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.linear_model import LogisticRegression
 
 from nnduet.model.case_head_fit import feature_sets, fit_case_head
 from nnduet.model.case_models import apply_layers, families, fit_family
@@ -40,6 +43,26 @@ def test_every_family_learns_a_value_in_its_own_unit(family: str) -> None:
     x = np.stack([np.linspace(-1, 1, 40), np.zeros(40)], axis=1)
     best = min(np.abs(apply_layers(layers, x)[:, 0] - ages).mean() for layers in fit_family(family, AGE, x, ages).values())
     assert best < 2
+
+
+@pytest.mark.parametrize("features", [5, 200])
+@pytest.mark.parametrize("task", [GRADE, SUBTYPE])
+def test_shrinkage_lda_is_that_of_scikit_learn(task: Task, features: int) -> None:
+    rng = np.random.default_rng(0)
+    y = np.arange(60.0) % len(task.classes)
+    x = rng.normal(size=(60, features)) @ rng.normal(size=(features, features)) + y[:, None]
+    x[:, 0] = 3.0  # a constant feature
+    oracle = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto").fit(x, y.astype(int))
+    logits = apply_layers(fit_family("shrinkage LDA", task, x, y)[0.0], x)
+    assert softmax(logits, axis=1) == pytest.approx(oracle.predict_proba(x), abs=1e-5)
+
+
+def test_wide_logistic_regression_is_that_of_scikit_learn() -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(30, 200)), np.arange(30.0) % 3
+    for c, layers in fit_family("ridge logistic regression", SUBTYPE, x, y).items():
+        oracle = LogisticRegression(C=c, max_iter=2000, tol=1e-8).fit(x, y.astype(int))
+        assert softmax(apply_layers(layers, x), axis=1) == pytest.approx(oracle.predict_proba(x), abs=0.02)
 
 
 def test_a_separable_task_is_learned_from_new_cases_too() -> None:

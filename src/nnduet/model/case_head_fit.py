@@ -75,16 +75,19 @@ def fit_case_head(
     sets = feature_sets(blocks or {"all": range(x.shape[1])})
     held_out, losses = _search(task, x, y, folds, sets, families(task) if models is None else models, seed)
     best = min(losses, key=lambda candidate: losses[candidate])
-    share = _network_share(task, held_out[best], None if network is None else network[known], y)
-    logits = mix(task, held_out[best], None if network is None else network[known], share)
-    temperature = 1.0 if task.type == "regression" else fit_temperature(logits, y)
+    own_temperature = _temperature(task, held_out[best], y)
+    own, other = held_out[best] / own_temperature, None if network is None else network[known]
+    share = _network_share(task, own, other, y)
+    logits = mix(task, own, other, share)
+    temperature = _temperature(task, logits, y)
     columns = np.asarray(sets[best.features], dtype=np.int64)
+    *hidden, (weights, bias) = fit_family(best.family, task, x[:, columns], y, seed)[best.strength]
     return CaseHead(
         task=task,
         columns=columns,
         mean=mean[columns],
         scale=scale[columns],
-        layers=fit_family(best.family, task, x[:, columns], y, seed)[best.strength],
+        layers=(*hidden, (weights / own_temperature, bias / own_temperature)),
         network_share=share,
         temperature=temperature,
         scores=np.sort(nonconformity(task, answers(task, logits, temperature), y)),
@@ -173,7 +176,11 @@ def _loss(task: Task, logits: Array, y: Array) -> float:
     mean squared error over the variance for a regression."""
     if task.type == "regression":
         return float(np.mean((logits[:, 0] - y) ** 2) / y.var())
-    return cross_entropy(logits / fit_temperature(logits, y), y)
+    return cross_entropy(logits / _temperature(task, logits, y), y)
+
+
+def _temperature(task: Task, logits: Array, y: Array) -> float:
+    return 1.0 if task.type == "regression" else fit_temperature(logits, y)
 
 
 def _network_share(task: Task, own: Array, network: Array | None, y: Array) -> float:

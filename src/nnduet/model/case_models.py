@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.covariance import ledoit_wolf_shrinkage
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.neural_network import MLPClassifier, MLPRegressor
+from sklearn.preprocessing import StandardScaler
 
 from nnduet.schema import Task
 
@@ -31,6 +32,9 @@ PERCEPTRON_PENALTIES = (1.0, 10.0)
 
 PERCEPTRON_UNITS = 16
 PERCEPTRON = "perceptron"
+
+SMALLEST_VARIANCE = 1e-9
+"""Of a feature within every class, against features that are constant there."""
 
 ABSENT = -30.0
 """Logit of a class that no training case had: a probability of about nothing."""
@@ -71,17 +75,40 @@ def apply_layers(layers: Layers, x: Array) -> Array:
 
 
 def _fit_lda(task: Task, x: Array, y: Array, seed: int) -> dict[float, Layers]:
-    model = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto").fit(x, y.astype(int))
-    return {0.0: (_all_classes(task, model, model.coef_, model.intercept_),)}
+    """What scikit-learn's LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto") fits: the covariance within the classes,
+    each class's shrunk by its Ledoit-Wolf coefficient on standardised features.
+
+    scikit-learn solves a D x D system, 24 s for 3400 features. This covariance is a diagonal plus one rank for each case, so
+    that by Woodbury's identity an N x N system gives the same plane.
+    """
+    classes, index, counts = np.unique(y.astype(int), return_inverse=True, return_counts=True)
+    means, factor, diagonal = np.zeros((len(classes), x.shape[1])), np.empty_like(x), np.full(x.shape[1], SMALLEST_VARIANCE)
+    for k, share in enumerate(counts / len(y)):
+        scaler = StandardScaler().fit(x[index == k])
+        z = scaler.transform(x[index == k])
+        shrinkage = ledoit_wolf_shrinkage(z)
+        means[k] = scaler.mean_
+        factor[index == k] = np.sqrt(share * (1 - shrinkage) / len(z)) * z * scaler.scale_
+        diagonal += share * shrinkage * z.var(axis=0).mean() * scaler.scale_**2
+    scaled = factor / diagonal
+    inner = np.linalg.solve(np.eye(len(x)) + scaled @ factor.T, scaled @ means.T)
+    weights, bias = np.zeros((len(task.classes), x.shape[1])), np.full(len(task.classes), ABSENT)
+    weights[classes] = means / diagonal - inner.T @ scaled
+    bias[classes] = np.log(counts / len(y)) - 0.5 * (means * weights[classes]).sum(axis=1)
+    return {0.0: ((weights, bias),)}
 
 
 def _fit_logistic(task: Task, x: Array, y: Array, seed: int) -> dict[float, Layers]:
-    """From the strongest penalty to the weakest, each starting where the last one ended."""
+    """From the strongest penalty to the weakest, each starting where the last one ended.
+
+    The ridge penalty keeps the plane within the span of the cases, so where features outnumber cases it is sought there.
+    """
+    span = np.linalg.svd(x, full_matrices=False)[2] if x.shape[1] > len(x) else np.eye(x.shape[1])
     model = LogisticRegression(max_iter=200, warm_start=True)
     fitted: dict[float, Layers] = {}
     for c in INVERSE_PENALTIES:
-        model.set_params(C=c).fit(x, y.astype(int))
-        fitted[c] = (_all_classes(task, model, model.coef_, model.intercept_),)
+        model.set_params(C=c).fit(x @ span.T, y.astype(int))
+        fitted[c] = (_all_classes(task, model, model.coef_ @ span, model.intercept_),)
     return fitted
 
 
