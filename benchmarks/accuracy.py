@@ -15,6 +15,7 @@ inside the training cases of the fold. The rows of the ablation, each on top of 
     f  and on the shapes of the predicted regions
     g  and on the covariates
     h  calibrated, and combined with the network head: the default
+    t  for comparison, a calibrated case head on the shapes of the reference masks and the covariates: no segmentation to err
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from road import DATASET_ID, REPOSITORY, SETS, commit, machine
 
 from nnduet.console import progress_bar
@@ -43,9 +46,12 @@ from nnduet.data.layouts import read_folder
 from nnduet.evaluation.bootstrap import draw_resamples, weighted_mean
 from nnduet.evaluation.evaluate import evaluate
 from nnduet.evaluation.requests import references_of_dataset
+from nnduet.inference.case_features import grid_spacing_mm
 from nnduet.inference.folder import write_tables
 from nnduet.model.case_features import FeatureTable
+from nnduet.model.case_head import CaseHead
 from nnduet.model.case_head_fit import fit_case_head
+from nnduet.model.descriptors import describe_regions
 from nnduet.schema import SPLITS_FILE, Task, Workspace
 from nnduet.training.head_fitting import TRAINING_FEATURES, VALIDATION_FEATURES, answer_table
 from nnduet.training.labels import CaseLabels, read_case_labels
@@ -99,7 +105,7 @@ class Bench:
         with progress_bar("convert") as progress:
             convert(source, workspace=workspace, dataset_id=DATASET_ID, name=name.capitalize(), progress=progress)
         prepared = workspace.preprocessed / workspace.dataset_name(DATASET_ID)
-        if not list(prepared.glob("nnDuet*Plans.json")):
+        if len(list(prepared.glob(f"nnDuetCpuPlans_{road.configuration}/*.pkl"))) < len(source.cases):
             with progress_bar("plan") as progress:
                 plan(DATASET_ID, "cpu", workspace=workspace, configurations=(road.configuration,), progress=progress)
         labels = read_case_labels([prepared], source.tasks, road.covariates)
@@ -168,29 +174,54 @@ def run_fold(bench: Bench, fold: int, row: str) -> None:
 
 
 def rows_from_features(bench: Bench, folder: Path) -> dict[str, dict[str, dict[str, str]]]:
-    """{row: {case: cells}} of the rows d to g, from the stored features of one fold."""
+    """{row: {case: cells}} of the rows d to g and t, from the stored features of one fold."""
     training, validation = (FeatureTable.load(folder / name) for name in (TRAINING_FEATURES, VALIDATION_FEATURES))
     network = [b for b in training.blocks if b == "intensity" or b.startswith("stage")]
     wanted = {"e": network, "f": [*network, "shape"]}
     if "covariates" in training.blocks:
         wanted["g"] = [*network, "shape", "covariates"]
     answers = {"d": answer_table(validation, bench.tasks, {}, None)}
-    patients = bench.labels.patients(training.case_ids)
     for row, names in wanted.items():
         blocks = {name: training.blocks[name] for name in names if name in training.blocks}
-        heads = {}
-        for task in bench.tasks:
-            column = bench.labels.column(task, training.case_ids)
-            head = fit_case_head(task, training.values.astype(float), column, patients, blocks=blocks)
-            if head:
-                heads[task.name] = replace(head, temperature=1.0)  # calibration is the last row
-        answers[row] = answer_table(validation, bench.tasks, heads, None)
+        heads = _fit(bench, training, blocks)
+        uncalibrated = {name: replace(head, temperature=1.0) for name, head in heads.items()}  # calibration is the last row
+        answers[row] = answer_table(validation, bench.tasks, uncalibrated, None)
+    if "shape" in training.blocks:
+        training, validation = (_with_true_shapes(bench, table) for table in (training, validation))
+        blocks = {name: training.blocks[name] for name in ("shape", "covariates") if name in training.blocks}
+        answers["t"] = answer_table(validation, bench.tasks, _fit(bench, training, blocks), None)
     rows = {}
     for row, of_cases in answers.items():
         with tempfile.TemporaryDirectory() as place:
             write_tables(Path(place), bench.tasks, of_cases)
             rows[row] = _read_rows(Path(place) / "classification.csv")
     return rows
+
+
+def _fit(bench: Bench, table: FeatureTable, blocks: Mapping[str, range]) -> dict[str, CaseHead]:
+    """Case heads on some of the features, without the network head."""
+    patients, found = bench.labels.patients(table.case_ids), {}
+    for task in bench.tasks:
+        column = bench.labels.column(task, table.case_ids)
+        found[task.name] = fit_case_head(task, table.values.astype(float), column, patients, blocks=blocks)
+    return {name: head for name, head in found.items() if head}
+
+
+def _with_true_shapes(bench: Bench, table: FeatureTable) -> FeatureTable:
+    """The table with the shapes of the reference masks in place of those of the predicted ones."""
+    prepared = bench.workspace.preprocessed / bench.workspace.dataset_name(DATASET_ID)
+    plans = PlansManager(json.loads((prepared / "nnDuetCpuPlans.json").read_text()))
+    labels = plans.get_label_manager(json.loads((prepared / "dataset.json").read_text()))
+    regions = labels.foreground_regions if labels.has_regions else labels.foreground_labels
+    configuration = plans.get_configuration(SETS[bench.name].configuration)
+    cases = nnUNetDatasetBlosc2(str(prepared / configuration.data_identifier))
+    values = table.values.copy()
+    for row, case_id in enumerate(table.case_ids):
+        image, reference, _, properties = cases.load_case(case_id)
+        masks = np.stack([np.isin(reference[0], region) for region in regions])
+        spacing = grid_spacing_mm(properties, configuration, plans)
+        values[row, table.blocks["shape"]] = describe_regions(np.asarray(image[:]), masks, spacing)
+    return replace(table, values=values)
 
 
 def _read_rows(path: Path) -> dict[str, dict[str, str]]:
@@ -227,6 +258,9 @@ def summarise(bench: Bench) -> dict[str, Any]:
             for row, of_folds in sorted(rows.items())
         },
     }
+    for task in bench.tasks:
+        of_cases = {case_id: cells for fold in rows["h"].values() for case_id, cells in fold.items()}
+        result["tasks"][task.name]["coverage"] = coverage(bench, task, of_cases)
     result["sanity"] = {task: failures(entry) for task, entry in result["tasks"].items()}
     return result
 
@@ -256,6 +290,19 @@ def measure(bench: Bench, rows: Mapping[str, Mapping[str, str]]) -> dict[str, An
         )
     tasks: dict[str, Any] = found["tasks"]
     return tasks
+
+
+def coverage(bench: Bench, task: Task, rows: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
+    """Share of cases whose prediction set at error rate 0.1 holds the truth, and the mean size of the sets."""
+    truth = bench.labels.column(task, list(rows))
+    sets = [cells[f"{task.name}_set"].split("|") for cells in rows.values()]
+    held = [np.nan if np.isnan(t) else float(task.classes[int(t)] in chosen) for t, chosen in zip(truth, sets, strict=True)]
+    resamples = draw_resamples(bench.labels.patients(list(rows)), num_resamples=1000, seed=0)
+    covered = np.array(held)
+    estimate = resamples.estimate(
+        weighted_mean(covered, resamples.weights), n_defined=int(np.isfinite(covered).sum()), reason="no_defined_case"
+    )
+    return {"error_rate": 0.1, "covered": estimate, "mean_size": round(float(np.mean([len(s) for s in sets])), 4)}
 
 
 def failures(entry: Mapping[str, Any]) -> list[str]:
@@ -302,6 +349,11 @@ def render(result: Mapping[str, Any]) -> str:
             lines.append(f"| {row} | {' '.join(map(str, measured['folds']))} | {cells} |")
         baseline = entry["majority_baseline"]
         problems = "; ".join(result["sanity"][task]) or "none"
+        sets, size = entry["coverage"], f"{entry['coverage']['mean_size']:.2f} of {len(entry['classes'])} classes"
+        lines += [
+            "",
+            f"Prediction sets at error rate 0.1 hold the truth in {_cell(sets['covered'])}; their mean size is {size}.",
+        ]
         lines += ["", f"A constant answer has macro-F1 {baseline['macro_f1']:.3f}. Failed sanity checks: {problems}.", ""]
     explained = (__doc__ or "").split("each on top of the one before:")[1].strip().splitlines()
     return "\n".join([*lines, "Rows, each on top of the one before:", "", *(f"- {line.strip()}" for line in explained), ""])
