@@ -239,7 +239,7 @@ def test_predict_loads_the_model_and_runs_the_folder(stand_in: Callable[..., Non
     load, run = Recorder("predictor"), Recorder(_predicted())
     result = _predict(stand_in, load, run, "--folds", "0,1", "--no-tta", "--step-size", 0.75, "--json")
     assert _json(result)["cases"] == ["a"]
-    assert load.arguments == (Path("."), [0, 1])
+    assert load.arguments == (".", [0, 1])
     assert load.options == {"device": "auto", "step_size": 0.75, "tta": False, "error_rate": 0.1}
     assert (run.options["covariates"], run.options["abstention"]) == (None, None)
     assert run.arguments == ("predictor", Path("."), Path("out"))
@@ -288,7 +288,7 @@ def test_the_help_of_predict_has_an_example_of_every_kind_of_option() -> None:
 def test_predict_takes_all_folds_and_tta_by_default(stand_in: Callable[..., None]) -> None:
     load = Recorder("predictor")
     _predict(stand_in, load, Recorder(_predicted()))
-    assert load.arguments == (Path("."), None)
+    assert load.arguments == (".", None)
     assert load.options["tta"] is True
 
 

@@ -143,7 +143,7 @@ def test_weights_of_another_network_are_refused(folder: Path) -> None:
 def test_weights_of_a_later_fold_are_checked_too(model_3d: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(model_3d, tmp_path / "model"))
     checkpoint = load_checkpoint(folder / "fold_1" / FINAL)
-    checkpoint["network_weights"].popitem()
+    del checkpoint["network_weights"][next(iter(checkpoint["network_weights"]))]
     torch.save(checkpoint, folder / "fold_1" / FINAL)
     with pytest.raises(ModelError, match=r"fold_1: the weights do not fit"):
         load(folder)
@@ -211,4 +211,17 @@ def test_damaged_scores_are_refused_by_the_name_of_their_file(folder: Path, cont
     (folder / "cross_validation").mkdir()
     (folder / "cross_validation" / "conformal.json").write_text(content)
     with pytest.raises(ModelError, match=r"cross_validation/conformal\.json"):
+        load(folder)
+
+
+def test_the_weights_of_inner_heads_may_be_absent(folder: Path) -> None:
+    path = folder / "fold_0" / FINAL
+    checkpoint = load_checkpoint(path)
+    for name in [name for name in checkpoint["network_weights"] if name.startswith("inner_heads.")]:
+        del checkpoint["network_weights"][name]
+    torch.save(checkpoint, path)
+    assert load(folder).members
+    del checkpoint["network_weights"][next(name for name in checkpoint["network_weights"] if name.startswith("heads."))]
+    torch.save(checkpoint, path)
+    with pytest.raises(ModelError, match=r"fold_0: the weights do not fit the plans: missing weights: \['heads"):
         load(folder)

@@ -33,7 +33,9 @@ _Abstain = Annotated[
 def predict(
     images: Annotated[Path, typer.Option("-i", "--images", exists=True, file_okay=False, help="Images <case>_0000.<ending>.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for masks and tables.")],
-    model: Annotated[Path, typer.Option("-m", "--model", exists=True, file_okay=False, help="Model folder that train wrote.")],
+    model: Annotated[
+        str, typer.Option("-m", "--model", help="Model folder that train wrote, or a shipped model: lidc-nodule.")
+    ],
     folds: Annotated[
         str | None, typer.Option(help="Folds to combine, e.g. 0,1 or all; default: all that are finished.")
     ] = None,
@@ -52,6 +54,7 @@ def predict(
 
     \b
       nnduet predict -i images -o out -m MODEL
+      nnduet predict -i images -o out -m lidc-nodule
       nnduet predict -i images -o out -m MODEL --covariates cases.csv
       nnduet predict -i images -o out -m MODEL --error-rate 0.05 --abstain 'set>1'
       nnduet predict -i images -o out -m MODEL --abstain 'confidence<0.6' --abstain 'outlier>0.99'

@@ -152,7 +152,7 @@ def layout_of(network: JointNetwork, label_manager: Any, dataset_json: dict[str,
 def _fit_member(network: JointNetwork, layout: FeatureLayout, member: Member, source: Path) -> None:
     """Load a fold's weights and compare the columns of its heads, so that what does not fit is known before any case."""
     try:
-        network.load_state_dict(member.weights)
+        network.load_weights(member.weights)
     except RuntimeError as error:
         raise ModelError(f"{source}: the weights do not fit the plans: {str(error)[:300]}") from error
     for name, head in member.case_heads.items():

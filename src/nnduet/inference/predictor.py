@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,8 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from nnunetv2.inference.export_prediction import convert_predicted_logits_to_segmentation_with_correct_shape
-from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
 from numpy.typing import NDArray
 
 from nnduet.data.images import Geometry, ImageHeader, check_same_geometry, inspect_image, read_image, write_image
@@ -20,8 +17,10 @@ from nnduet.data.mask_codes import MaskCodes
 from nnduet.errors import GeometryError, ModelError, SettingsError
 from nnduet.inference.answers import CaseAnswers, TaskPrediction, answer, rows_of
 from nnduet.inference.case_features import CaseFeatures, extract, grid_spacing_mm, slice_thickness_mm
-from nnduet.inference.mask_logits import MaskLogits
+from nnduet.inference.labelling import to_labels
 from nnduet.inference.model_folder import Member, ModelFolder, load_model_folder
+from nnduet.inference.preprocessing import preprocess
+from nnduet.inference.shipped_models import find_model
 from nnduet.inference.sliding_window import predict_tiles
 from nnduet.model.case_head import describe_head
 from nnduet.model.hardware import autocast_dtype, select_device
@@ -79,6 +78,7 @@ class Predictor:
         self.error_rate = error_rate
         self.model = model
         self.mask_codes = MaskCodes.from_json(model.dataset_json)
+        self.label_manager = model.plans.get_label_manager(model.dataset_json)
         self.device = select_device(device)
         self.step_size = step_size
         self.mirror_axes = model.mirror_axes if tta else ()
@@ -90,7 +90,7 @@ class Predictor:
     @classmethod
     def load(
         cls,
-        folder: str | Path,
+        model: str | Path,
         folds: Sequence[str | int] | None = None,
         *,
         device: str = "auto",
@@ -99,9 +99,10 @@ class Predictor:
         error_rate: float = 0.1,
         checkpoint: str = "checkpoint_final.pth",
     ) -> Predictor:
-        """Read a model folder written by training.
+        """Read a model folder written by training, or a model that comes with nnDuet.
 
         Args:
+            model: the folder, or a name such as ``"lidc-nodule"``.
             folds: folds to combine, e.g. ``[0, 1]``; None takes all that are finished.
             device: "auto", "cpu", "cuda" or "mps".
             step_size: distance of tiles as a share of the patch, in (0, 1].
@@ -109,12 +110,12 @@ class Predictor:
             error_rate: share of cases, in (0, 1), whose true class may lie outside the prediction set.
 
         Raises:
-            ModelError: the folder is incomplete or was not trained by nnDuet.
+            ModelError: there is no such model, it is incomplete, or it was not trained by nnDuet.
             DatasetError: the masks of its dataset.json contradict the labels.
             SettingsError: impossible device, step size or error rate.
         """
-        model = load_model_folder(Path(folder), folds, checkpoint)
-        return cls(model, device=device, step_size=step_size, tta=tta, error_rate=error_rate)
+        loaded = load_model_folder(find_model(model), folds, checkpoint)
+        return cls(loaded, device=device, step_size=step_size, tta=tta, error_rate=error_rate)
 
     @property
     def tasks(self) -> tuple[Task, ...]:
@@ -191,11 +192,8 @@ class Predictor:
     def _predict_raw(
         self, data: NDArray[Any], properties: dict[str, Any], geometry: Geometry | None, covariates: Mapping[str, float]
     ) -> Prediction:
-        model = self.model
-        image, _, properties = DefaultPreprocessor(verbose=False).run_case_npy(
-            data, None, properties, model.plans, model.configuration, model.dataset_json
-        )
-        return self.predict_preprocessed(image, properties, geometry, covariates=covariates)
+        image, properties = preprocess(data, properties, self.model.plans, self.model.configuration)
+        return self.predict_preprocessed(image.numpy(), properties, geometry, covariates=covariates)
 
     def predict_preprocessed(
         self,
@@ -209,7 +207,9 @@ class Predictor:
         tensor = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))
         logits, features = self.run_members(tensor, properties, covariates)
         z, y, x = (float(s) for s in properties["spacing"])
-        segmentation = self._to_labels(logits, properties)
+        segmentation = to_labels(
+            logits, properties, self.model.plans, self.model.configuration, self.label_manager, self.mask_codes
+        )
         return Prediction(
             segmentation=segmentation,
             tasks=self._answers(features),
@@ -265,21 +265,7 @@ class Predictor:
 
     def _activate(self, member: Member) -> None:
         if len(self.model.members) > 1:
-            self.network.load_state_dict(member.weights)
-
-    def _to_labels(self, logits: torch.Tensor, properties: dict[str, Any]) -> NDArray[np.integer[Any]]:
-        codes, model = self.mask_codes, self.model
-        manager = MaskLogits(codes) if codes else model.plans.get_label_manager(model.dataset_json)
-        with contextlib.redirect_stdout(None):
-            labels: NDArray[np.integer[Any]] = convert_predicted_logits_to_segmentation_with_correct_shape(
-                logits,
-                model.plans,
-                model.configuration,
-                manager,
-                properties,
-                num_threads_torch=torch.get_num_threads(),
-            )
-        return labels
+            self.network.load_weights(member.weights)
 
     @torch.inference_mode()
     def _answers(self, features: list[CaseFeatures]) -> dict[str, TaskPrediction]:

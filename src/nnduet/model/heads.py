@@ -6,7 +6,7 @@ and a ``decoder`` with a ``deep_supervision`` switch.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -201,6 +201,17 @@ class JointNetwork(nn.Module):
         segmentations = self.decoder(skips)
         logits = segmentations[0] if self.decoder.deep_supervision else segmentations
         return logits, self._sums(image, skips, logits, tile_weight)
+
+    def load_weights(self, weights: Mapping[str, Tensor]) -> None:
+        """Load a checkpoint's weights; those of the inner heads, which only training asks, may be absent.
+
+        Raises:
+            RuntimeError: other weights are missing, unknown, or of another shape.
+        """
+        found = self.load_state_dict(weights, strict=False)
+        missing = [name for name in found.missing_keys if not name.startswith("inner_heads.")]
+        if missing or found.unexpected_keys:
+            raise RuntimeError(f"missing weights: {missing}, unknown weights: {found.unexpected_keys}")
 
     def _sums(self, image: Tensor, skips: list[Tensor], logits: Tensor, tile_weight: Tensor | None) -> PooledSums:
         stages = [skips[stage] for stage in self.stages]

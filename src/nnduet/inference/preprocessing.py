@@ -1,0 +1,69 @@
+"""From the raw image of a case to the network's input, as nnU-Net's DefaultPreprocessor makes it for prediction.
+
+nnU-Net fills the holes of the body's mask, resamples a segmentation that prediction throws away, and zooms in float64; the
+cropped and normalised image is the same without the first two, and within rounding without the last.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from acvl_utils.cropping_and_padding.bounding_boxes import bounding_box_to_slice, get_bbox_from_mask
+from nnunetv2.preprocessing.cropping.cropping import create_nonzero_mask
+from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
+from nnunetv2.preprocessing.resampling.default_resampling import compute_new_shape
+from numpy.typing import NDArray
+
+from nnduet.inference.resampling import Resampling, is_default
+
+__all__ = ["preprocess"]
+
+
+def preprocess(
+    data: NDArray[Any], properties: dict[str, Any], plans: Any, configuration: Any, device: torch.device | str = "cpu"
+) -> tuple[torch.Tensor, dict[str, Any]]:
+    """Transpose, crop to what is not zero, normalise, resample.
+
+    Args:
+        data: (C, *spatial) as nnU-Net's reader gives it; left as it is.
+        properties: with "spacing" in mm of the spatial axes.
+        device: resamples there.
+
+    Returns:
+        The network's input (C, Z, Y, X) float32 on ``device``, and the properties with nnU-Net's three about shapes and crop.
+    """
+    data = data.transpose([0, *(axis + 1 for axis in plans.transpose_forward)])
+    spacing = [properties["spacing"][axis] for axis in plans.transpose_forward]
+    box = get_bbox_from_mask((data != 0).any(axis=0))
+    cropped = data[(slice(None), *bounding_box_to_slice(box))].astype(np.float32)
+    properties = {
+        **properties,
+        "shape_before_cropping": data.shape[1:],
+        "bbox_used_for_cropping": box,
+        "shape_after_cropping_and_before_resampling": cropped.shape[1:],
+    }
+    normalised = DefaultPreprocessor(verbose=False)._normalize(
+        cropped, _outside(cropped, configuration), configuration, plans.foreground_intensity_properties_per_channel
+    )
+    target = [float(s) for s in configuration.spacing]
+    target = target if len(target) == len(spacing) else [spacing[0], *target]
+    new_shape = compute_new_shape(cropped.shape[1:], spacing, target)
+    return _resample(normalised, new_shape, spacing, target, configuration.resampling_fn_data, device), properties
+
+
+def _outside(cropped: NDArray[np.float32], configuration: Any) -> NDArray[np.int8]:
+    """(1, *spatial), -1 outside the body for normalisations within its mask; zeros where no channel asks for that."""
+    if not any(configuration.use_mask_for_norm):
+        return np.broadcast_to(np.int8(0), (1, *cropped.shape[1:]))
+    return np.where(create_nonzero_mask(cropped), np.int8(0), np.int8(-1))[None]
+
+
+def _resample(
+    image: NDArray[np.float32], new_shape: Any, spacing: list[float], target: list[float], function: Any, device: Any
+) -> torch.Tensor:
+    if not is_default(function):
+        return torch.as_tensor(function(image, new_shape, spacing, target)).float().to(device)
+    options = {name: value for name, value in function.keywords.items() if name != "is_seg"}
+    return Resampling.of(image.shape[1:], new_shape, spacing, target, **options)(torch.from_numpy(image).to(device))
