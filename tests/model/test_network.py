@@ -10,7 +10,7 @@ from tiny import CONFIGURATIONS, tiny_network, tiny_plans
 
 from nnduet.errors import ModelError, SettingsError
 from nnduet.model.heads import JointNetwork
-from nnduet.model.network import use_group_norms
+from nnduet.model.network import use_group_norms, use_instance_norms
 
 
 def architecture(plans: dict[str, Any]) -> dict[str, Any]:
@@ -130,3 +130,6 @@ def test_group_norms_compute_what_instance_norms_do(dim: int) -> None:
         torch.testing.assert_close(stage, before, atol=1e-5, rtol=1e-4)
     assert all(parameters[name] is p for name, p in network.named_parameters())
     assert list(network.state_dict()) == list(tiny_network(dim).state_dict())
+    use_instance_norms(network, dim)
+    assert [type(m) for m in network.modules()] == [type(m) for m in tiny_network(dim).modules()]
+    torch.testing.assert_close(network.encoder(image)[-1], expected[-1], atol=1e-5, rtol=1e-4)

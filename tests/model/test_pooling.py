@@ -91,11 +91,18 @@ def test_a_tile_weight_of_one_half_halves_every_sum() -> None:
         torch.testing.assert_close(ours, expected / 2)
 
 
-def test_stacked_sums_have_a_row_per_pass_and_their_mean_is_one_row() -> None:
+def test_scattered_sums_have_a_row_per_pass_and_their_mean_is_one_row() -> None:
     first, second = (sum_channels(image, [image], half_mask()) for image in (row(1, 2, 3, 4), row(3, 4, 5, 6)))
-    stacked = PooledSums.stack([first, second])
-    assert stacked.volumes.shape[0] == 2
-    torch.testing.assert_close(stacked.mean().numerators[1], (first.numerators[1] + second.numerators[1]) / 2)
+    both = first.scatter([0], 2) + second.scatter([1], 2)
+    assert both.volumes.shape[0] == 2
+    torch.testing.assert_close(both.mean().numerators[1], (first.numerators[1] + second.numerators[1]) / 2)
+
+
+def test_scattered_rows_of_one_target_are_added() -> None:
+    sums = sum_channels(row(1, 2, 3, 4), [row(1, 2, 3, 4)], half_mask())
+    torch.testing.assert_close((sums + sums).volumes, sums.scatter([0], 1).volumes + sums.scatter([0], 1).volumes)
+    pair = PooledSums(tuple(torch.cat([n, n]) for n in sums.numerators), torch.cat([sums.volumes, sums.volumes]))
+    torch.testing.assert_close(pair.scatter([0, 0], 1).volumes, 2 * sums.volumes)
 
 
 def test_softmax_weights_are_the_foreground_classes_their_rims_and_the_context() -> None:

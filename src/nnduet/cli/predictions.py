@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -29,6 +29,11 @@ _Abstain = Annotated[
     ),
 ]
 
+_Runtime = Annotated[
+    Literal["auto", "torch", "openvino", "onnx"],
+    typer.Option(help="What computes the network. auto: OpenVINO for large or already converted networks on CPUs, else torch."),
+]
+
 
 def predict(
     images: Annotated[Path, typer.Option("-i", "--images", exists=True, file_okay=False, help="Images <case>_0000.<ending>.")],
@@ -46,6 +51,7 @@ def predict(
     error_rate: _ErrorRate = 0.1,
     abstain: _Abstain = None,
     device: DeviceOption = "auto",
+    runtime: _Runtime = "auto",
     as_json: JsonOption = False,
 ) -> None:
     """Outline and classify every case of a folder.
@@ -69,7 +75,9 @@ def predict(
         from nnduet.inference.predictor import Predictor
 
         abstention = Abstention.parse(abstain or ())
-        predictor = Predictor.load(model, chosen, device=device, step_size=step_size, tta=tta, error_rate=error_rate)
+        predictor = Predictor.load(
+            model, chosen, device=device, step_size=step_size, tta=tta, error_rate=error_rate, runtime=runtime
+        )
         known = _read_covariates(predictor, covariates, id_column) if covariates else None
         with progress_bar("predict") as progress:
             summary = predict_folder(predictor, images, output, covariates=known, abstention=abstention, progress=progress)

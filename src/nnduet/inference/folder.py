@@ -59,6 +59,7 @@ class PredictionSummary:
     step_size: float
     mirror_axes: list[int]
     device: str
+    runtime: str
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object with every field and the versions that made the outputs."""
@@ -174,6 +175,7 @@ def _summary(
         step_size=predictor.step_size,
         mirror_axes=list(predictor.mirror_axes),
         device=str(predictor.device),
+        runtime=predictor.passes.name,
     )
 
 

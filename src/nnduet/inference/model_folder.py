@@ -49,12 +49,13 @@ _SAFE_GLOBALS = [
 
 @dataclass(frozen=True)
 class Member:
-    """One fold of a model: its weights and what was fitted on the features of its training cases."""
+    """One fold of a model: its weights, what was fitted on the features of its training cases, and the file it came from."""
 
     fold: str
     weights: dict[str, torch.Tensor]
     case_heads: dict[str, CaseHead]
     outliers: OutlierModel | None = None
+    checkpoint: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -131,8 +132,13 @@ def load_model_folder(folder: Path, folds: Sequence[str | int] | None, checkpoin
     assert isinstance(network, JointNetwork)
     layout = layout_of(network, manager.get_label_manager(dataset_json), dataset_json)
     members = tuple(
-        Member(fold, c["network_weights"], *read_case_heads(folder / f"fold_{fold}" / CASE_HEAD_FILE, tasks))
-        for fold, c in zip(names, checkpoints, strict=True)
+        Member(
+            fold,
+            loaded["network_weights"],
+            *read_case_heads(folder / f"fold_{fold}" / CASE_HEAD_FILE, tasks),
+            folder / f"fold_{fold}" / checkpoint,
+        )
+        for fold, loaded in zip(names, checkpoints, strict=True)
     )
     for member in reversed(members):  # the first one stays loaded
         _fit_member(network, layout, member, folder / f"fold_{member.fold}")

@@ -20,10 +20,11 @@ from nnduet.inference.case_features import CaseFeatures, extract, grid_spacing_m
 from nnduet.inference.labelling import to_labels
 from nnduet.inference.model_folder import Member, ModelFolder, load_model_folder
 from nnduet.inference.preprocessing import preprocess
+from nnduet.inference.runtimes import MemberPasses
 from nnduet.inference.shipped_models import find_model
 from nnduet.inference.sliding_window import predict_tiles
 from nnduet.model.case_head import describe_head
-from nnduet.model.hardware import autocast_dtype, select_device
+from nnduet.model.hardware import select_device
 from nnduet.model.network import use_group_norms
 from nnduet.schema import Task
 
@@ -69,7 +70,14 @@ class Predictor:
     """
 
     def __init__(
-        self, model: ModelFolder, *, device: str = "auto", step_size: float = 0.5, tta: bool = True, error_rate: float = 0.1
+        self,
+        model: ModelFolder,
+        *,
+        device: str = "auto",
+        step_size: float = 0.5,
+        tta: bool = True,
+        error_rate: float = 0.1,
+        runtime: str = "auto",
     ) -> None:
         if not 0 < step_size <= 1:
             raise SettingsError(f"step_size: expected a share of the patch in (0, 1], got {step_size}")
@@ -82,10 +90,10 @@ class Predictor:
         self.device = select_device(device)
         self.step_size = step_size
         self.mirror_axes = model.mirror_axes if tta else ()
-        self.dtype = autocast_dtype(self.device)
         self.network = model.network.to(self.device).eval()
         if self.device.type == "cpu":
             use_group_norms(self.network)
+        self.passes = MemberPasses(model, self.device, runtime, 2 ** len(self.mirror_axes))
 
     @classmethod
     def load(
@@ -97,6 +105,7 @@ class Predictor:
         step_size: float = 0.5,
         tta: bool = True,
         error_rate: float = 0.1,
+        runtime: str = "auto",
         checkpoint: str = "checkpoint_final.pth",
     ) -> Predictor:
         """Read a model folder written by training, or a model that comes with nnDuet.
@@ -108,14 +117,15 @@ class Predictor:
             step_size: distance of tiles as a share of the patch, in (0, 1].
             tta: mirror over the axes that training mirrored.
             error_rate: share of cases, in (0, 1), whose true class may lie outside the prediction set.
+            runtime: what computes the network, see :class:`~nnduet.inference.runtimes.MemberPasses`.
 
         Raises:
             ModelError: there is no such model, it is incomplete, or it was not trained by nnDuet.
             DatasetError: the masks of its dataset.json contradict the labels.
-            SettingsError: impossible device, step size or error rate.
+            SettingsError: impossible device, runtime, step size or error rate.
         """
         loaded = load_model_folder(find_model(model), folds, checkpoint)
-        return cls(loaded, device=device, step_size=step_size, tta=tta, error_rate=error_rate)
+        return cls(loaded, device=device, step_size=step_size, tta=tta, error_rate=error_rate, runtime=runtime)
 
     @property
     def tasks(self) -> tuple[Task, ...]:
@@ -230,13 +240,12 @@ class Predictor:
         for member in model.members:
             self._activate(member)
             logits, sums = predict_tiles(
-                self.network,
+                self.passes.of(member),
                 image,
                 model.configuration.patch_size,
                 step_size=self.step_size,
                 mirror_axes=self.mirror_axes,
                 device=self.device,
-                dtype=self.dtype,
             )
             features.append(
                 extract(

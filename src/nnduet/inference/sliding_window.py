@@ -8,22 +8,31 @@ every voxel of the case exactly once.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from math import prod
 
 import torch
 from acvl_utils.cropping_and_padding.padding import pad_nd_image
 from nnunetv2.inference.sliding_window_prediction import compute_gaussian, compute_steps_for_sliding_window
 from torch import Tensor
 
-from nnduet.model.heads import JointNetwork
 from nnduet.model.pooling import PooledSums
 
-__all__ = ["mirror_combinations", "predict_tiles"]
+__all__ = ["JointPass", "mirror_combinations", "patches_per_pass", "predict_tiles"]
 
-BATCH_VOXELS = 2**19
-"""Mirrored versions of a patch go through the network together up to this many voxels; small patches alone do not fill the
-processor."""
+JointPass = Callable[[Tensor, Tensor], tuple[Tensor, PooledSums]]
+"""Patches (B, C, *patch) and their tiles' shares (B, 1, *patch) to logits (B, K, *patch) and sums of B rows."""
+
+BATCH_VOXELS = {"cpu": 2**19, "cuda": 2**22}
+"""Patches go through the network together up to this many voxels; small ones alone do not fill the processor."""
+
+
+def patches_per_pass(patch_size: Sequence[int], num_mirrored: int, device: torch.device) -> int:
+    """How many patches go through the network together: a power of two, on CPUs no more than the mirrored versions of one."""
+    limit = BATCH_VOXELS.get(device.type, BATCH_VOXELS["cpu"]) // prod(patch_size)
+    if device.type == "cpu":
+        limit = min(limit, num_mirrored)
+    return 1 << max(limit, 1).bit_length() - 1
 
 
 def mirror_combinations(axes: Sequence[int]) -> list[tuple[int, ...]]:
@@ -33,24 +42,23 @@ def mirror_combinations(axes: Sequence[int]) -> list[tuple[int, ...]]:
 
 @torch.inference_mode()
 def predict_tiles(
-    network: JointNetwork,
+    run: JointPass,
     image: Tensor,
     patch_size: Sequence[int],
     *,
     step_size: float,
     mirror_axes: Sequence[int],
     device: torch.device,
-    dtype: torch.dtype | None = None,
 ) -> tuple[Tensor, PooledSums]:
     """Predict a preprocessed image.
 
     Args:
+        run: what computes patches, e.g. ``network.forward_joint``.
         image: (C, Z, Y, X) float32. It is padded with zeros up to the patch, as in training; the padding counts as part of
             the case for the global context.
         patch_size: two or three lengths; two predict slice by slice.
         step_size: distance of tiles as a share of the patch, in (0, 1].
         mirror_axes: spatial axes of the patch to mirror over; empty for no test-time augmentation.
-        dtype: autocast type, None for float32.
 
     Returns:
         Logits (K, Z, Y, X) float32 on the CPU, averaged over the mirrored passes, and the sums of the whole case,
@@ -66,19 +74,23 @@ def predict_tiles(
     for tile in tiles:
         total[tile] += gaussian
         inner_total[tile] += inner
+    mirrored = list(enumerate(mirror_combinations(mirror_axes)))
+    passes = [(tile, row, axes) for tile in tiles for row, axes in mirrored]
+    size = patches_per_pass(patch_size, len(mirrored), device)
     logits: Tensor | None = None
     sums: PooledSums | None = None
-    context = nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)
-    with context:
-        for tile in tiles:
-            patch = padded[(slice(None), *tile)][None].to(device)
-            prediction, pooled = _mirrored(network, patch, inner / inner_total[tile], mirror_axes)
-            if logits is None:
-                logits = torch.zeros((prediction.shape[0], *padded.shape[1:]), device=device)
-            logits[(slice(None), *tile)].addcmul_(prediction, gaussian)
-            sums = pooled if sums is None else sums + pooled
+    for batch in (passes[start : start + size] for start in range(0, len(passes), size)):
+        patches = [torch.flip(padded[(slice(None), *tile)].to(device), [a + 1 for a in axes]) for tile, _, axes in batch]
+        shares = [torch.flip(inner / inner_total[tile], axes)[None] for tile, _, axes in batch]
+        outputs, pooled = run(torch.stack(patches), torch.stack(shares))
+        if logits is None:
+            logits = torch.zeros((outputs.shape[1], *padded.shape[1:]), device=device)
+        for (tile, _, axes), output in zip(batch, outputs, strict=True):
+            logits[(slice(None), *tile)].addcmul_(torch.flip(output, [a + 1 for a in axes]).float(), gaussian)
+        by_row = pooled.scatter([row for _, row, _ in batch], len(mirrored))
+        sums = by_row if sums is None else sums + by_row
     assert logits is not None and sums is not None
-    return (logits / total)[(slice(None), *unpad[1:])].cpu(), sums
+    return (logits.div_(total).div_(len(mirrored)))[(slice(None), *unpad[1:])].cpu(), sums
 
 
 def _inner(patch_size: tuple[int, ...], device: torch.device) -> Tensor:
@@ -91,25 +103,6 @@ def _inner(patch_size: tuple[int, ...], device: torch.device) -> Tensor:
         for face in (0, length - 1):
             weight.select(axis, face).mul_(1e-4)
     return weight
-
-
-def _mirrored(network: JointNetwork, patch: Tensor, share: Tensor, mirror_axes: Sequence[int]) -> tuple[Tensor, PooledSums]:
-    """Mean logits (K, *patch) over all mirrored versions of a patch (1, C, *patch), and the sums of each."""
-    combinations = mirror_combinations(mirror_axes)
-    together = max(1, BATCH_VOXELS // share.numel())
-    logits: Tensor | None = None
-    sums: list[PooledSums] = []
-    for start in range(0, len(combinations), together):
-        batch = combinations[start : start + together]
-        patches = torch.cat([torch.flip(patch, [a + 2 for a in axes]) for axes in batch])
-        shares = torch.stack([torch.flip(share, axes) for axes in batch])[:, None]
-        outputs, pooled = network.forward_joint(patches, shares)
-        for axes, output in zip(batch, outputs, strict=True):
-            restored = torch.flip(output, [a + 1 for a in axes]).float()
-            logits = restored if logits is None else logits + restored
-        sums.append(pooled)
-    assert logits is not None
-    return logits / len(combinations), PooledSums.stack(sums)
 
 
 def _tiles(shape: tuple[int, ...], patch_size: Sequence[int], step_size: float) -> Iterator[tuple[int | slice, ...]]:

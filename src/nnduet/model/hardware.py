@@ -13,7 +13,7 @@ __all__ = ["DEVICES", "autocast_dtype", "cpu_has_bf16", "select_device"]
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
 _CPUINFO = Path("/proc/cpuinfo")
-_BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # x86, x86, arm64
+_BF16_FLAGS = {"amx_bf16", "bf16"}  # x86, arm64; AVX-512's dot products alone are slower than float32 (shared/SPEED.md)
 
 
 def cpu_has_bf16(cpuinfo: Path = _CPUINFO) -> bool:

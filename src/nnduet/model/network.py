@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pydoc
+from collections.abc import Callable
 from typing import Any
 
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
@@ -12,7 +13,14 @@ from nnduet.errors import ModelError
 from nnduet.model.heads import JointNetwork
 from nnduet.schema import tasks_from_json
 
-__all__ = ["ALLOWED_ARCHITECTURES", "HEAD_SETTINGS", "PLANS_KEY", "build_joint_network", "use_group_norms"]
+__all__ = [
+    "ALLOWED_ARCHITECTURES",
+    "HEAD_SETTINGS",
+    "PLANS_KEY",
+    "build_joint_network",
+    "use_group_norms",
+    "use_instance_norms",
+]
 
 PLANS_KEY = "nnduet"
 """The key in plans.json under which nnDuet's own object rides."""
@@ -86,10 +94,34 @@ def use_group_norms(network: nn.Module) -> None:
     Both compute the same function of the same parameters, which keep their names and stay the same objects; only, torch runs
     group norms faster on CPUs, where instance norms are batch norms of copies.
     """
-    for name, child in network.named_children():
-        if isinstance(child, nn.InstanceNorm2d | nn.InstanceNorm3d) and child.affine and not child.track_running_stats:
-            norm = nn.GroupNorm(child.num_features, child.num_features, child.eps, device="meta")
-            norm.weight, norm.bias = child.weight, child.bias
-            setattr(network, name, norm.train(child.training))
-        else:
-            use_group_norms(child)
+
+    def group_norm(module: nn.Module) -> nn.Module | None:
+        if not isinstance(module, nn.InstanceNorm2d | nn.InstanceNorm3d) or not module.affine or module.track_running_stats:
+            return None
+        return nn.GroupNorm(module.num_features, module.num_features, module.eps, device="meta")
+
+    _replace_norms(network, group_norm)
+
+
+def use_instance_norms(network: nn.Module, dim: int) -> None:
+    """Undo :func:`use_group_norms`, in place, for a network of two or three spatial axes."""
+    kind = nn.InstanceNorm2d if dim == 2 else nn.InstanceNorm3d
+
+    def instance_norm(module: nn.Module) -> nn.Module | None:
+        if not isinstance(module, nn.GroupNorm) or module.num_groups != module.num_channels:
+            return None
+        return kind(module.num_channels, module.eps, affine=True, device="meta")
+
+    _replace_norms(network, instance_norm)
+
+
+def _replace_norms(network: nn.Module, make: Callable[[nn.Module], nn.Module | None]) -> None:
+    """Put what ``make`` returns, with the parameters of the old norm, in every place where that stands; None keeps it."""
+    made: dict[nn.Module, nn.Module] = {}
+    for parent in list(network.modules()):
+        for name, child in parent.named_children():
+            norm = made.get(child) or make(child)
+            if norm is not None:
+                norm.weight, norm.bias = child.weight, child.bias
+                made[child] = norm.train(child.training)
+                setattr(parent, name, norm)

@@ -57,11 +57,12 @@ class PooledSums:
         """The mean over the batch, with B = 1, e.g. over mirrored passes of one case."""
         return PooledSums(tuple(n.mean(0, keepdim=True) for n in self.numerators), self.volumes.mean(0, keepdim=True))
 
-    @classmethod
-    def stack(cls, parts: Sequence[PooledSums]) -> PooledSums:
-        """Several sums one after the other along the batch; at least one."""
-        numerators = zip(*(part.numerators for part in parts), strict=True)
-        return cls(tuple(torch.cat(n) for n in numerators), torch.cat([part.volumes for part in parts]))
+    def scatter(self, rows: Sequence[int], number: int) -> PooledSums:
+        """Sums of ``number`` rows: row i of these is added to ``rows[i]`` of zeros."""
+        index = torch.tensor(rows, device=self.volumes.device)
+        parts = (n.new_zeros(number, *n.shape[1:]).index_add_(0, index, n) for n in (*self.numerators, self.volumes))
+        *numerators, volumes = parts
+        return PooledSums(tuple(numerators), volumes)
 
     def features(self, voxel_scale: float = 1.0) -> Tensor:
         """Finite features (B, F): log volumes of regions and rims, image mean and deviation, then stage means.
@@ -127,10 +128,19 @@ def region_sums(features: Tensor, weights: Tensor) -> Tensor:
     """
     coarse = weights
     if features.shape[2:] != weights.shape[2:]:
-        pool = functional.adaptive_avg_pool3d if features.ndim == 5 else functional.adaptive_avg_pool2d
-        coarse = pool(weights, list(features.shape[2:]))  # type: ignore[arg-type]
+        coarse = _average_down(weights, features.shape[2:])
     ratio = weights[0, 0].numel() / coarse[0, 0].numel()
     return ratio * torch.bmm(coarse.flatten(2).float(), features.flatten(2).float().transpose(1, 2))
+
+
+def _average_down(weights: Tensor, shape: Sequence[int]) -> Tensor:
+    """Mean over the voxels of each coarse one; plain pooling where strides divide the patch, for ONNX has no adaptive one."""
+    pairs = [(int(fine), int(coarse)) for fine, coarse in zip(weights.shape[2:], shape, strict=True)]  # int: also when traced
+    if all(fine % coarse == 0 for fine, coarse in pairs):
+        strides = [fine // coarse for fine, coarse in pairs]
+        return (functional.avg_pool3d if weights.ndim == 5 else functional.avg_pool2d)(weights, strides)
+    pool = functional.adaptive_avg_pool3d if weights.ndim == 5 else functional.adaptive_avg_pool2d
+    return pool(weights, list(shape))  # type: ignore[arg-type]
 
 
 def sum_channels(image: Tensor, stages: list[Tensor], weights: Tensor, tile_weight: Tensor | None = None) -> PooledSums:

@@ -1,0 +1,229 @@
+"""What computes the network: torch, OpenVINO, or ONNX Runtime, behind one call.
+
+A runtime takes patches and gives logits and pooled sums from one pass of the encoder; everything else of a prediction is the
+same for all of them. The graph that is converted has both outputs, so that the class costs no second pass.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import importlib.util
+import os
+import tempfile
+import warnings
+from collections.abc import Sequence
+from contextlib import nullcontext
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nnduet.errors import SettingsError
+from nnduet.inference.model_folder import Member, ModelFolder
+from nnduet.inference.sliding_window import JointPass, patches_per_pass
+from nnduet.model.hardware import autocast_dtype, cpu_has_bf16
+from nnduet.model.heads import JointNetwork, task_probabilities
+from nnduet.model.network import use_instance_norms
+from nnduet.model.pooling import PooledSums
+from nnduet.schema import Task
+
+__all__ = ["RUNTIMES", "MemberPasses", "onnx_pass", "openvino_pass", "torch_pass", "write_onnx"]
+
+RUNTIMES = ("auto", "torch", "openvino", "onnx")
+
+_PACKAGES = {"openvino": ("openvino",), "onnx": ("onnxruntime", "onnxscript")}
+
+WORTH_CONVERTING = 5_000_000
+"""Parameters from which on "auto" converts a network by itself: a small one predicts a case sooner than it is converted."""
+
+
+class _Joint(nn.Module):
+    """``forward_joint`` with plain tensors as outputs: logits, volumes, the numerators, then, if asked, what the network's
+    heads answer: class probabilities (B, K) or standardised values (B, 1) of each task."""
+
+    def __init__(self, network: JointNetwork, tasks: Sequence[Task] = ()) -> None:
+        super().__init__()
+        self.network = network
+        self.tasks = tuple(tasks)
+
+    def forward(self, patches: Tensor, shares: Tensor) -> tuple[Tensor, ...]:
+        logits, sums = self.network.forward_joint(patches, shares)
+        answers = self.network.heads(sums.features()) if self.tasks else {}
+        outputs = [task_probabilities(t, answers[t.name]) if t.is_classification else answers[t.name] for t in self.tasks]
+        return logits, sums.volumes, *sums.numerators, *outputs
+
+
+class MemberPasses:
+    """What computes the patches of each fold of a model.
+
+    Converted networks are kept in ``converted/`` of the model folder, or in ``~/.cache/nnduet`` where that cannot be written.
+
+    Args:
+        wanted: one of :data:`RUNTIMES`. "auto" is OpenVINO on CPUs if it is installed and the network is large or has been
+            converted before, else torch.
+        num_mirrored: passes per tile.
+
+    Raises:
+        SettingsError: an unknown name, a package that is not installed, another runtime than torch on a device that is no CPU,
+            or for a model that is not on disk.
+    """
+
+    def __init__(self, model: ModelFolder, device: torch.device, wanted: str, num_mirrored: int) -> None:
+        self.network, self.device, self.name = model.network, device, _check(wanted, device, model.members)
+        patch = tuple(model.configuration.patch_size)
+        batch = patches_per_pass(patch, num_mirrored, device)
+        self.shape = (batch, len(model.dataset_json["channel_names"]), *patch)
+        self._opened: dict[str, JointPass] = {}
+        if self.name == "auto":
+            self.name = "openvino" if self._is_worth_it(model.members) else "torch"
+
+    def _is_worth_it(self, members: Sequence[Member]) -> bool:
+        if self.device.type != "cpu" or importlib.util.find_spec("openvino") is None:
+            return False
+        files = [self._converted(member, "openvino") for member in members if member.checkpoint]
+        large = sum(p.numel() for p in self.network.parameters()) >= WORTH_CONVERTING
+        return len(files) == len(members) and (large or all(path.is_file() for path in files))
+
+    def of(self, member: Member) -> JointPass:
+        """What computes patches for a fold whose weights are in the network; it holds until another fold's are."""
+        if self.name == "torch":
+            return torch_pass(self.network, self.device)
+        if member.fold not in self._opened:
+            converted = self._converted(member, self.name)
+            open_pass = openvino_pass if self.name == "openvino" else onnx_pass
+            self._opened[member.fold] = open_pass(self.network, self.shape, converted)
+        return self._opened[member.fold]
+
+    def _converted(self, member: Member, runtime: str) -> Path:
+        assert member.checkpoint is not None
+        model = member.checkpoint.parents[1]
+        folder = model / "converted" if os.access(model, os.W_OK) else Path.home() / ".cache" / "nnduet"
+        return folder / _converted_name(member.checkpoint, model / "plans.json", self.shape, runtime)
+
+
+def _check(wanted: str, device: torch.device, members: Sequence[Member]) -> str:
+    if wanted not in RUNTIMES:
+        raise SettingsError(f"runtime: expected one of {RUNTIMES}, got {wanted!r}")
+    missing = [name for name in _PACKAGES.get(wanted, ()) if importlib.util.find_spec(name) is None]
+    if missing:
+        raise SettingsError(f"runtime {wanted}: needs {', '.join(missing)}; run `pip install nnduet[{wanted}]`")
+    if wanted in _PACKAGES and device.type != "cpu":
+        raise SettingsError(f"runtime {wanted}: computes on CPUs, got device {device.type}; use torch")
+    if wanted in _PACKAGES and any(member.checkpoint is None for member in members):
+        raise SettingsError(f"runtime {wanted}: converts models that are on disk; use torch for one that is being trained")
+    return wanted
+
+
+def torch_pass(network: JointNetwork, device: torch.device) -> JointPass:
+    """The network itself, in the number format that suits the device."""
+    dtype = autocast_dtype(device)
+
+    def run(patches: Tensor, shares: Tensor) -> tuple[Tensor, PooledSums]:
+        with nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype):
+            return network.forward_joint(patches, shares)
+
+    return run
+
+
+def openvino_pass(network: JointNetwork, shape: Sequence[int], converted: Path) -> JointPass:
+    """The network compiled by OpenVINO, in bfloat16 where the processor multiplies it and else in float32.
+
+    Args:
+        network: with its weights; only read if ``converted`` is missing.
+        shape: (B, C, *patch) of a full batch.
+        converted: ``.xml`` of the converted network; written, with its ``.bin``, if it is missing.
+    """
+    import openvino as ov
+
+    core = ov.Core()
+    if not converted.is_file():
+        _convert(ov, network, shape, converted)
+    options = {
+        "INFERENCE_PRECISION_HINT": "bf16" if cpu_has_bf16() else "f32",
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "CACHE_DIR": str(converted.parent),
+    }
+    compiled = core.compile_model(core.read_model(converted), "CPU", options)
+    return _from_arrays(lambda patches, shares: list(compiled([patches, shares]).values()), shape[0])
+
+
+def _convert(ov: Any, network: JointNetwork, shape: Sequence[int], target: Path) -> None:
+    network = copy.deepcopy(network)
+    use_instance_norms(network, len(shape) - 2)  # OpenVINO 2026.4 crashes on group norms of some batches
+    patches, shares = torch.zeros(*shape), torch.zeros(shape[0], 1, *shape[2:])
+    with warnings.catch_warnings(), torch.inference_mode():
+        warnings.simplefilter("ignore")  # the tracer notes that shapes are constants, which they are
+        model = ov.convert_model(_Joint(network).eval(), example_input=(patches, shares))
+    model.reshape({model.inputs[0]: list(shape), model.inputs[1]: [shape[0], 1, *shape[2:]]})
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        ov.save_model(model, Path(folder) / target.name, compress_to_fp16=False)
+        for ending in (".bin", ".xml"):  # the one that is looked for comes last
+            os.replace(Path(folder) / target.with_suffix(ending).name, target.with_suffix(ending))
+
+
+def onnx_pass(network: JointNetwork, shape: Sequence[int], converted: Path) -> JointPass:
+    """The network computed by ONNX Runtime in float32; as :func:`openvino_pass`, but ``converted`` ends in .onnx."""
+    import onnxruntime
+
+    if not converted.is_file():
+        converted.parent.mkdir(parents=True, exist_ok=True)
+        write_onnx(network, shape, (), converted)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(converted, options, providers=["CPUExecutionProvider"])
+    wanted = [output.name for output in session.get_outputs() if not output.name.startswith("task_")]
+    return _from_arrays(lambda patches, shares: session.run(wanted, {"image": patches, "share": shares}), shape[0])
+
+
+def write_onnx(network: JointNetwork, shape: Sequence[int], tasks: Sequence[Task], target: Path) -> None:
+    """Write the network with both outputs, segmentation and classes, as one ONNX file.
+
+    Inputs: "image" (B, C, *patch) as nnU-Net preprocesses it, and "share" (B, 1, *patch), the tile's share of every voxel, ones
+    for a single tile. Outputs: "logits" (B, K, *patch); "volumes" and "sums_k", which add up over the tiles of a case (see
+    :class:`~nnduet.model.pooling.PooledSums`); and "task_<name>", what the network's heads say of each patch as if it were the
+    case.
+
+    Args:
+        shape: (B, C, *patch), which the file is fixed to.
+    """
+    example = (torch.zeros(*shape), torch.ones(shape[0], 1, *shape[2:]))
+    sums, answers = [f"sums_{k}" for k in range(1 + len(network.stages))], [f"task_{task.name}" for task in tasks]
+    with warnings.catch_warnings(), torch.inference_mode(), tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        warnings.simplefilter("ignore")
+        written = Path(folder) / target.name
+        torch.onnx.export(
+            _Joint(network, tasks).eval(),
+            example,
+            written,
+            input_names=["image", "share"],
+            output_names=["logits", "volumes", *sums, *answers],
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+        os.replace(written, target)
+
+
+def _from_arrays(compute: Any, batch: int) -> JointPass:
+    """A pass over arrays of exactly ``batch`` patches as one over tensors of at most that many."""
+
+    def run(patches: Tensor, shares: Tensor) -> tuple[Tensor, PooledSums]:
+        number = len(patches)
+        full = [torch.cat([t, t[:1].expand(batch - number, *t.shape[1:])]) if number < batch else t for t in (patches, shares)]
+        logits, volumes, *numerators = (torch.from_numpy(a)[:number] for a in compute(*(t.numpy() for t in full)))
+        return logits, PooledSums(tuple(numerators), volumes)
+
+    return run
+
+
+def _converted_name(checkpoint: Path, plans: Path, shape: Sequence[int], runtime: str) -> str:
+    """File name of a converted network: it changes with weights, plans, batch, and the versions that convert."""
+    versions = [version(package) for package in ("nnduet", "torch", *_PACKAGES[runtime])]
+    digest = hashlib.sha256(repr([list(shape), versions]).encode())
+    for path in (checkpoint, plans):
+        digest.update(path.read_bytes())
+    return f"{digest.hexdigest()[:24]}.{'xml' if runtime == 'openvino' else 'onnx'}"
