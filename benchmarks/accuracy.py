@@ -47,7 +47,7 @@ from nnduet.evaluation.bootstrap import draw_resamples, weighted_mean
 from nnduet.evaluation.evaluate import evaluate
 from nnduet.evaluation.requests import references_of_dataset
 from nnduet.inference.case_features import grid_spacing_mm
-from nnduet.inference.folder import write_tables
+from nnduet.inference.tables import write_tables
 from nnduet.model.case_features import FeatureTable
 from nnduet.model.case_head import CaseHead
 from nnduet.model.case_head_fit import fit_case_head

@@ -240,7 +240,14 @@ def test_predict_loads_the_model_and_runs_the_folder(stand_in: Callable[..., Non
     result = _predict(stand_in, load, run, "--folds", "0,1", "--no-tta", "--step-size", 0.75, "--json")
     assert _json(result)["cases"] == ["a"]
     assert load.arguments == (".", [0, 1])
-    assert load.options == {"device": "auto", "step_size": 0.75, "tta": False, "error_rate": 0.1, "runtime": "auto"}
+    assert load.options == {
+        "device": "auto",
+        "step_size": 0.75,
+        "tta": False,
+        "error_rate": 0.1,
+        "runtime": "auto",
+        "precision": "auto",
+    }
     assert (run.options["covariates"], run.options["abstention"]) == (None, None)
     assert run.arguments == ("predictor", Path("."), Path("out"))
     assert "predict 1/1 step" in result.stderr

@@ -6,6 +6,7 @@ import csv
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -175,3 +176,34 @@ def test_covariates_that_are_not_given_are_counted_by_name(images: Path, tmp_pat
     predictor = Predictor.load(model, device="cpu", tta=False)
     summary = predict_folder(predictor, images, tmp_path / "out", covariates=covariates)
     assert summary.missing_covariates == {"height": 3, "weight": 4}
+
+
+def test_a_case_whose_mask_cannot_be_written_is_not_done(predictor: Predictor, images: Path, tmp_path: Path) -> None:
+    (tmp_path / "out" / "case_01.png").mkdir(parents=True)  # stands where the mask should go
+    with pytest.raises(PartialFailureError, match=r"1 of 4 cases failed, .*case_01"):
+        predict_folder(predictor, images, tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["cases"] == ["case_00", "case_02", "case_03"]
+    assert "case_01" not in (tmp_path / "out" / "classification.csv").read_text()
+
+
+def test_one_case_is_read_ahead_and_no_more(
+    predictor: Predictor, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    ahead: list[int] = []
+    prepare, predict = predictor.prepare, predictor.predict_preprocessed
+
+    def reading(paths: list[Path]) -> Any:
+        read.append(paths[0].name)
+        return prepare(paths)
+
+    def predicting(*prepared: Any, covariates: Any) -> Any:
+        prediction = predict(*prepared, covariates=covariates)
+        ahead.append(len(read) - len(ahead) - 1)
+        return prediction
+
+    monkeypatch.setattr(predictor, "prepare", reading)
+    monkeypatch.setattr(predictor, "predict_preprocessed", predicting)
+    predict_folder(predictor, images, tmp_path / "out")
+    assert len(read) == len(set(read)) == 4
+    assert max(ahead) == 1

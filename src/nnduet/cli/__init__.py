@@ -13,12 +13,12 @@ from nnduet.cli.dataset import convert, plan
 from nnduet.cli.heads import fit_head, probe
 from nnduet.cli.machine import demo, doctor, plugin_path
 from nnduet.cli.model import cross_validate, train
-from nnduet.cli.predictions import evaluate, predict
+from nnduet.cli.predictions import benchmark, evaluate, predict
 
 __all__ = ["app", "main"]
 
 EXIT_USAGE = 2
-COMMANDS = (convert, plan, train, cross_validate, fit_head, probe, predict, evaluate, demo, doctor, plugin_path)
+COMMANDS = (convert, plan, train, cross_validate, fit_head, probe, predict, evaluate, benchmark, demo, doctor, plugin_path)
 
 app = typer.Typer(
     name="nnduet",

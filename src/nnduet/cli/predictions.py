@@ -11,7 +11,7 @@ import typer
 from nnduet.cli.options import DeviceOption, JsonOption, WorkspaceOption, find_workspace, parse_fold, quiet_environment
 from nnduet.console import progress_bar, reporting, say, show_record, show_table
 
-__all__ = ["evaluate", "predict", "show_metrics"]
+__all__ = ["benchmark", "evaluate", "predict", "show_metrics"]
 
 _Covariates = Annotated[
     Path | None,
@@ -33,6 +33,10 @@ _Runtime = Annotated[
     Literal["auto", "torch", "openvino", "onnx"],
     typer.Option(help="What computes the network. auto: OpenVINO for large or already converted networks on CPUs, else torch."),
 ]
+_Precision = Annotated[
+    Literal["auto", "float32", "float16", "bfloat16"],
+    typer.Option(help="Number format of the network. auto: what the processor multiplies fastest, see run.json."),
+]
 
 
 def predict(
@@ -52,6 +56,7 @@ def predict(
     abstain: _Abstain = None,
     device: DeviceOption = "auto",
     runtime: _Runtime = "auto",
+    precision: _Precision = "auto",
     as_json: JsonOption = False,
 ) -> None:
     """Outline and classify every case of a folder.
@@ -76,7 +81,14 @@ def predict(
 
         abstention = Abstention.parse(abstain or ())
         predictor = Predictor.load(
-            model, chosen, device=device, step_size=step_size, tta=tta, error_rate=error_rate, runtime=runtime
+            model,
+            chosen,
+            device=device,
+            step_size=step_size,
+            tta=tta,
+            error_rate=error_rate,
+            runtime=runtime,
+            precision=precision,
         )
         known = _read_covariates(predictor, covariates, id_column) if covariates else None
         with progress_bar("predict") as progress:
@@ -101,6 +113,73 @@ def _show_prediction(summary: Any) -> None:
     show_record(summary.to_json())
     if summary.abstention:
         say(f"{summary.num_abstained} of {len(summary.cases)} cases are left to a person ({', '.join(summary.abstention)})")
+
+
+def benchmark(
+    images: Annotated[Path, typer.Option("-i", "--images", exists=True, file_okay=False, help="Images <case>_0000.<ending>.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the comparison and what every arm wrote.")],
+    model: Annotated[
+        str, typer.Option("-m", "--model", help="Model folder that train wrote, or a shipped model: lidc-nodule.")
+    ],
+    folds: Annotated[str | None, typer.Option(help="Folds to combine, e.g. 0,1; default: all that are finished.")] = None,
+    rounds: Annotated[int, typer.Option(min=2, help="Times that every arm runs, in ABBA order.")] = 3,
+    cold: Annotated[bool, typer.Option("--cold/--no-cold", help="Also time whole commands with one case.")] = True,
+    device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where the networks compute.")] = "cpu",
+    runtime: _Runtime = "auto",
+    precision: _Precision = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Time stock nnU-Net against nnDuet: same weights, same tiles, same mirroring, and compare what they say.
+
+    Exits with 1 where nnDuet's ratio may not be called a speed-up.
+    """
+    with reporting(as_json) as report:
+        quiet_environment()
+        from nnduet.evaluation.speed import OWN, compare_speed
+        from nnduet.inference.shipped_models import find_model
+
+        with progress_bar("benchmark") as progress:
+            found = compare_speed(
+                find_model(model),
+                images,
+                output,
+                rounds=rounds,
+                runtime=runtime,
+                precision=precision,
+                device=device,
+                folds=folds.split(",") if folds else (),
+                cold=cold,
+                progress=progress,
+            )
+        report(found, lambda: _show_speed(found))
+    if not found["ratios"][OWN]["is_speed_up"]:
+        raise typer.Exit(1)
+
+
+def _show_speed(found: Mapping[str, Any]) -> None:
+    rows = []
+    for name, arm in found["arms"].items():
+        ratio, alike = found["ratios"].get(name), found["agreement"].get(name, {})
+        between = f"{ratio['ci95'][0]:.2f} to {ratio['ci95'][1]:.2f}" if ratio and ratio["ci95"] else ""
+        dice = f"{min(alike['dice'].values(), default=1.0):.4f}" if alike else ""
+        rows.append(
+            (
+                name,
+                arm["computed_by"],
+                f"{arm['median_seconds']:.2f}",
+                f"{arm['peak_bytes'] / 2**20:.0f}",
+                f"{ratio['times_faster']:.2f}" if ratio else "",
+                between,
+                dice,
+                "; ".join(ratio["why_not"]) if ratio else "",
+            )
+        )
+    titles = ("arm", "computed by", "s a case", "peak MiB", "times faster", "95 % interval", "least Dice", "why no speed-up")
+    show_table(titles, rows)
+    if "times_faster" in found.get("cold", {}):
+        say(f"whole command with one case: {found['cold']['times_faster']:.2f} times faster")
+    elif "cold" in found:
+        say(f"whole command with one case: not measured, {found['cold']['reason']}")
 
 
 def evaluate(

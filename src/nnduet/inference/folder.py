@@ -2,39 +2,29 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from nnduet.data.files import write_json_atomically, write_text_atomically
+from nnduet.data.files import write_json_atomically
 from nnduet.data.images import write_segmentation
 from nnduet.errors import DatasetError, NNDuetError, PartialFailureError
 from nnduet.inference.abstention import Abstention
 from nnduet.inference.answers import CaseAnswers
-from nnduet.inference.predictor import Predictor
-from nnduet.schema import CASE_COLUMN, Task
+from nnduet.inference.predictor import Prediction, Predictor, Prepared
+from nnduet.inference.tables import write_tables
+from nnduet.schema import Task
 
-__all__ = [
-    "CLASSIFICATION_FILE",
-    "OUTLIER_COLUMN",
-    "PredictionSummary",
-    "csv_text",
-    "find_cases",
-    "predict_folder",
-    "write_results",
-    "write_tables",
-]
+__all__ = ["PredictionSummary", "find_cases", "predict_case", "predict_folder"]
 
 Progress = Callable[[int, int, str], None]
-CLASSIFICATION_FILE = "classification.csv"
-OUTLIER_COLUMN = "outlier_score"
 
 
 @dataclass(frozen=True)
@@ -60,6 +50,7 @@ class PredictionSummary:
     mirror_axes: list[int]
     device: str
     runtime: str
+    precision: str
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object with every field and the versions that made the outputs."""
@@ -98,8 +89,8 @@ def predict_folder(
     """Predict all cases and write ``<case>`` masks, ``<task>_results.csv``, ``classification.csv`` and ``run.json``.
 
     Models of several masks also write each one as ``<mask>/<case>``; ``<case>`` then holds their codes, see ``mask_codes``.
-    Channels of every case are counted before any work. Each mask is written as soon as it is there, the tables at the end;
-    nothing stands half-written under its final name.
+    Channels of every case are counted before any work. While the network runs, the next case is read and the last one's masks
+    are written; the tables come at the end. Nothing stands half-written under its final name.
 
     Args:
         covariates: {case id: {name: value}}; what is missing counts as usual.
@@ -118,16 +109,20 @@ def predict_folder(
     done: dict[str, CaseAnswers] = {}
     failed: dict[str, str] = {}
     seconds: dict[str, float] = {}
-    for index, (case_id, paths) in enumerate(cases.items()):
-        started = time.perf_counter()
-        try:
-            known = (covariates or {}).get(case_id, {})
-            done[case_id] = _predict_case(predictor, paths, known, output, f"{case_id}{ending}")
-        except Exception as error:  # whatever one case does to the host must not stop the others
-            failed[case_id] = f"{error.code}: {error}" if isinstance(error, NNDuetError) else f"FAILED: {error!r}"
-        seconds[case_id] = round(time.perf_counter() - started, 3)
-        if progress:
-            progress(index + 1, len(cases), f"predict {case_id}")
+    with ThreadPoolExecutor(2) as pool:
+        prepared = _one_ahead(pool, predictor.prepare, cases)
+        writing: tuple[str, Future[None]] | None = None
+        for index, (case_id, case) in enumerate(prepared):
+            started = time.perf_counter()
+            with _keeping(failed, case_id):
+                prediction = predictor.predict_preprocessed(*case.result(), covariates=(covariates or {}).get(case_id, {}))
+                _finish(writing, done, failed)
+                writing = case_id, pool.submit(_write_masks, prediction, output, f"{case_id}{ending}")
+                done[case_id] = prediction.answers
+            seconds[case_id] = round(time.perf_counter() - started, 3)
+            if progress:
+                progress(index + 1, len(cases), f"predict {case_id}")
+        _finish(writing, done, failed)
     write_tables(output, predictor.tasks, done, abstention)
     missing = _missing_covariates(predictor.model.layout.covariates, done, covariates or {})
     summary = _summary(predictor, output, done, failed, seconds, abstention, missing)
@@ -138,16 +133,54 @@ def predict_folder(
     return summary
 
 
-def _predict_case(
+def predict_case(
     predictor: Predictor, paths: list[Path], covariates: Mapping[str, float], output: Path, name: str
 ) -> CaseAnswers:
-    """Write the masks and keep the answers only: the masks of a large folder would not fit into memory."""
+    """Predict a case and write its masks into ``output``; returns the answers alone, for many masks would fill the memory."""
     prediction = predictor(paths, covariates=covariates)
+    _write_masks(prediction, output, name)
+    return prediction.answers
+
+
+def _write_masks(prediction: Prediction, output: Path, name: str) -> None:
     assert prediction.geometry is not None
     for mask, array in prediction.masks.items():
         write_segmentation(output / mask / name, array, prediction.geometry)
     write_segmentation(output / name, prediction.segmentation, prediction.geometry)
-    return prediction.answers
+
+
+def _one_ahead(
+    pool: ThreadPoolExecutor, prepare: Callable[[list[Path]], Prepared], cases: Mapping[str, list[Path]]
+) -> Iterator[tuple[str, Future[Prepared]]]:
+    """Case by case, with the next one being prepared; no more than two are in memory."""
+    waiting: tuple[str, Future[Prepared]] | None = None
+    for case_id, paths in cases.items():
+        following = case_id, pool.submit(prepare, paths)
+        if waiting:
+            waiting[1].exception()  # wait: two at once would hold three cases
+            yield waiting
+        waiting = following
+    if waiting:
+        yield waiting
+
+
+def _finish(writing: tuple[str, Future[None]] | None, done: dict[str, CaseAnswers], failed: dict[str, str]) -> None:
+    """Wait for a case's masks; a case whose masks could not be written is not done."""
+    if writing is None:
+        return
+    with _keeping(failed, writing[0]):
+        writing[1].result()
+    if writing[0] in failed:
+        done.pop(writing[0], None)
+
+
+@contextmanager
+def _keeping(failed: dict[str, str], case_id: str) -> Iterator[None]:
+    """Whatever one case does to the host must not stop the others: its reason is kept."""
+    try:
+        yield
+    except Exception as error:
+        failed[case_id] = f"{error.code}: {error}" if isinstance(error, NNDuetError) else f"FAILED: {error!r}"
 
 
 def _summary(
@@ -176,6 +209,7 @@ def _summary(
         mirror_axes=list(predictor.mirror_axes),
         device=str(predictor.device),
         runtime=predictor.passes.name,
+        precision=predictor.passes.precision,
     )
 
 
@@ -194,57 +228,3 @@ def _missing_covariates(
 ) -> dict[str, int]:
     counts = {name: sum(name not in covariates.get(case_id, {}) for case_id in cases) for name in names}
     return {name: count for name, count in counts.items() if count}
-
-
-def write_tables(
-    output: Path, tasks: tuple[Task, ...], predictions: Mapping[str, CaseAnswers], abstention: Abstention | None = None
-) -> None:
-    """Write ``classification.csv`` and per task ``<task>_results.csv`` (columns ``Names,<Task>``).
-
-    ``classification.csv`` has per task the answer, the probabilities, the prediction set ("benign|malignant") or the interval
-    (lowest and highest value), the spread and, where asked for, the reason to abstain; then the case's outlier score. What is
-    not known stays empty.
-    """
-    if not tasks:
-        return
-    header = [CASE_COLUMN, *(column for task in tasks for column in _columns(task, abstention)), OUTLIER_COLUMN]
-    rows = [
-        [case_id, *(v for t in tasks for v in _values(t, p, abstention)), _number(p.outlier_score)]
-        for case_id, p in predictions.items()
-    ]
-    write_text_atomically(output / CLASSIFICATION_FILE, csv_text([header, *rows]))
-    for task in tasks:
-        write_results(output, task, {case_id: p.tasks[task.name].text for case_id, p in predictions.items()})
-
-
-def write_results(output: Path, task: Task, answers: Mapping[str, str]) -> None:
-    """Write ``<task>_results.csv``, columns ``Names,<Task>``, from {case id: answer}."""
-    title = task.name[:1].upper() + task.name[1:]
-    write_text_atomically(output / f"{task.name}_results.csv", csv_text([["Names", title], *map(list, answers.items())]))
-
-
-def _columns(task: Task, abstention: Abstention | None) -> list[str]:
-    certainty = ["set"] if task.is_classification else ["low", "high"]
-    extra = [*certainty, "spread", *(["abstain"] if abstention else [])]
-    return [task.name, *(f"{task.name}_p_{label}" for label in task.classes), *(f"{task.name}_{name}" for name in extra)]
-
-
-def _values(task: Task, prediction: CaseAnswers, abstention: Abstention | None) -> list[str]:
-    answer = prediction.tasks[task.name]
-    certainty = ["|".join(answer.prediction_set)]
-    if not task.is_classification:
-        certainty = [_number(bound) for bound in answer.interval or (None, None)]
-    reason = [abstention.reason(answer, prediction.outlier_score)] if abstention else []
-    probabilities = [f"{answer.probabilities[label]:.6f}" for label in task.classes]
-    return [answer.text, *probabilities, *certainty, _number(answer.spread), *reason]
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.6g}"
-
-
-def csv_text(rows: list[list[str]]) -> str:
-    """Rows of cells as CSV with line feeds."""
-    buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerows(rows)
-    return buffer.getvalue()

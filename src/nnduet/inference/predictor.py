@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from nnduet.data.images import Geometry, ImageHeader, check_same_geometry, inspect_image, read_image, write_image
+from nnduet.data.images import Geometry
 from nnduet.data.mask_codes import MaskCodes
-from nnduet.errors import GeometryError, ModelError, SettingsError
+from nnduet.errors import ModelError, SettingsError
 from nnduet.inference.answers import CaseAnswers, TaskPrediction, answer, rows_of
 from nnduet.inference.case_features import CaseFeatures, extract, grid_spacing_mm, slice_thickness_mm
 from nnduet.inference.labelling import to_labels
+from nnduet.inference.memory import choose_accumulator
 from nnduet.inference.model_folder import Member, ModelFolder, load_model_folder
-from nnduet.inference.preprocessing import preprocess
+from nnduet.inference.preprocessing import preprocess, preprocessed_shape
+from nnduet.inference.reading import check_array, inspect_case, read_case
 from nnduet.inference.runtimes import MemberPasses
 from nnduet.inference.shipped_models import find_model
 from nnduet.inference.sliding_window import predict_tiles
@@ -28,9 +29,7 @@ from nnduet.model.hardware import select_device
 from nnduet.model.network import use_group_norms
 from nnduet.schema import Task
 
-__all__ = ["Prediction", "Predictor"]
-
-_READERS = ("SimpleITKIO", "NaturalImage2DIO")
+__all__ = ["Prediction", "Predictor", "Prepared"]
 
 
 @dataclass(frozen=True)
@@ -62,6 +61,15 @@ class Prediction:
         return CaseAnswers(self.tasks, self.outlier_score)
 
 
+class Prepared(NamedTuple):
+    """A case for the network: image (C, Z, Y, X), nnU-Net's properties, geometry of a file, type that logits add up in."""
+
+    image: NDArray[np.float32]
+    properties: dict[str, Any]
+    geometry: Geometry | None = None
+    accumulator: torch.dtype = torch.float32
+
+
 class Predictor:
     """A loaded model. ``Predictor.load(folder)`` reads it, ``predictor(image)`` predicts one case.
 
@@ -78,6 +86,7 @@ class Predictor:
         tta: bool = True,
         error_rate: float = 0.1,
         runtime: str = "auto",
+        precision: str = "auto",
     ) -> None:
         if not 0 < step_size <= 1:
             raise SettingsError(f"step_size: expected a share of the patch in (0, 1], got {step_size}")
@@ -93,7 +102,7 @@ class Predictor:
         self.network = model.network.to(self.device).eval()
         if self.device.type == "cpu":
             use_group_norms(self.network)
-        self.passes = MemberPasses(model, self.device, runtime, 2 ** len(self.mirror_axes))
+        self.passes = MemberPasses(model, self.device, runtime, 2 ** len(self.mirror_axes), precision)
 
     @classmethod
     def load(
@@ -106,6 +115,7 @@ class Predictor:
         tta: bool = True,
         error_rate: float = 0.1,
         runtime: str = "auto",
+        precision: str = "auto",
         checkpoint: str = "checkpoint_final.pth",
     ) -> Predictor:
         """Read a model folder written by training, or a model that comes with nnDuet.
@@ -117,15 +127,18 @@ class Predictor:
             step_size: distance of tiles as a share of the patch, in (0, 1].
             tta: mirror over the axes that training mirrored.
             error_rate: share of cases, in (0, 1), whose true class may lie outside the prediction set.
-            runtime: what computes the network, see :class:`~nnduet.inference.runtimes.MemberPasses`.
+            runtime, precision: what computes the network, and in which number format, see
+                :class:`~nnduet.inference.runtimes.MemberPasses`.
 
         Raises:
             ModelError: there is no such model, it is incomplete, or it was not trained by nnDuet.
             DatasetError: the masks of its dataset.json contradict the labels.
-            SettingsError: impossible device, runtime, step size or error rate.
+            SettingsError: impossible device, runtime, precision, step size or error rate.
         """
         loaded = load_model_folder(find_model(model), folds, checkpoint)
-        return cls(loaded, device=device, step_size=step_size, tta=tta, error_rate=error_rate, runtime=runtime)
+        return cls(
+            loaded, device=device, step_size=step_size, tta=tta, error_rate=error_rate, runtime=runtime, precision=precision
+        )
 
     @property
     def tasks(self) -> tuple[Task, ...]:
@@ -154,21 +167,39 @@ class Predictor:
         Raises:
             ModelError: wrong number of channels.
             GeometryError: channels disagree, or an array without spacing.
+            TooLargeError: the case needs more memory than is available.
             NNDuetError: the file is unreadable, corrupt or too large.
         """
+        return self.predict_preprocessed(*self.prepare(image, spacing_mm=spacing_mm), covariates=covariates or {})
+
+    def prepare(
+        self, image: str | Path | Sequence[str | Path] | NDArray[Any], *, spacing_mm: Sequence[float] | None = None
+    ) -> Prepared:
+        """Read and preprocess a case; arguments and errors as in a call. May run beside a prediction, in another thread."""
         if isinstance(image, np.ndarray):
-            return self._predict_array(image, spacing_mm, covariates or {})
-        paths = [Path(image)] if isinstance(image, str | Path) else [Path(p) for p in image]
-        self.check_channels(len(paths), paths[0].name if paths else "no file")
-        headers = [inspect_image(path) for path in paths]
-        for path, header in zip(paths, headers, strict=True):
-            check_same_geometry(headers[0].geometry, header.geometry, path.name, "channels")
-        with tempfile.TemporaryDirectory(prefix="nnduet_") as folder:
-            readable = [
-                _canonical(p, h, Path(folder) / f"{i}.nii.gz") for i, (p, h) in enumerate(zip(paths, headers, strict=True))
-            ]
-            data, properties = self._reader().read_images([str(path) for path in readable])
-        return self._predict_raw(data, properties, headers[0].geometry, covariates or {})
+            data, properties = check_array(image, spacing_mm)
+            self.check_channels(len(data), "array")
+            geometry, accumulator = None, self._accumulator(data.shape[1:], properties["spacing"], "array")
+        else:
+            paths = [Path(image)] if isinstance(image, str | Path) else [Path(p) for p in image]
+            self.check_channels(len(paths), paths[0].name if paths else "no file")
+            headers = inspect_case(paths)
+            geometry = headers[0].geometry
+            accumulator = self._accumulator(geometry.shape, geometry.spacing_mm, paths[0].name)
+            data, properties = read_case(paths, headers, self.model.plans)
+        tensor, properties = preprocess(data, properties, self.model.plans, self.model.configuration)
+        return Prepared(tensor.numpy(), properties, geometry, accumulator)
+
+    def _accumulator(self, shape: Sequence[int], spacing_mm: Sequence[float], source: str) -> torch.dtype:
+        model = self.model
+        return choose_accumulator(
+            shape,
+            preprocessed_shape(shape, spacing_mm, model.plans, model.configuration),
+            channels=self.num_channels,
+            outputs=self.label_manager.num_segmentation_heads,
+            folds=len(model.members),
+            source=source,
+        )
 
     def check_channels(self, count: int, source: str) -> None:
         """Refuse a case with the wrong number of channels.
@@ -180,42 +211,18 @@ class Predictor:
             names = list(self.model.dataset_json["channel_names"].values())
             raise ModelError(f"{source}: expected {self.num_channels} channel(s) {names}, got {count}")
 
-    def _predict_array(
-        self, image: NDArray[Any], spacing_mm: Sequence[float] | None, covariates: Mapping[str, float]
-    ) -> Prediction:
-        data = image[None] if image.ndim == 3 else image
-        if data.ndim != 4 or 0 in data.shape[1:]:
-            raise GeometryError(f"array: expected (Z, Y, X) or (C, Z, Y, X), got shape {image.shape}")
-        if spacing_mm is None or len(spacing_mm) != 3 or not all(0 < s < np.inf for s in spacing_mm):
-            raise GeometryError(f"array: expected spacing_mm=(z, y, x), all positive, got {spacing_mm}")
-        self.check_channels(data.shape[0], "array")
-        if not np.isfinite(data).all():
-            raise GeometryError("array: expected finite values, got NaN or infinity")
-        return self._predict_raw(data, {"spacing": [float(s) for s in spacing_mm]}, None, covariates)
-
-    def _reader(self) -> Any:
-        name = self.model.plans.plans["image_reader_writer"]
-        if name not in _READERS:
-            raise ModelError(f"plans: image_reader_writer expected one of {_READERS}, got {name!r}")
-        return self.model.plans.image_reader_writer_class()
-
-    def _predict_raw(
-        self, data: NDArray[Any], properties: dict[str, Any], geometry: Geometry | None, covariates: Mapping[str, float]
-    ) -> Prediction:
-        image, properties = preprocess(data, properties, self.model.plans, self.model.configuration)
-        return self.predict_preprocessed(image.numpy(), properties, geometry, covariates=covariates)
-
     def predict_preprocessed(
         self,
         image: NDArray[np.float32],
         properties: dict[str, Any],
         geometry: Geometry | None = None,
+        accumulator: torch.dtype = torch.float32,
         *,
         covariates: Mapping[str, float],
     ) -> Prediction:
         """Predict an image (C, Z, Y, X) that nnU-Net's preprocessor wrote, with its properties."""
         tensor = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))
-        logits, features = self.run_members(tensor, properties, covariates)
+        logits, features = self.run_members(tensor, properties, covariates, accumulator)
         z, y, x = (float(s) for s in properties["spacing"])
         segmentation = to_labels(
             logits, properties, self.model.plans, self.model.configuration, self.label_manager, self.mask_codes
@@ -231,7 +238,11 @@ class Predictor:
         )
 
     def run_members(
-        self, image: torch.Tensor, properties: Mapping[str, Any], covariates: Mapping[str, float]
+        self,
+        image: torch.Tensor,
+        properties: Mapping[str, Any],
+        covariates: Mapping[str, float],
+        accumulator: torch.dtype = torch.float32,
     ) -> tuple[torch.Tensor, list[CaseFeatures]]:
         """Mean logits (K, Z, Y, X) over the folds, and the features that each fold has of the case."""
         model = self.model
@@ -246,6 +257,7 @@ class Predictor:
                 step_size=self.step_size,
                 mirror_axes=self.mirror_axes,
                 device=self.device,
+                accumulator=accumulator,
             )
             features.append(
                 extract(
@@ -297,11 +309,3 @@ class Predictor:
         """What answers a task, e.g. "network head" or "case head (shrinkage LDA on shape) with 25 % network head"; folds that
         differ are joined by "; "."""
         return "; ".join(dict.fromkeys(describe_head(member.case_heads.get(task.name)) for member in self.model.members))
-
-
-def _canonical(path: Path, header: ImageHeader, target: Path) -> Path:
-    """``path``, or a rewritten copy at ``target`` where readers would disagree on the file, as ``nnduet convert`` does."""
-    if header.is_canonical:
-        return path
-    write_image(target, read_image(path).array, header.geometry)
-    return target

@@ -6,6 +6,7 @@ cropped and normalised image is the same without the first two, and within round
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from nnduet.inference.resampling import Resampling, is_default
 
-__all__ = ["preprocess"]
+__all__ = ["preprocess", "preprocessed_shape"]
 
 
 def preprocess(
@@ -47,10 +48,22 @@ def preprocess(
     normalised = DefaultPreprocessor(verbose=False)._normalize(
         cropped, _outside(cropped, configuration), configuration, plans.foreground_intensity_properties_per_channel
     )
-    target = [float(s) for s in configuration.spacing]
-    target = target if len(target) == len(spacing) else [spacing[0], *target]
+    target = _target(spacing, configuration)
     new_shape = compute_new_shape(cropped.shape[1:], spacing, target)
     return _resample(normalised, new_shape, spacing, target, configuration.resampling_fn_data, device), properties
+
+
+def preprocessed_shape(shape: Sequence[int], spacing_mm: Sequence[float], plans: Any, configuration: Any) -> tuple[int, ...]:
+    """Shape (Z, Y, X) of the network's input for an image of that shape and spacing where nothing is cropped."""
+    shape = [shape[axis] for axis in plans.transpose_forward]
+    spacing = [spacing_mm[axis] for axis in plans.transpose_forward]
+    return tuple(int(n) for n in compute_new_shape(shape, spacing, _target(spacing, configuration)))
+
+
+def _target(spacing: Sequence[float], configuration: Any) -> list[float]:
+    """The configuration's spacing; slice-wise ones keep the spacing of the slices."""
+    target = [float(s) for s in configuration.spacing]
+    return target if len(target) == len(spacing) else [spacing[0], *target]
 
 
 def _outside(cropped: NDArray[np.float32], configuration: Any) -> NDArray[np.int8]:

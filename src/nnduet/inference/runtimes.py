@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from nnduet.errors import SettingsError
 from nnduet.inference.model_folder import Member, ModelFolder
 from nnduet.inference.sliding_window import JointPass, patches_per_pass
-from nnduet.model.hardware import autocast_dtype, cpu_has_bf16
+from nnduet.model.hardware import select_precision
 from nnduet.model.heads import JointNetwork, task_probabilities
 from nnduet.model.network import use_instance_norms
 from nnduet.model.pooling import PooledSums
@@ -65,13 +65,16 @@ class MemberPasses:
         wanted: one of :data:`RUNTIMES`. "auto" is OpenVINO on CPUs if it is installed and the network is large or has been
             converted before, else torch.
         num_mirrored: passes per tile.
+        precision: number format, see :func:`~nnduet.model.hardware.select_precision`; ONNX Runtime has float32 only.
 
     Raises:
         SettingsError: an unknown name, a package that is not installed, another runtime than torch on a device that is no CPU,
             or for a model that is not on disk.
     """
 
-    def __init__(self, model: ModelFolder, device: torch.device, wanted: str, num_mirrored: int) -> None:
+    def __init__(
+        self, model: ModelFolder, device: torch.device, wanted: str, num_mirrored: int, precision: str = "auto"
+    ) -> None:
         self.network, self.device, self.name = model.network, device, _check(wanted, device, model.members)
         patch = tuple(model.configuration.patch_size)
         batch = patches_per_pass(patch, num_mirrored, device)
@@ -79,6 +82,9 @@ class MemberPasses:
         self._opened: dict[str, JointPass] = {}
         if self.name == "auto":
             self.name = "openvino" if self._is_worth_it(model.members) else "torch"
+        self.precision = "float32" if self.name == "onnx" and precision == "auto" else select_precision(precision, device)
+        if (self.name == "onnx" and self.precision != "float32") or (self.name == "openvino" and self.precision == "float16"):
+            raise SettingsError(f"precision: runtime {self.name} on CPUs does not compute in {self.precision}")
 
     def _is_worth_it(self, members: Sequence[Member]) -> bool:
         if self.device.type != "cpu" or importlib.util.find_spec("openvino") is None:
@@ -90,11 +96,13 @@ class MemberPasses:
     def of(self, member: Member) -> JointPass:
         """What computes patches for a fold whose weights are in the network; it holds until another fold's are."""
         if self.name == "torch":
-            return torch_pass(self.network, self.device)
+            return torch_pass(self.network, self.device, self.precision)
         if member.fold not in self._opened:
             converted = self._converted(member, self.name)
-            open_pass = openvino_pass if self.name == "openvino" else onnx_pass
-            self._opened[member.fold] = open_pass(self.network, self.shape, converted)
+            if self.name == "openvino":
+                self._opened[member.fold] = openvino_pass(self.network, self.shape, converted, self.precision)
+            else:
+                self._opened[member.fold] = onnx_pass(self.network, self.shape, converted)
         return self._opened[member.fold]
 
     def _converted(self, member: Member, runtime: str) -> Path:
@@ -117,24 +125,25 @@ def _check(wanted: str, device: torch.device, members: Sequence[Member]) -> str:
     return wanted
 
 
-def torch_pass(network: JointNetwork, device: torch.device) -> JointPass:
-    """The network itself, in the number format that suits the device."""
-    dtype = autocast_dtype(device)
+def torch_pass(network: JointNetwork, device: torch.device, precision: str = "float32") -> JointPass:
+    """The network itself, in one of torch's number formats."""
 
     def run(patches: Tensor, shares: Tensor) -> tuple[Tensor, PooledSums]:
-        with nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype):
+        plain = precision == "float32"
+        with nullcontext() if plain else torch.autocast(device.type, dtype=getattr(torch, precision)):
             return network.forward_joint(patches, shares)
 
     return run
 
 
-def openvino_pass(network: JointNetwork, shape: Sequence[int], converted: Path) -> JointPass:
-    """The network compiled by OpenVINO, in bfloat16 where the processor multiplies it and else in float32.
+def openvino_pass(network: JointNetwork, shape: Sequence[int], converted: Path, precision: str = "float32") -> JointPass:
+    """The network compiled by OpenVINO.
 
     Args:
         network: with its weights; only read if ``converted`` is missing.
         shape: (B, C, *patch) of a full batch.
         converted: ``.xml`` of the converted network; written, with its ``.bin``, if it is missing.
+        precision: "float32" or "bfloat16".
     """
     import openvino as ov
 
@@ -142,7 +151,7 @@ def openvino_pass(network: JointNetwork, shape: Sequence[int], converted: Path) 
     if not converted.is_file():
         _convert(ov, network, shape, converted)
     options = {
-        "INFERENCE_PRECISION_HINT": "bf16" if cpu_has_bf16() else "f32",
+        "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[precision],
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         "CACHE_DIR": str(converted.parent),
     }

@@ -49,6 +49,7 @@ def predict_tiles(
     step_size: float,
     mirror_axes: Sequence[int],
     device: torch.device,
+    accumulator: torch.dtype = torch.float32,
 ) -> tuple[Tensor, PooledSums]:
     """Predict a preprocessed image.
 
@@ -59,9 +60,10 @@ def predict_tiles(
         patch_size: two or three lengths; two predict slice by slice.
         step_size: distance of tiles as a share of the patch, in (0, 1].
         mirror_axes: spatial axes of the patch to mirror over; empty for no test-time augmentation.
+        accumulator: type of the logits that tiles are added to; float16 halves their memory.
 
     Returns:
-        Logits (K, Z, Y, X) float32 on the CPU, averaged over the mirrored passes, and the sums of the whole case,
+        Logits (K, Z, Y, X) on the CPU, averaged over the mirrored passes, and the sums of the whole case,
         a row per pass (B = 8 for three mirrored axes, 1 for none).
     """
     padded, unpad = pad_nd_image(image, tuple(patch_size), "constant", {"value": 0}, True, None)
@@ -84,13 +86,14 @@ def predict_tiles(
         shares = [torch.flip(inner / inner_total[tile], axes)[None] for tile, _, axes in batch]
         outputs, pooled = run(torch.stack(patches), torch.stack(shares))
         if logits is None:
-            logits = torch.zeros((outputs.shape[1], *padded.shape[1:]), device=device)
+            logits = torch.zeros((outputs.shape[1], *padded.shape[1:]), device=device, dtype=accumulator)
         for (tile, _, axes), output in zip(batch, outputs, strict=True):
-            logits[(slice(None), *tile)].addcmul_(torch.flip(output, [a + 1 for a in axes]).float(), gaussian)
+            weight = (gaussian / total[tile] / len(mirrored)).to(accumulator)
+            logits[(slice(None), *tile)].addcmul_(torch.flip(output, [a + 1 for a in axes]).to(accumulator), weight)
         by_row = pooled.scatter([row for _, row, _ in batch], len(mirrored))
         sums = by_row if sums is None else sums + by_row
     assert logits is not None and sums is not None
-    return (logits.div_(total).div_(len(mirrored)))[(slice(None), *unpad[1:])].cpu(), sums
+    return logits[(slice(None), *unpad[1:])].cpu(), sums
 
 
 def _inner(patch_size: tuple[int, ...], device: torch.device) -> Tensor:

@@ -8,9 +8,10 @@ import torch
 
 from nnduet.errors import SettingsError
 
-__all__ = ["DEVICES", "autocast_dtype", "cpu_has_bf16", "select_device"]
+__all__ = ["DEVICES", "PRECISIONS", "autocast_dtype", "cpu_has_bf16", "select_device", "select_precision"]
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
+PRECISIONS = ("auto", "float32", "float16", "bfloat16")
 
 _CPUINFO = Path("/proc/cpuinfo")
 _BF16_FLAGS = {"amx_bf16", "bf16"}  # x86, arm64; AVX-512's dot products alone are slower than float32 (shared/SPEED.md)
@@ -56,3 +57,14 @@ def autocast_dtype(device: torch.device) -> torch.dtype | None:
     if device.type == "cuda":
         return torch.float16
     return torch.bfloat16 if device.type == "cpu" and cpu_has_bf16() else None
+
+
+def select_precision(name: str, device: torch.device) -> str:
+    """The number format that the network computes in: ``auto`` is that of :func:`autocast_dtype`, else the one that is named.
+
+    Raises:
+        SettingsError: the name is unknown.
+    """
+    if name not in PRECISIONS:
+        raise SettingsError(f"precision: expected one of {PRECISIONS}, got {name!r}")
+    return str(autocast_dtype(device) or torch.float32).removeprefix("torch.") if name == "auto" else name

@@ -17,8 +17,8 @@ from nnduet.evaluation.evaluate import METRICS_FILE, evaluate
 from nnduet.evaluation.requests import ReferenceSet
 from nnduet.evaluation.segmentation_cases import mask_files
 from nnduet.evaluation.uncertainty import DEFINITIONS, measure_uncertainty, nonconformity
-from nnduet.inference.folder import CLASSIFICATION_FILE, OUTLIER_COLUMN, csv_text, write_results
 from nnduet.inference.model_folder import CASE_HEAD_FILE, CONFORMAL_FILE, read_case_heads
+from nnduet.inference.tables import CLASSIFICATION_FILE, OUTLIER_COLUMN, csv_text, write_results
 from nnduet.schema import Task
 
 __all__ = ["FOLD_COLUMN", "gather_predictions", "measure_predictions"]

@@ -9,7 +9,7 @@ from typing import Any
 
 from nnduet.data.files import replace_together, scratch_folder, write_json_atomically
 from nnduet.errors import DatasetError, ModelError
-from nnduet.inference.folder import write_tables
+from nnduet.inference.tables import write_tables
 from nnduet.model.case_head import CaseHead
 from nnduet.schema import Workspace
 from nnduet.training.fold_metrics import FINAL_METRICS_FILE, FoldTruth, measure_fold

@@ -1,0 +1,62 @@
+"""A case that does not fit is refused before the work, or predicted with smaller arrays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from tiny import SPACING_MM, tiny_case
+
+from nnduet.errors import TooLargeError
+from nnduet.inference import memory
+from nnduet.inference.memory import choose_accumulator, needed_bytes
+from nnduet.inference.predictor import Predictor
+
+SHAPE = (100, 200, 200)
+CASE = {"channels": 1, "outputs": 3, "folds": 1}
+
+
+def available(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    monkeypatch.setattr(memory.psutil, "virtual_memory", lambda: SimpleNamespace(available=number))
+
+
+def test_logits_of_three_classes_are_counted() -> None:
+    wide, narrow = (needed_bytes(SHAPE, SHAPE, accumulator=t, **CASE) for t in (torch.float32, torch.float16))
+    assert wide - narrow == 4_000_000 * 3 * 2
+    assert needed_bytes(SHAPE, SHAPE, accumulator=torch.float32, **{**CASE, "folds": 5}) - wide == 4_000_000 * 3 * 4
+
+
+@pytest.mark.parametrize(("spare", "expected"), [(1, torch.float32), (-1, torch.float16)])
+def test_a_case_that_hardly_fits_is_added_up_in_half_precision(
+    spare: int, expected: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    available(monkeypatch, needed_bytes(SHAPE, SHAPE, accumulator=torch.float32, **CASE) + spare)
+    assert choose_accumulator(SHAPE, SHAPE, source="a", **CASE) is expected
+
+
+def test_a_case_that_does_not_fit_is_refused_with_both_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    available(monkeypatch, 2**20)
+    with pytest.raises(TooLargeError, match=r"a.nii.gz: \(100, 200, 200\) .* about 0.1 GiB; 0.0 GiB are available"):
+        choose_accumulator(SHAPE, SHAPE, source="a.nii.gz", **CASE)
+
+
+def test_half_precision_gives_nearly_the_same_prediction(model_3d: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    predictor, (image, _) = Predictor.load(model_3d, device="cpu"), tiny_case(0, 3)
+    expected = predictor(image, spacing_mm=SPACING_MM[3])
+    monkeypatch.setattr(memory, "needed_bytes", lambda *_, accumulator, **__: accumulator.itemsize)
+    available(monkeypatch, 2)
+    prepared = predictor.prepare(image, spacing_mm=SPACING_MM[3])
+    assert prepared.accumulator is torch.float16
+    found = predictor.predict_preprocessed(*prepared, covariates={})
+    assert (found.segmentation == expected.segmentation).mean() > 0.99
+    assert found.tasks["grade"].probabilities == pytest.approx(expected.tasks["grade"].probabilities, abs=0.02)
+
+
+def test_a_case_too_large_is_refused_before_it_is_read(model_3d: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    available(monkeypatch, 0)
+    predictor = Predictor.load(model_3d, device="cpu")
+    with pytest.raises(TooLargeError, match="array: "):
+        predictor(np.ones((4, 8, 8), np.float32), spacing_mm=(2.0, 1.0, 1.0))
