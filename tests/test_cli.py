@@ -247,6 +247,7 @@ def test_predict_loads_the_model_and_runs_the_folder(stand_in: Callable[..., Non
         "error_rate": 0.1,
         "runtime": "auto",
         "precision": "auto",
+        "fast": False,
     }
     assert (run.options["covariates"], run.options["abstention"]) == (None, None)
     assert run.arguments == ("predictor", Path("."), Path("out"))

@@ -12,7 +12,7 @@ from tiny import CONFIGURATIONS, tiny_dataset_json, tiny_network, tiny_plans
 from torch import Tensor, nn
 
 from nnduet.inference import sliding_window
-from nnduet.inference.sliding_window import mirror_combinations, predict_tiles
+from nnduet.inference.sliding_window import mirror_combinations, predict_coarse_to_fine, predict_tiles
 from nnduet.model.heads import JointNetwork
 from nnduet.model.pooling import PooledSums
 from nnduet.schema import Task
@@ -152,3 +152,37 @@ def test_logits_equal_those_of_the_stock_predictor(dim: int, mirror: bool) -> No
     )
     inner = (..., *[slice(2, -2)] * dim)  # at the rim the stock Gaussian of 1e-7 has hardly a digit in half precision
     torch.testing.assert_close(ours[inner], expected[inner], rtol=5e-3, atol=5e-3)
+
+
+@pytest.mark.parametrize("dim", [2, 3])
+def test_coarse_to_fine_finds_the_foreground_with_fewer_passes(dim: int) -> None:
+    network, shape = pointwise_network(dim), (12, 40, 36)
+    calls: list[int] = []
+
+    def counting(patches: Tensor, share: Tensor) -> tuple[Tensor, PooledSums]:
+        calls.append(len(patches))
+        logits, sums = network.forward_joint(patches, share)
+        background = torch.zeros_like(logits)
+        background[:, 0] = 20 * (patches[:, 0] < 5)
+        return logits + background, sums  # foreground is possible only where the image is bright
+
+    image = torch.zeros(1, *shape)
+    image[:, 4:7, 10:14, 20:25] = 10.0
+    expected, _ = predict_tiles(counting, image, PATCHES[dim], step_size=0.5, mirror_axes=(), device=CPU)
+    thorough = sum(calls)
+    calls.clear()
+    logits, sums = predict_coarse_to_fine(counting, image, PATCHES[dim], overlapping=False, device=CPU)
+    torch.testing.assert_close(logits, expected, rtol=1e-3, atol=1e-3)
+    assert sum(calls) < thorough / 2
+    assert float(sums.volumes[0, -1]) == pytest.approx(12 * 40 * 36, rel=1e-4)  # every voxel of the case once
+
+
+@pytest.mark.parametrize(
+    ("box", "expected"),
+    [
+        ((slice(4, 6), slice(0, 5), slice(30, 36)), (slice(1, 9), slice(0, 8), slice(28, 36))),
+        ((slice(0, 12), slice(10, 30), slice(8, 16)), (slice(0, 12), slice(8, 32), slice(6, 18))),
+    ],
+)
+def test_a_box_grows_by_a_quarter_and_to_the_patch(box: tuple[slice, ...], expected: tuple[slice, ...]) -> None:
+    assert sliding_window._grown(box, (8, 8, 8), (12, 40, 36)) == expected

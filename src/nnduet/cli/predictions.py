@@ -50,6 +50,9 @@ def predict(
     ] = None,
     step_size: Annotated[float, typer.Option(help="Distance of tiles as a share of the patch.")] = 0.5,
     tta: Annotated[bool, typer.Option("--tta/--no-tta", help="Mirror over the axes that training mirrored.")] = True,
+    fast: Annotated[
+        bool, typer.Option("--fast", help="Tiles side by side, overlapping ones only around what they find, no mirroring.")
+    ] = False,
     covariates: _Covariates = None,
     id_column: Annotated[str | None, typer.Option(help="Column of --covariates with the case ids, if not case_id.")] = None,
     error_rate: _ErrorRate = 0.1,
@@ -89,6 +92,7 @@ def predict(
             error_rate=error_rate,
             runtime=runtime,
             precision=precision,
+            fast=fast,
         )
         known = _read_covariates(predictor, covariates, id_column) if covariates else None
         with progress_bar("predict") as progress:

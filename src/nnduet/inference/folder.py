@@ -51,6 +51,7 @@ class PredictionSummary:
     device: str
     runtime: str
     precision: str
+    fast: bool
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object with every field and the versions that made the outputs."""
@@ -205,11 +206,12 @@ def _summary(
         num_abstained=len(set().union(*abstained.values())),
         abstained={task: len(cases) for task, cases in abstained.items()},
         missing_covariates=missing_covariates,
-        step_size=predictor.step_size,
+        step_size=1.0 if predictor.fast else predictor.step_size,
         mirror_axes=list(predictor.mirror_axes),
         device=str(predictor.device),
         runtime=predictor.passes.name,
         precision=predictor.passes.precision,
+        fast=predictor.fast,
     )
 
 

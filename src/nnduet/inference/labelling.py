@@ -21,7 +21,7 @@ from nnduet.data.mask_codes import MaskCodes
 from nnduet.inference.mask_logits import MaskLogits
 from nnduet.inference.resampling import Resampling, is_default
 
-__all__ = ["to_labels"]
+__all__ = ["to_labels", "undecided_box"]
 
 SLAB_VOXELS = 2**22
 """Voxels of one class that are resampled at once."""
@@ -96,7 +96,7 @@ def _paint(logits: Tensor, order: list[int]) -> Tensor:
 
 def _by_slabs(logits: Tensor, labels: NDArray[Any], resampling: Resampling, decide: Decide, *, overlapping: bool) -> None:
     """Fill ``labels``, zeros of the new shape, from logits (K, Z, Y, X)."""
-    box = _undecided_box(logits, overlapping=overlapping)
+    box = undecided_box(logits, overlapping=overlapping)
     if box is None:
         return
     parts = [_rows(matrix, part) for matrix, part in zip(resampling.matrices, box, strict=True)]
@@ -109,7 +109,7 @@ def _by_slabs(logits: Tensor, labels: NDArray[Any], resampling: Resampling, deci
         labels[first:last, y_out, x_out] = decide(resampled).cpu().numpy()
 
 
-def _undecided_box(logits: Tensor, *, overlapping: bool) -> tuple[slice, ...] | None:
+def undecided_box(logits: Tensor, *, overlapping: bool) -> tuple[slice, ...] | None:
     """Slices of the voxels where anything but background could win, and their neighbours; None where there are none."""
     largest = logits[0 if overlapping else 1 :].amax(dim=0)
     undecided = (largest >= 0) if overlapping else (largest >= logits[0])

@@ -23,10 +23,11 @@ from nnduet.inference.preprocessing import preprocess, preprocessed_shape
 from nnduet.inference.reading import check_array, inspect_case, read_case
 from nnduet.inference.runtimes import MemberPasses
 from nnduet.inference.shipped_models import find_model
-from nnduet.inference.sliding_window import predict_tiles
+from nnduet.inference.sliding_window import predict_coarse_to_fine, predict_tiles
 from nnduet.model.case_head import describe_head
 from nnduet.model.hardware import select_device
 from nnduet.model.network import use_group_norms
+from nnduet.model.pooling import PooledSums
 from nnduet.schema import Task
 
 __all__ = ["Prediction", "Predictor", "Prepared"]
@@ -87,6 +88,7 @@ class Predictor:
         error_rate: float = 0.1,
         runtime: str = "auto",
         precision: str = "auto",
+        fast: bool = False,
     ) -> None:
         if not 0 < step_size <= 1:
             raise SettingsError(f"step_size: expected a share of the patch in (0, 1], got {step_size}")
@@ -98,7 +100,8 @@ class Predictor:
         self.label_manager = model.plans.get_label_manager(model.dataset_json)
         self.device = select_device(device)
         self.step_size = step_size
-        self.mirror_axes = model.mirror_axes if tta else ()
+        self.fast = fast
+        self.mirror_axes = model.mirror_axes if tta and not fast else ()
         self.network = model.network.to(self.device).eval()
         if self.device.type == "cpu":
             use_group_norms(self.network)
@@ -116,6 +119,7 @@ class Predictor:
         error_rate: float = 0.1,
         runtime: str = "auto",
         precision: str = "auto",
+        fast: bool = False,
         checkpoint: str = "checkpoint_final.pth",
     ) -> Predictor:
         """Read a model folder written by training, or a model that comes with nnDuet.
@@ -129,6 +133,8 @@ class Predictor:
             error_rate: share of cases, in (0, 1), whose true class may lie outside the prediction set.
             runtime, precision: what computes the network, and in which number format, see
                 :class:`~nnduet.inference.runtimes.MemberPasses`.
+            fast: fewer tiles and no mirroring, see :func:`~nnduet.inference.sliding_window.predict_coarse_to_fine`; it goes
+                before ``step_size`` and ``tta``, and costs accuracy.
 
         Raises:
             ModelError: there is no such model, it is incomplete, or it was not trained by nnDuet.
@@ -137,7 +143,14 @@ class Predictor:
         """
         loaded = load_model_folder(find_model(model), folds, checkpoint)
         return cls(
-            loaded, device=device, step_size=step_size, tta=tta, error_rate=error_rate, runtime=runtime, precision=precision
+            loaded,
+            device=device,
+            step_size=step_size,
+            tta=tta,
+            error_rate=error_rate,
+            runtime=runtime,
+            precision=precision,
+            fast=fast,
         )
 
     @property
@@ -250,15 +263,7 @@ class Predictor:
         features = []
         for member in model.members:
             self._activate(member)
-            logits, sums = predict_tiles(
-                self.passes.of(member),
-                image,
-                model.configuration.patch_size,
-                step_size=self.step_size,
-                mirror_axes=self.mirror_axes,
-                device=self.device,
-                accumulator=accumulator,
-            )
+            logits, sums = self._predict_tiles(member, image, accumulator)
             features.append(
                 extract(
                     image,
@@ -274,6 +279,27 @@ class Predictor:
             total = logits if total is None else total + logits
         assert total is not None
         return total / len(features), features
+
+    def _predict_tiles(self, member: Member, image: torch.Tensor, accumulator: torch.dtype) -> tuple[torch.Tensor, PooledSums]:
+        run, patch_size = self.passes.of(member), self.model.configuration.patch_size
+        if self.fast:
+            return predict_coarse_to_fine(
+                run,
+                image,
+                patch_size,
+                overlapping=self.network.overlapping,
+                device=self.device,
+                accumulator=accumulator,
+            )
+        return predict_tiles(
+            run,
+            image,
+            patch_size,
+            step_size=self.step_size,
+            mirror_axes=self.mirror_axes,
+            device=self.device,
+            accumulator=accumulator,
+        )
 
     def _voxel_scale(self, properties: Mapping[str, Any]) -> float:
         """What voxel counts are multiplied by: the slice spacing in mm for slice-wise models of volumes, else 1.

@@ -16,9 +16,10 @@ from acvl_utils.cropping_and_padding.padding import pad_nd_image
 from nnunetv2.inference.sliding_window_prediction import compute_gaussian, compute_steps_for_sliding_window
 from torch import Tensor
 
+from nnduet.inference.labelling import undecided_box
 from nnduet.model.pooling import PooledSums
 
-__all__ = ["JointPass", "mirror_combinations", "patches_per_pass", "predict_tiles"]
+__all__ = ["JointPass", "mirror_combinations", "patches_per_pass", "predict_coarse_to_fine", "predict_tiles"]
 
 JointPass = Callable[[Tensor, Tensor], tuple[Tensor, PooledSums]]
 """Patches (B, C, *patch) and their tiles' shares (B, 1, *patch) to logits (B, K, *patch) and sums of B rows."""
@@ -94,6 +95,45 @@ def predict_tiles(
         sums = by_row if sums is None else sums + by_row
     assert logits is not None and sums is not None
     return logits[(slice(None), *unpad[1:])].cpu(), sums
+
+
+@torch.inference_mode()
+def predict_coarse_to_fine(
+    run: JointPass,
+    image: Tensor,
+    patch_size: Sequence[int],
+    *,
+    overlapping: bool,
+    device: torch.device,
+    accumulator: torch.dtype = torch.float32,
+) -> tuple[Tensor, PooledSums]:
+    """Tiles side by side and without mirroring, then tiles at half a patch around the foreground that they found.
+
+    The sums are those of the first tiles, which cover the whole case; other arguments and the result are as in
+    :func:`predict_tiles`.
+
+    Args:
+        overlapping: whether the logits are regions that may overlap.
+    """
+    common = {"mirror_axes": (), "device": device, "accumulator": accumulator}
+    logits, sums = predict_tiles(run, image, patch_size, step_size=1.0, **common)  # type: ignore[arg-type]
+    box = undecided_box(logits, overlapping=overlapping)
+    if box is None or all(n <= p for n, p in zip(image.shape[-len(patch_size) :], patch_size, strict=True)):
+        return logits, sums
+    crop = (slice(None), *_grown(box, patch_size, tuple(image.shape[1:])))
+    logits[crop], _ = predict_tiles(run, image[crop], patch_size, step_size=0.5, **common)  # type: ignore[arg-type]
+    return logits, sums
+
+
+def _grown(box: Sequence[slice], patch_size: Sequence[int], shape: Sequence[int]) -> tuple[slice, ...]:
+    """The box with a quarter of the patch around it, at least as large as the patch where the image (Z, Y, X) is."""
+    lengths = [*(1 for _ in range(3 - len(patch_size))), *patch_size]
+    grown = []
+    for part, length, end in zip(box, lengths, shape, strict=True):
+        missing = max(length - (part.stop - part.start), 2 * (length // 4))
+        first = min(max(part.start - missing // 2, 0), max(end - length, 0))
+        grown.append(slice(first, min(max(part.stop + missing - missing // 2, first + length), end)))
+    return tuple(grown)
 
 
 def _inner(patch_size: tuple[int, ...], device: torch.device) -> Tensor:

@@ -1,0 +1,122 @@
+"""What ``predict --fast`` costs: against the reference masks and labels, paired with the thorough prediction, by case.
+
+    python benchmarks/fast.py --set lidc --fold 0        # a fold that benchmarks/accuracy.py has trained under --runs
+
+Writes ``docs/results/fast-<set>.json``. Both predictions run on the validation cases in one process, alternating by case.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from accuracy import DATASET_ID, RESULTS, Bench
+from road import REPOSITORY, SETS, commit, machine, validation_images
+
+from nnduet.console import progress_bar
+from nnduet.data.files import write_json_atomically
+from nnduet.evaluation.bootstrap import draw_resamples, weighted_mean
+from nnduet.evaluation.evaluate import evaluate
+from nnduet.evaluation.requests import references_of_dataset
+from nnduet.inference.folder import find_cases, predict_case
+from nnduet.inference.predictor import Predictor
+from nnduet.inference.tables import write_tables
+
+NON_INFERIOR = -0.003
+"""Dice: the interval of the mean difference must lie above this."""
+
+
+def compare(bench: Bench, fold: int) -> dict[str, Any]:
+    """Predict the fold's validation cases both ways and measure the differences."""
+    model = (
+        bench.workspace.results
+        / bench.workspace.dataset_name(DATASET_ID)
+        / f"nnUNetTrainerMultitask__nnDuetCpuPlans__{SETS[bench.name].configuration}"
+    )
+    references = references_of_dataset(bench.workspace, DATASET_ID, fold=fold)
+    predictors = {"thorough": Predictor.load(model, [fold]), "fast": Predictor.load(model, [fold], fast=True)}
+    seconds: dict[str, list[float]] = {name: [] for name in predictors}
+    with tempfile.TemporaryDirectory() as place, progress_bar("fast") as progress:
+        images = validation_images(bench.workspace, references.case_ids or (), Path(place) / "images")
+        cases = find_cases(images, predictors["fast"].model.dataset_json["file_ending"])
+        answers: dict[str, dict[str, Any]] = {name: {} for name in predictors}
+        for index, (case_id, paths) in enumerate(cases.items()):
+            for name in list(predictors) if index % 2 else reversed(list(predictors)):
+                output = Path(place) / name
+                output.mkdir(exist_ok=True)
+                started = time.perf_counter()
+                known, mask = bench.labels.covariates.get(case_id, {}), paths[0].name.replace("_0000", "")
+                answers[name][case_id] = predict_case(predictors[name], paths, known, output, mask)
+                seconds[name].append(time.perf_counter() - started)
+            progress(index + 1, len(cases), case_id)
+        metrics = {}
+        for name, predictor in predictors.items():
+            write_tables(Path(place) / name, predictor.tasks, answers[name])
+            metrics[name] = evaluate(
+                Path(place) / name,
+                references.masks,
+                labels=references.labels,
+                tasks=references.tasks,
+                table=references.table,
+                case_ids=list(cases),
+                output=Path(place) / f"{name}_metrics",
+            )
+        dice = {name: _dice(Path(place) / f"{name}_metrics" / "per_case.csv") for name in predictors}
+    return {
+        "set": bench.name,
+        "fold": fold,
+        "command": "python benchmarks/fast.py " + " ".join(sys.argv[1:]),
+        "num_cases": len(cases),
+        "times_faster": float(np.median(np.array(seconds["thorough"]) / np.array(seconds["fast"]))),
+        "dice_difference": _differences(dice, bench),
+        "tasks": {
+            task.name: {name: found["tasks"][task.name]["metrics"]["macro_f1"] for name, found in metrics.items()}
+            for task in references.tasks
+        },
+        "machine": machine(),
+        "commit": commit(),
+    }
+
+
+def _dice(path: Path) -> dict[str, dict[str, float]]:
+    """{case: {region: Dice}}, NaN where undefined."""
+    header, *rows = (line.split(",") for line in path.read_text().splitlines())
+    columns = {name.removesuffix("_dsc"): i for i, name in enumerate(header) if name.endswith("_dsc")}
+    return {row[0]: {name: float(row[i] or "nan") for name, i in columns.items()} for row in rows}
+
+
+def _differences(dice: Mapping[str, Mapping[str, Mapping[str, float]]], bench: Bench) -> dict[str, Any]:
+    """Fast minus thorough, mean over cases with its interval over patients."""
+    cases = list(dice["fast"])
+    resamples = draw_resamples(bench.labels.patients(cases), num_resamples=1000, seed=0)
+    found = {}
+    for region in dice["fast"][cases[0]]:
+        values = np.array([dice["fast"][c][region] - dice["thorough"][c][region] for c in cases])
+        number = int(np.isfinite(values).sum())
+        entry = resamples.estimate(weighted_mean(values, resamples.weights), n_defined=number, reason="no_defined_case")
+        found[region] = {**entry, "non_inferior": bool(entry["ci95"] and entry["ci95"][0] > NON_INFERIOR)}
+    return found
+
+
+def main() -> None:
+    """Compare and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--set", choices=["lidc", "acdc", "busbra"], required=True)
+    parser.add_argument("--fold", type=int, default=0)
+    parser.add_argument("--runs", type=Path, default=REPOSITORY / "runs")
+    parser.add_argument("--data", type=Path, default=Path(os.environ.get("NNDUET_DATA", REPOSITORY.parent / "shared" / "data")))
+    arguments = parser.parse_args()
+    result = compare(Bench.prepare(arguments.set, arguments.data, arguments.runs), arguments.fold)
+    write_json_atomically(RESULTS / f"fast-{arguments.set}.json", result)
+    sys.stdout.write(f"{result['times_faster']:.1f} times faster; Dice {result['dice_difference']}\n{result['tasks']}\n")
+
+
+if __name__ == "__main__":
+    main()
