@@ -60,6 +60,8 @@ from nnduet.training.run import train
 
 RESULTS = REPOSITORY / "docs" / "results"
 EPOCHS = {"lidc": 80, "acdc": 100, "busbra": 60}
+ABLATION_FOLDS = (0, 1)
+"""The folds whose features are fitted again for the rows d to g and t."""
 MASKS = {"acdc": {"ED": "labels", "ES": "labels_ES"}}
 USUAL: dict[str, Any] = {
     "pooling": "average",
@@ -146,9 +148,11 @@ def run_fold(bench: Bench, fold: int, row: str) -> None:
     """Train one fold and write what its model, and the rows that follow from its features, say of the validation cases."""
     code, started = commit(), time.perf_counter()
     folder = bench.train(fold, row)
-    rows = {"h": _read_rows(folder / "validation" / "classification.csv")} | rows_from_features(bench, folder)
+    rows = {"h": _read_rows(folder / "validation" / "classification.csv")}
     if row != "h":
-        rows = {row: rows["d"]}
+        rows = {row: rows_from_features(bench, folder)["d"]}
+    elif fold in ABLATION_FOLDS:
+        rows |= rows_from_features(bench, folder)
     per_case = _read_rows(folder / "validation" / "per_case.csv")
     dice = {c: {k: _number(v) for k, v in cells.items() if k.endswith("_dsc")} for c, cells in per_case.items()}
     metrics = json.loads((folder / "final_metrics.json").read_text())
