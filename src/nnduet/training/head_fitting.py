@@ -1,6 +1,6 @@
 """Fit the case heads of one fold from the stored features of its training cases, and answer its validation cases with them.
 
-No network is needed: ``nnduet fit-head`` does the same in seconds that the end of ``nnduet train`` does.
+No network is needed: ``nnduet fit-head`` does the same that the end of ``nnduet train`` does.
 """
 
 from __future__ import annotations
