@@ -33,7 +33,7 @@ def fit_head(
 ) -> None:
     """Fit the case heads of a trained model again.
 
-    From stored features, in seconds and without the network. The tables and metrics of the validation cases are replaced, too.
+    From stored features, without the network. The tables and metrics of the validation cases are replaced, too.
     """
     chosen = [parse_fold(entry) for entry in fold or ()]
     with reporting(as_json) as report:
