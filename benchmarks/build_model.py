@@ -8,9 +8,7 @@ Weights are kept in half precision, without the optimiser and the inner heads; t
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 import shutil
 import sys
 from collections.abc import Mapping
@@ -18,8 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accuracy import DATASET_ID, EPOCHS, SETS, Bench
-from road import REPOSITORY
+from accuracy import DATASET_ID, EPOCHS, SETS, SHOWN, Bench, cell, parser_of
 
 from nnduet.console import progress_bar
 from nnduet.data.files import write_text_atomically
@@ -42,7 +39,6 @@ LARGEST_DIFFERENCE = 0.01
 CHECKED = 20
 
 
-SHOWN = {"macro_f1": "macro-F1", "auroc": "AUROC", "quadratic_kappa": "quadratic kappa", "ece": "ECE"}
 CARD = """\
 ---
 license: cc-by-3.0
@@ -155,7 +151,7 @@ def largest_difference(model: Path, shipped: Path, images: Path) -> float:
 
 def card(metrics: Mapping[str, Any], bench: Bench) -> str:
     """The model card, with figures from the cross-validation; sections as in huggingface.co/docs/hub/model-cards."""
-    rows = [f"| {region} | Dice | {_cell(metrics['segmentation'][region]['dsc'])} | |" for region in ("nodule",)]
+    rows = [f"| {region} | Dice | {cell(metrics['segmentation'][region]['dsc'])} | |" for region in ("nodule",)]
     for task, entry in metrics["tasks"].items():
         constant = f"{entry['majority_baseline']['macro_f1']:.3f}"
         shown = {
@@ -164,7 +160,7 @@ def card(metrics: Mapping[str, Any], bench: Bench) -> str:
             **({"quadratic_kappa": "0"} if entry["type"] == "ordinal" else {}),
             "ece": "",
         }
-        rows += [f"| {task} | {SHOWN[name]} | {_cell(entry['metrics'][name])} | {other} |" for name, other in shown.items()]
+        rows += [f"| {task} | {SHOWN[name]} | {cell(entry['metrics'][name])} | {other} |" for name, other in shown.items()]
     return CARD.format(
         cases=metrics["num_cases"],
         patients=metrics["num_resampling_units"],
@@ -177,15 +173,9 @@ def card(metrics: Mapping[str, Any], bench: Bench) -> str:
     )
 
 
-def _cell(entry: Mapping[str, Any]) -> str:
-    return f"{entry['value']:.3f} ({entry['ci95'][0]:.3f} to {entry['ci95'][1]:.3f})"
-
-
 def main() -> None:
     """Train what is missing, ship, check, write the card."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=Path, default=REPOSITORY / "runs")
-    parser.add_argument("--data", type=Path, default=Path(os.environ.get("NNDUET_DATA", REPOSITORY.parent / "shared" / "data")))
+    parser = parser_of(__doc__)
     parser.add_argument("--folds", type=int, nargs="*", help="default: all")
     arguments = parser.parse_args()
     bench, target = Bench.prepare(SET, arguments.data, arguments.runs), SHIPPED / NAME

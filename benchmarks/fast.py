@@ -7,8 +7,6 @@ Writes ``docs/results/fast-<set>.json``. Both predictions run on the validation 
 
 from __future__ import annotations
 
-import argparse
-import os
 import sys
 import tempfile
 import time
@@ -17,12 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from accuracy import DATASET_ID, RESULTS, Bench
-from road import REPOSITORY, SETS, commit, machine, validation_images
+from accuracy import DATASET_ID, RESULTS, Bench, dice_by_case, parser_of
+from road import commit, machine, validation_images
 
 from nnduet.console import progress_bar
 from nnduet.data.files import write_json_atomically
-from nnduet.evaluation.bootstrap import draw_resamples, weighted_mean
 from nnduet.evaluation.evaluate import evaluate
 from nnduet.evaluation.requests import references_of_dataset
 from nnduet.inference.folder import find_cases, predict_case
@@ -35,11 +32,7 @@ NON_INFERIOR = -0.003
 
 def compare(bench: Bench, fold: int) -> dict[str, Any]:
     """Predict the fold's validation cases both ways and measure the differences."""
-    model = (
-        bench.workspace.results
-        / bench.workspace.dataset_name(DATASET_ID)
-        / f"nnUNetTrainerMultitask__nnDuetCpuPlans__{SETS[bench.name].configuration}"
-    )
+    model = bench.model()
     references = references_of_dataset(bench.workspace, DATASET_ID, fold=fold)
     predictors = {"thorough": Predictor.load(model, [fold]), "fast": Predictor.load(model, [fold], fast=True)}
     seconds: dict[str, list[float]] = {name: [] for name in predictors}
@@ -68,7 +61,7 @@ def compare(bench: Bench, fold: int) -> dict[str, Any]:
                 case_ids=list(cases),
                 output=Path(place) / f"{name}_metrics",
             )
-        dice = {name: _dice(Path(place) / f"{name}_metrics" / "per_case.csv") for name in predictors}
+        dice = {name: dice_by_case(Path(place) / f"{name}_metrics") for name in predictors}
     return {
         "set": bench.name,
         "fold": fold,
@@ -85,33 +78,23 @@ def compare(bench: Bench, fold: int) -> dict[str, Any]:
     }
 
 
-def _dice(path: Path) -> dict[str, dict[str, float]]:
-    """{case: {region: Dice}}, NaN where undefined."""
-    header, *rows = (line.split(",") for line in path.read_text().splitlines())
-    columns = {name.removesuffix("_dsc"): i for i, name in enumerate(header) if name.endswith("_dsc")}
-    return {row[0]: {name: float(row[i] or "nan") for name, i in columns.items()} for row in rows}
-
-
-def _differences(dice: Mapping[str, Mapping[str, Mapping[str, float]]], bench: Bench) -> dict[str, Any]:
+def _differences(dice: Mapping[str, Mapping[str, Mapping[str, float | None]]], bench: Bench) -> dict[str, Any]:
     """Fast minus thorough, mean over cases with its interval over patients."""
     cases = list(dice["fast"])
-    resamples = draw_resamples(bench.labels.patients(cases), num_resamples=1000, seed=0)
     found = {}
-    for region in dice["fast"][cases[0]]:
-        values = np.array([dice["fast"][c][region] - dice["thorough"][c][region] for c in cases])
-        number = int(np.isfinite(values).sum())
-        entry = resamples.estimate(weighted_mean(values, resamples.weights), n_defined=number, reason="no_defined_case")
-        found[region] = {**entry, "non_inferior": bool(entry["ci95"] and entry["ci95"][0] > NON_INFERIOR)}
+    for column in dice["fast"][cases[0]]:
+        pairs = [(dice["fast"][c][column], dice["thorough"][c][column]) for c in cases]
+        entry = bench.mean(cases, [None if a is None or b is None else a - b for a, b in pairs])
+        non_inferior = bool(entry["ci95"] and entry["ci95"][0] > NON_INFERIOR)
+        found[column.removesuffix("_dsc")] = {**entry, "non_inferior": non_inferior}
     return found
 
 
 def main() -> None:
     """Compare and write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     parser.add_argument("--set", choices=["lidc", "acdc", "busbra"], required=True)
     parser.add_argument("--fold", type=int, default=0)
-    parser.add_argument("--runs", type=Path, default=REPOSITORY / "runs")
-    parser.add_argument("--data", type=Path, default=Path(os.environ.get("NNDUET_DATA", REPOSITORY.parent / "shared" / "data")))
     arguments = parser.parse_args()
     result = compare(Bench.prepare(arguments.set, arguments.data, arguments.runs), arguments.fold)
     write_json_atomically(RESULTS / f"fast-{arguments.set}.json", result)

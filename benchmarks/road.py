@@ -37,6 +37,7 @@ from nnduet.evaluation.requests import references_of_dataset
 from nnduet.evaluation.summary import format_summary
 from nnduet.inference.folder import predict_folder
 from nnduet.inference.predictor import Predictor
+from nnduet.model.hardware import processor_name
 from nnduet.schema import Workspace
 from nnduet.training.history import HISTORY_FILE
 from nnduet.training.planning import plan
@@ -161,9 +162,12 @@ def validation_images(workspace: Workspace, case_ids: tuple[str, ...], folder: P
 
 def machine() -> dict[str, Any]:
     """Processor, cores and memory that the figures were taken on."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor())
-    return {"cpu": model, "cores": os.cpu_count(), "system": platform.platform(), "python": platform.python_version()}
+    return {
+        "cpu": processor_name(),
+        "cores": os.cpu_count(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+    }
 
 
 def commit() -> str:

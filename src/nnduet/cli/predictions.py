@@ -13,6 +13,8 @@ from nnduet.console import progress_bar, reporting, say, show_record, show_table
 
 __all__ = ["benchmark", "evaluate", "predict", "show_metrics"]
 
+_Images = Annotated[Path, typer.Option("-i", "--images", exists=True, file_okay=False, help="Images <case>_0000.<ending>.")]
+_Model = Annotated[str, typer.Option("-m", "--model", help="Model folder that train wrote, or a shipped model: lidc-nodule.")]
 _Covariates = Annotated[
     Path | None,
     typer.Option(exists=True, dir_okay=False, help="CSV with the model's covariates by case; an empty cell counts as usual."),
@@ -40,11 +42,9 @@ _Precision = Annotated[
 
 
 def predict(
-    images: Annotated[Path, typer.Option("-i", "--images", exists=True, file_okay=False, help="Images <case>_0000.<ending>.")],
+    images: _Images,
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for masks and tables.")],
-    model: Annotated[
-        str, typer.Option("-m", "--model", help="Model folder that train wrote, or a shipped model: lidc-nodule.")
-    ],
+    model: _Model,
     folds: Annotated[
         str | None, typer.Option(help="Folds to combine, e.g. 0,1 or all; default: all that are finished.")
     ] = None,
@@ -120,11 +120,9 @@ def _show_prediction(summary: Any) -> None:
 
 
 def benchmark(
-    images: Annotated[Path, typer.Option("-i", "--images", exists=True, file_okay=False, help="Images <case>_0000.<ending>.")],
+    images: _Images,
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the comparison and what every arm wrote.")],
-    model: Annotated[
-        str, typer.Option("-m", "--model", help="Model folder that train wrote, or a shipped model: lidc-nodule.")
-    ],
+    model: _Model,
     folds: Annotated[str | None, typer.Option(help="Folds to combine, e.g. 0,1; default: all that are finished.")] = None,
     rounds: Annotated[int, typer.Option(min=2, help="Times that every arm runs, in ABBA order.")] = 3,
     cold: Annotated[bool, typer.Option("--cold/--no-cold", help="Also time whole commands with one case.")] = True,

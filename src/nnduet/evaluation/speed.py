@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +31,7 @@ from nnduet.inference.folder import find_cases
 from nnduet.inference.model_folder import available_folds
 from nnduet.inference.tables import CLASSIFICATION_FILE
 from nnduet.inference.timed_arm import Arm
-from nnduet.model.hardware import cpu_has_bf16
+from nnduet.model.hardware import cpu_has_bf16, processor_name
 
 __all__ = ["DICE_BOUND", "PROBABILITY_BOUND", "SPEED_FILE", "agreement", "compare_speed"]
 
@@ -45,6 +45,7 @@ PROBABILITY_BOUND = 0.01
 """Largest difference of any class probability from that of torch in float32."""
 
 Progress = Callable[[int, int, str], None]
+T = TypeVar("T")
 
 
 def compare_speed(
@@ -85,7 +86,7 @@ def compare_speed(
     output.mkdir(parents=True, exist_ok=True)
     measured: dict[str, list[dict[str, Any]]] = {arm.name: [] for arm in arms}
     for turn in range(rounds):
-        for place, arm in enumerate(arms if turn % 2 == 0 else reversed(arms)):
+        for place, arm in enumerate(_abba(arms, turn)):
             measured[arm.name].append(_run(arm, model, images, output))
             if progress:
                 progress(turn * len(arms) + place + 1, rounds * len(arms), f"round {turn + 1}: {arm.name}")
@@ -97,7 +98,7 @@ def compare_speed(
         "ratios": {arm.name: _against(measured[STOCK], measured[arm.name]) for arm in arms[1:]},
         "agreement": {arm.name: agreement(output / STOCK, output / arm.name, output / REFERENCE) for arm in arms[1:]},
         "machine": {
-            "processor": _processor(),
+            "processor": processor_name(),
             "cores": os.cpu_count(),
             "bfloat16": cpu_has_bf16(),
             "system": platform.platform(),
@@ -111,6 +112,10 @@ def compare_speed(
         result["ratios"][arm.name] |= _verdict(result["ratios"][arm.name], result["agreement"][arm.name], bound)
     write_json_atomically(output / SPEED_FILE, result)
     return result
+
+
+def _abba(arms: list[T], turn: int) -> list[T]:
+    return arms if turn % 2 == 0 else arms[::-1]
 
 
 def _run(arm: Arm, model: Path, images: Path, output: Path) -> dict[str, Any]:
@@ -226,7 +231,7 @@ def _cold(model: Path, images: Path, output: Path, rounds: int, own: Arm) -> dic
     environment = {**os.environ, "nnUNet_extTrainer": plugin}
     seconds: dict[str, list[float]] = {name: [] for name in commands}
     for turn in range(rounds):
-        for name in list(commands) if turn % 2 == 0 else reversed(list(commands)):
+        for name in _abba(list(commands), turn):
             started = time.perf_counter()
             done = subprocess.run(commands[name], capture_output=True, text=True, check=False, env=environment)
             if done.returncode:
@@ -234,9 +239,3 @@ def _cold(model: Path, images: Path, output: Path, rounds: int, own: Arm) -> dic
             seconds[name].append(round(time.perf_counter() - started, 3))
     ratio = float(np.median(np.array(seconds[STOCK]) / np.array(seconds[OWN])))
     return {"seconds": seconds, "times_faster": ratio}
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8", errors="replace").splitlines() if info.is_file() else []
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor())

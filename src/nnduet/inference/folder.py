@@ -158,7 +158,6 @@ def _one_ahead(
     for case_id, paths in cases.items():
         following = case_id, pool.submit(prepare, paths)
         if waiting:
-            waiting[1].exception()  # wait: two at once would hold three cases
             yield waiting
         waiting = following
     if waiting:

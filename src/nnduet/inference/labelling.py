@@ -7,6 +7,7 @@ needs to be resampled; and of that, only some slices at once. Nothing of the siz
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
@@ -18,8 +19,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nnduet.data.mask_codes import MaskCodes
+from nnduet.inference.case_features import grid_spacing_mm
 from nnduet.inference.mask_logits import MaskLogits
-from nnduet.inference.resampling import Resampling, is_default
+from nnduet.inference.resampling import Resampling
 
 __all__ = ["to_labels", "undecided_box"]
 
@@ -44,9 +46,10 @@ def to_labels(
     resampling = _resampling(logits, shape, properties, plans, configuration)
     if resampling is None:
         manager = MaskLogits(codes) if codes else label_manager
-        found = convert_predicted_logits_to_segmentation_with_correct_shape(
-            logits.cpu(), plans, configuration, manager, properties, num_threads_torch=torch.get_num_threads()
-        )
+        with contextlib.redirect_stdout(None):
+            found = convert_predicted_logits_to_segmentation_with_correct_shape(
+                logits.cpu(), plans, configuration, manager, properties, num_threads_torch=torch.get_num_threads()
+            )
         return np.asarray(found)
     number = codes.num_codes if codes else 1 + len(label_manager.foreground_labels)
     whole = np.zeros(properties["shape_before_cropping"], dtype=np.uint8 if number <= 255 else np.uint16)
@@ -57,15 +60,10 @@ def to_labels(
 
 def _resampling(logits: Tensor, shape: tuple[int, ...], properties: Any, plans: Any, configuration: Any) -> Resampling | None:
     """To the image's grid after cropping; None where the plans ask for other than weighted means."""
-    function = configuration.resampling_fn_probabilities
-    if not is_default(function):
-        return None
-    spacing = [float(properties["spacing"][axis]) for axis in plans.transpose_forward]
-    current = [float(s) for s in configuration.spacing]
-    current = current if len(current) == len(spacing) else [spacing[0], *current]
-    options = {name: value for name, value in function.keywords.items() if name != "is_seg"}
-    resampling = Resampling.of(logits.shape[1:], shape, current, spacing, **options)
-    return resampling if resampling.linear else None
+    function, spacing = configuration.resampling_fn_probabilities, [properties["spacing"][a] for a in plans.transpose_forward]
+    current = grid_spacing_mm(properties, configuration, plans)
+    resampling = Resampling.standing_in_for(function, logits.shape[1:], shape, current, spacing)
+    return resampling if resampling is not None and resampling.linear else None
 
 
 def _decision(label_manager: Any, codes: MaskCodes | None) -> Decide:

@@ -76,6 +76,20 @@ class Predictor:
 
     All folds are used: segmentation logits are averaged, class probabilities combined by their geometric mean, regression
     values averaged (shared/EVIDENCE.md item 10).
+
+    Args:
+        device: "auto", "cpu", "cuda" or "mps".
+        step_size: distance of tiles as a share of the patch, in (0, 1].
+        tta: mirror over the axes that training mirrored.
+        error_rate: share of cases, in (0, 1), whose true class may lie outside the prediction set.
+        runtime, precision: what computes the network, and in which number format, see
+            :class:`~nnduet.inference.runtimes.MemberPasses`.
+        fast: fewer tiles and no mirroring, see :func:`~nnduet.inference.sliding_window.predict_coarse_to_fine`; it goes
+            before ``step_size`` and ``tta``, and costs accuracy.
+
+    Raises:
+        DatasetError: the masks of the model's dataset.json contradict the labels.
+        SettingsError: impossible device, runtime, precision, step size or error rate.
     """
 
     def __init__(
@@ -113,45 +127,22 @@ class Predictor:
         model: str | Path,
         folds: Sequence[str | int] | None = None,
         *,
-        device: str = "auto",
-        step_size: float = 0.5,
-        tta: bool = True,
-        error_rate: float = 0.1,
-        runtime: str = "auto",
-        precision: str = "auto",
-        fast: bool = False,
         checkpoint: str = "checkpoint_final.pth",
+        **options: Any,
     ) -> Predictor:
         """Read a model folder written by training, or a model that comes with nnDuet.
 
         Args:
             model: the folder, or a name such as ``"lidc-nodule"``.
             folds: folds to combine, e.g. ``[0, 1]``; None takes all that are finished.
-            device: "auto", "cpu", "cuda" or "mps".
-            step_size: distance of tiles as a share of the patch, in (0, 1].
-            tta: mirror over the axes that training mirrored.
-            error_rate: share of cases, in (0, 1), whose true class may lie outside the prediction set.
-            runtime, precision: what computes the network, and in which number format, see
-                :class:`~nnduet.inference.runtimes.MemberPasses`.
-            fast: fewer tiles and no mirroring, see :func:`~nnduet.inference.sliding_window.predict_coarse_to_fine`; it goes
-                before ``step_size`` and ``tta``, and costs accuracy.
+            options: those of the constructor.
 
         Raises:
             ModelError: there is no such model, it is incomplete, or it was not trained by nnDuet.
             DatasetError: the masks of its dataset.json contradict the labels.
             SettingsError: impossible device, runtime, precision, step size or error rate.
         """
-        loaded = load_model_folder(find_model(model), folds, checkpoint)
-        return cls(
-            loaded,
-            device=device,
-            step_size=step_size,
-            tta=tta,
-            error_rate=error_rate,
-            runtime=runtime,
-            precision=precision,
-            fast=fast,
-        )
+        return cls(load_model_folder(find_model(model), folds, checkpoint), **options)
 
     @property
     def tasks(self) -> tuple[Task, ...]:

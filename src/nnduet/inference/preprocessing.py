@@ -17,23 +17,23 @@ from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPre
 from nnunetv2.preprocessing.resampling.default_resampling import compute_new_shape
 from numpy.typing import NDArray
 
-from nnduet.inference.resampling import Resampling, is_default
+from nnduet.inference.case_features import grid_spacing_mm
+from nnduet.inference.resampling import Resampling
 
 __all__ = ["preprocess", "preprocessed_shape"]
 
 
 def preprocess(
-    data: NDArray[Any], properties: dict[str, Any], plans: Any, configuration: Any, device: torch.device | str = "cpu"
+    data: NDArray[Any], properties: dict[str, Any], plans: Any, configuration: Any
 ) -> tuple[torch.Tensor, dict[str, Any]]:
     """Transpose, crop to what is not zero, normalise, resample.
 
     Args:
         data: (C, *spatial) as nnU-Net's reader gives it; left as it is.
         properties: with "spacing" in mm of the spatial axes.
-        device: resamples there.
 
     Returns:
-        The network's input (C, Z, Y, X) float32 on ``device``, and the properties with nnU-Net's three about shapes and crop.
+        The network's input (C, Z, Y, X) float32, and the properties with nnU-Net's three about shapes and crop.
     """
     data = data.transpose([0, *(axis + 1 for axis in plans.transpose_forward)])
     spacing = [properties["spacing"][axis] for axis in plans.transpose_forward]
@@ -48,22 +48,20 @@ def preprocess(
     normalised = DefaultPreprocessor(verbose=False)._normalize(
         cropped, _outside(cropped, configuration), configuration, plans.foreground_intensity_properties_per_channel
     )
-    target = _target(spacing, configuration)
+    target, function = grid_spacing_mm(properties, configuration, plans), configuration.resampling_fn_data
     new_shape = compute_new_shape(cropped.shape[1:], spacing, target)
-    return _resample(normalised, new_shape, spacing, target, configuration.resampling_fn_data, device), properties
+    resampling = Resampling.standing_in_for(function, cropped.shape[1:], new_shape, spacing, target)
+    if resampling is None:
+        return torch.as_tensor(function(normalised, new_shape, spacing, list(target))).float(), properties
+    return resampling(torch.from_numpy(normalised)), properties
 
 
 def preprocessed_shape(shape: Sequence[int], spacing_mm: Sequence[float], plans: Any, configuration: Any) -> tuple[int, ...]:
     """Shape (Z, Y, X) of the network's input for an image of that shape and spacing where nothing is cropped."""
     shape = [shape[axis] for axis in plans.transpose_forward]
     spacing = [spacing_mm[axis] for axis in plans.transpose_forward]
-    return tuple(int(n) for n in compute_new_shape(shape, spacing, _target(spacing, configuration)))
-
-
-def _target(spacing: Sequence[float], configuration: Any) -> list[float]:
-    """The configuration's spacing; slice-wise ones keep the spacing of the slices."""
-    target = [float(s) for s in configuration.spacing]
-    return target if len(target) == len(spacing) else [spacing[0], *target]
+    target = grid_spacing_mm({"spacing": spacing_mm}, configuration, plans)
+    return tuple(int(n) for n in compute_new_shape(shape, spacing, target))
 
 
 def _outside(cropped: NDArray[np.float32], configuration: Any) -> NDArray[np.int8]:
@@ -71,12 +69,3 @@ def _outside(cropped: NDArray[np.float32], configuration: Any) -> NDArray[np.int
     if not any(configuration.use_mask_for_norm):
         return np.broadcast_to(np.int8(0), (1, *cropped.shape[1:]))
     return np.where(create_nonzero_mask(cropped), np.int8(0), np.int8(-1))[None]
-
-
-def _resample(
-    image: NDArray[np.float32], new_shape: Any, spacing: list[float], target: list[float], function: Any, device: Any
-) -> torch.Tensor:
-    if not is_default(function):
-        return torch.as_tensor(function(image, new_shape, spacing, target)).float().to(device)
-    options = {name: value for name, value in function.keywords.items() if name != "is_seg"}
-    return Resampling.of(image.shape[1:], new_shape, spacing, target, **options)(torch.from_numpy(image).to(device))

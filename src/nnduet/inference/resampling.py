@@ -73,6 +73,21 @@ class Resampling:
         assert len(matrices) == 3
         return cls(matrices, axis, max(orders) <= 1)
 
+    @classmethod
+    def standing_in_for(
+        cls,
+        function: Any,
+        old_shape: Sequence[int],
+        new_shape: Sequence[int],
+        old_spacing: Sequence[float],
+        new_spacing: Sequence[float],
+    ) -> Resampling | None:
+        """What a resampling function of a configuration does, as matrices; None for others than nnU-Net's default."""
+        if not is_default(function):
+            return None
+        options = {name: value for name, value in function.keywords.items() if name != "is_seg"}
+        return cls.of(old_shape, new_shape, old_spacing, new_spacing, **options)
+
     def __call__(self, data: Tensor) -> Tensor:
         """(C, *old shape) to (C, *new shape), clipped to the range of the old values as nnU-Net's does."""
         if self.matrices == (None, None, None):

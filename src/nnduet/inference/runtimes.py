@@ -89,9 +89,16 @@ class MemberPasses:
     def _is_worth_it(self, members: Sequence[Member]) -> bool:
         if self.device.type != "cpu" or importlib.util.find_spec("openvino") is None:
             return False
-        files = [self._converted(member, "openvino") for member in members if member.checkpoint]
+        if any(member.checkpoint is None for member in members):
+            return False
         large = sum(p.numel() for p in self.network.parameters()) >= WORTH_CONVERTING
-        return len(files) == len(members) and (large or all(path.is_file() for path in files))
+        return large or all(self._was_converted(member) for member in members)
+
+    def _was_converted(self, member: Member) -> bool:
+        """Names of converted networks hash the checkpoint, which is not worth reading where there are none."""
+        assert member.checkpoint is not None
+        folder = _converted_folder(member.checkpoint)
+        return any(folder.glob("*.xml")) and self._converted(member, "openvino").is_file()
 
     def of(self, member: Member) -> JointPass:
         """What computes patches for a fold whose weights are in the network; it holds until another fold's are."""
@@ -107,9 +114,13 @@ class MemberPasses:
 
     def _converted(self, member: Member, runtime: str) -> Path:
         assert member.checkpoint is not None
-        model = member.checkpoint.parents[1]
-        folder = model / "converted" if os.access(model, os.W_OK) else Path.home() / ".cache" / "nnduet"
-        return folder / _converted_name(member.checkpoint, model / "plans.json", self.shape, runtime)
+        plans = member.checkpoint.parents[1] / "plans.json"
+        return _converted_folder(member.checkpoint) / _converted_name(member.checkpoint, plans, self.shape, runtime)
+
+
+def _converted_folder(checkpoint: Path) -> Path:
+    model = checkpoint.parents[1]
+    return model / "converted" if os.access(model, os.W_OK) else Path.home() / ".cache" / "nnduet"
 
 
 def _check(wanted: str, device: torch.device, members: Sequence[Member]) -> str:

@@ -77,21 +77,28 @@ def predict_tiles(
     for tile in tiles:
         total[tile] += gaussian
         inner_total[tile] += inner
-    mirrored = list(enumerate(mirror_combinations(mirror_axes)))
-    passes = [(tile, row, axes) for tile in tiles for row, axes in mirrored]
-    size = patches_per_pass(patch_size, len(mirrored), device)
+    mirrored = mirror_combinations(mirror_axes)
+
+    def passes() -> Iterator[tuple[tuple[int | slice, ...], int, Tensor, Tensor, Tensor]]:
+        """Tile, row, patch, share and weight of every pass; the first two tell where its outputs go."""
+        for tile in tiles:
+            patch, share = padded[(slice(None), *tile)].to(device), (inner / inner_total[tile])[None]
+            weight = (gaussian / total[tile] / len(mirrored)).to(accumulator)
+            for row, axes in enumerate(mirrored):
+                flipped = [a + 1 for a in axes]
+                yield tile, row, torch.flip(patch, flipped), torch.flip(share, flipped), weight
+
+    size, waiting = patches_per_pass(patch_size, len(mirrored), device), passes()
     logits: Tensor | None = None
     sums: PooledSums | None = None
-    for batch in (passes[start : start + size] for start in range(0, len(passes), size)):
-        patches = [torch.flip(padded[(slice(None), *tile)].to(device), [a + 1 for a in axes]) for tile, _, axes in batch]
-        shares = [torch.flip(inner / inner_total[tile], axes)[None] for tile, _, axes in batch]
-        outputs, pooled = run(torch.stack(patches), torch.stack(shares))
+    while batch := list(itertools.islice(waiting, size)):
+        outputs, pooled = run(torch.stack([patch for _, _, patch, _, _ in batch]), torch.stack([s for *_, s, _ in batch]))
         if logits is None:
             logits = torch.zeros((outputs.shape[1], *padded.shape[1:]), device=device, dtype=accumulator)
-        for (tile, _, axes), output in zip(batch, outputs, strict=True):
-            weight = (gaussian / total[tile] / len(mirrored)).to(accumulator)
-            logits[(slice(None), *tile)].addcmul_(torch.flip(output, [a + 1 for a in axes]).to(accumulator), weight)
-        by_row = pooled.scatter([row for _, row, _ in batch], len(mirrored))
+        for (tile, row, _, _, weight), output in zip(batch, outputs, strict=True):
+            restored = torch.flip(output, [a + 1 for a in mirrored[row]])
+            logits[(slice(None), *tile)].addcmul_(restored.to(accumulator), weight)
+        by_row = pooled.scatter([row for _, row, *_ in batch], len(mirrored))
         sums = by_row if sums is None else sums + by_row
     assert logits is not None and sums is not None
     return logits[(slice(None), *unpad[1:])].cpu(), sums

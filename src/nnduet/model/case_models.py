@@ -78,8 +78,8 @@ def _fit_lda(task: Task, x: Array, y: Array, seed: int) -> dict[float, Layers]:
     """What scikit-learn's LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto") fits: the covariance within the classes,
     each class's shrunk by its Ledoit-Wolf coefficient on standardised features.
 
-    scikit-learn solves a D x D system, 24 s for 3400 features. This covariance is a diagonal plus one rank for each case, so
-    that by Woodbury's identity an N x N system gives the same plane.
+    scikit-learn solves a D x D system, which takes long for thousands of features. This covariance is a diagonal plus one rank
+    for each case, so that by Woodbury's identity an N x N system gives the same plane.
     """
     classes, index, counts = np.unique(y.astype(int), return_inverse=True, return_counts=True)
     means, factor, diagonal = np.zeros((len(classes), x.shape[1])), np.empty_like(x), np.full(x.shape[1], SMALLEST_VARIANCE)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import platform
 from pathlib import Path
 
 import torch
 
 from nnduet.errors import SettingsError
 
-__all__ = ["DEVICES", "PRECISIONS", "autocast_dtype", "cpu_has_bf16", "select_device", "select_precision"]
+__all__ = ["DEVICES", "PRECISIONS", "autocast_dtype", "cpu_has_bf16", "processor_name", "select_device", "select_precision"]
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "float32", "float16", "bfloat16")
@@ -22,12 +23,21 @@ def cpu_has_bf16(cpuinfo: Path = _CPUINFO) -> bool:
 
     Without it torch emulates bfloat16, slower than float32.
     """
+    return any(_BF16_FLAGS & set(value.split()) for key, value in _cpu_fields(cpuinfo) if key in ("flags", "Features"))
+
+
+def processor_name(cpuinfo: Path = _CPUINFO) -> str:
+    """What the processor calls itself; what Python knows of it where ``cpuinfo`` does not tell."""
+    return next((value for key, value in _cpu_fields(cpuinfo) if key == "model name"), platform.processor())
+
+
+def _cpu_fields(cpuinfo: Path) -> list[tuple[str, str]]:
+    """Names and values of ``cpuinfo``; none where it cannot be read."""
     try:
         lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
-        return False
-    flags = (line.partition(":") for line in lines)
-    return any(_BF16_FLAGS & set(value.split()) for key, _, value in flags if key.strip() in ("flags", "Features"))
+        return []
+    return [(key.strip(), value.strip()) for key, _, value in (line.partition(":") for line in lines)]
 
 
 def select_device(name: str) -> torch.device:
