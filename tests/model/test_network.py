@@ -10,7 +10,7 @@ from tiny import CONFIGURATIONS, tiny_network, tiny_plans
 
 from nnduet.errors import ModelError, SettingsError
 from nnduet.model.heads import JointNetwork
-from nnduet.model.network import use_group_norms, use_instance_norms
+from nnduet.model.network import use_cpu_layers, use_instance_norms
 
 
 def architecture(plans: dict[str, Any]) -> dict[str, Any]:
@@ -119,17 +119,23 @@ def test_a_head_setting_outside_the_list_is_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize("dim", [2, 3])
-def test_group_norms_compute_what_instance_norms_do(dim: int) -> None:
+def test_layers_for_cpus_compute_the_same_with_the_same_parameters(dim: int) -> None:
     network = tiny_network(dim).train()
     image, parameters = torch.rand(2, 1, *[8] * dim), dict(network.named_parameters())
     expected = network.encoder(image)
-    use_group_norms(network)
+    expected_gradients = torch.autograd.grad(expected[-1].square().sum(), list(network.encoder.parameters()))
+    use_cpu_layers(network)
+    kinds = {type(m).__name__ for m in network.modules()}
+    assert ("_ChannelsLastConv3d" in kinds) == (dim == 3)
     norms = [type(m) for m in network.modules() if "Norm" in type(m).__name__ and not isinstance(m, torch.nn.LayerNorm)]
     assert torch.nn.GroupNorm in norms and not {torch.nn.InstanceNorm2d, torch.nn.InstanceNorm3d} & set(norms)
-    for stage, before in zip(network.encoder(image), expected, strict=True):
-        torch.testing.assert_close(stage, before, atol=1e-5, rtol=1e-4)
+    computed = network.encoder(image)
+    gradients = torch.autograd.grad(computed[-1].square().sum(), list(network.encoder.parameters()))
+    for after, before in zip([*computed, *gradients], [*expected, *expected_gradients], strict=True):
+        torch.testing.assert_close(after, before, atol=1e-4, rtol=1e-3)
     assert all(parameters[name] is p for name, p in network.named_parameters())
     assert list(network.state_dict()) == list(tiny_network(dim).state_dict())
     use_instance_norms(network, dim)
-    assert [type(m) for m in network.modules()] == [type(m) for m in tiny_network(dim).modules()]
+    norms = [type(m) for m in network.modules() if "InstanceNorm" in type(m).__name__]
+    assert norms == [type(m) for m in tiny_network(dim).modules() if "InstanceNorm" in type(m).__name__]
     torch.testing.assert_close(network.encoder(image)[-1], expected[-1], atol=1e-5, rtol=1e-4)

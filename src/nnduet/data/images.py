@@ -15,9 +15,9 @@ import numpy.typing as npt
 
 from nnduet.data.files import write_bytes_atomically
 from nnduet.data.geometry import Geometry, check_same_geometry, geometries_match
-from nnduet.data.nifti import check_nifti, encode_nifti, read_nifti
+from nnduet.data.nifti import check_nifti, encode_nifti, read_nifti, read_nifti_header
 from nnduet.data.nifti_header import NiftiHeader
-from nnduet.data.png import PngHeader, check_png, encode_png, read_png
+from nnduet.data.png import PngHeader, check_png, encode_png, read_png, read_png_header
 from nnduet.errors import AmbiguousFileError, GeometryError, LabelError, UnreadableFileError
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "file_ending",
     "geometries_match",
     "inspect_image",
+    "read_header",
     "read_image",
     "read_segmentation",
     "write_image",
@@ -45,7 +46,7 @@ _MAX_LABEL = 65535
 
 @dataclass(frozen=True)
 class ImageHeader:
-    """What is known of an image that passed all checks.
+    """What is known of an image from its header.
 
     ``notes`` tells what was chosen where the file contradicts itself; ``is_canonical`` is False where other readers might
     choose otherwise, so that the file should be rewritten before they see it. ``is_plain`` means stored values are the values.
@@ -87,6 +88,13 @@ def file_ending(path: Path) -> str:
         if path.name.lower().endswith(ending):
             return ending
     raise UnreadableFileError(f"{path}: expected a file name ending in {', '.join(FILE_ENDINGS)}")
+
+
+def read_header(path: Path, *, max_bytes: int = MAX_IMAGE_BYTES) -> ImageHeader:
+    """What the header promises; the voxels are neither read nor checked. Raises as :func:`inspect_image`."""
+    if _guard(path) == ".png":
+        return _png_header(read_png_header(path, max_bytes))
+    return _nifti_header(read_nifti_header(path, max_bytes))
 
 
 def inspect_image(path: Path, *, max_bytes: int = MAX_IMAGE_BYTES) -> ImageHeader:

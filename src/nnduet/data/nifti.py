@@ -7,7 +7,6 @@ opens ``A.nii`` when asked for ``A.nii.gz``, and the latter ignores a wrong gzip
 from __future__ import annotations
 
 import gzip
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,17 +15,24 @@ from typing import IO, Any, cast
 import nibabel
 import numpy as np
 import numpy.typing as npt
+from isal import igzip, isal_zlib
 
 from nnduet.data.geometry import Geometry
 from nnduet.data.nifti_header import HEADER_BYTES, NiftiHeader, header_size, parse_header
 from nnduet.errors import CorruptFileError, GeometryError, NNDuetError, TooLargeError, UnreadableFileError
 
-__all__ = ["check_nifti", "encode_nifti", "read_nifti"]
+__all__ = ["check_nifti", "encode_nifti", "read_nifti", "read_nifti_header"]
 
 _CHUNK_VOXELS = 1 << 20
 _EXCESS_BYTES = 1 << 20
 _DRAIN_BYTES = 1 << 26
 _WRITABLE = {"uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64"}
+
+
+def read_nifti_header(path: Path, max_bytes: int) -> NiftiHeader:
+    """The header alone; what follows it stays unchecked. Raises as :func:`check_nifti`."""
+    with _opened(path) as stream:
+        return _read_header(stream, path, max_bytes)
 
 
 def check_nifti(path: Path, max_bytes: int) -> NiftiHeader:
@@ -73,9 +79,9 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
     if zipped != path.name.lower().endswith(".gz"):
         raise UnreadableFileError(f"{path}: {_mismatch(path, zipped)}")
     try:
-        with gzip.open(path, "rb") if zipped else path.open("rb") as stream:
+        with igzip.IGzipFile(path, "rb") if zipped else path.open("rb") as stream:
             yield cast(IO[bytes], stream)
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+    except (EOFError, gzip.BadGzipFile, isal_zlib.error) as error:  # type: ignore[misc]  # its stub declares an instance
         raise CorruptFileError(f"{path}: the gzip stream is damaged: {error}") from error
 
 

@@ -16,7 +16,7 @@ from PIL import Image as PillowImage
 
 from nnduet.errors import CorruptFileError, GeometryError, TooLargeError, UnreadableFileError
 
-__all__ = ["PngHeader", "check_png", "encode_png", "read_png"]
+__all__ = ["PngHeader", "check_png", "encode_png", "read_png", "read_png_header"]
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _KINDS = {2: "RGB", 3: "palette", 4: "grey with alpha", 6: "RGBA"}
@@ -31,6 +31,12 @@ class PngHeader:
     bits: int
 
 
+def read_png_header(path: Path, max_bytes: int) -> PngHeader:
+    """The header alone; what follows it stays unchecked. Raises as :func:`check_png`."""
+    with path.open("rb") as stream:
+        return _read_header(stream, path, max_bytes)
+
+
 def check_png(path: Path, max_bytes: int) -> PngHeader:
     """Walk all chunks, verify their checksums and count the pixel bytes, in bounded memory.
 
@@ -42,12 +48,7 @@ def check_png(path: Path, max_bytes: int) -> PngHeader:
         TooLargeError: the pixels would need more than ``max_bytes``.
     """
     with path.open("rb") as stream:
-        if stream.read(8) != _SIGNATURE:
-            raise UnreadableFileError(f"{path}: no PNG signature")
-        kind, content = _chunk(stream, path, lambda block: None)
-        if kind != b"IHDR" or len(content) != 13:
-            raise CorruptFileError(f"{path}: expected a PNG header chunk, got {kind!r}")
-        header = _parse(content, path, max_bytes)
+        header, kind = _read_header(stream, path, max_bytes), b"IHDR"
         counter = _PixelCounter(header.height * (1 + header.width * header.bits // 8))
         while kind != b"IEND":
             kind, _ = _chunk(stream, path, counter.feed)
@@ -56,6 +57,15 @@ def check_png(path: Path, max_bytes: int) -> PngHeader:
     if not counter.is_complete:
         raise CorruptFileError(f"{path}: the pixels do not fill {header.height}x{header.width}")
     return header
+
+
+def _read_header(stream: IO[bytes], path: Path, max_bytes: int) -> PngHeader:
+    if stream.read(8) != _SIGNATURE:
+        raise UnreadableFileError(f"{path}: no PNG signature")
+    kind, content = _chunk(stream, path, lambda block: None)
+    if kind != b"IHDR" or len(content) != 13:
+        raise CorruptFileError(f"{path}: expected a PNG header chunk, got {kind!r}")
+    return _parse(content, path, max_bytes)
 
 
 class _PixelCounter:

@@ -20,13 +20,13 @@ from nnduet.inference.labelling import to_labels
 from nnduet.inference.memory import choose_accumulator
 from nnduet.inference.model_folder import Member, ModelFolder, load_model_folder
 from nnduet.inference.preprocessing import preprocess, preprocessed_shape
-from nnduet.inference.reading import check_array, inspect_case, read_case
+from nnduet.inference.reading import check_array, read_case, read_headers
 from nnduet.inference.runtimes import MemberPasses
 from nnduet.inference.shipped_models import find_model
 from nnduet.inference.sliding_window import predict_coarse_to_fine, predict_tiles
 from nnduet.model.case_head import describe_head
 from nnduet.model.hardware import select_device
-from nnduet.model.network import use_group_norms
+from nnduet.model.network import use_cpu_layers
 from nnduet.model.pooling import PooledSums
 from nnduet.schema import Task
 
@@ -118,7 +118,7 @@ class Predictor:
         self.mirror_axes = model.mirror_axes if tta and not fast else ()
         self.network = model.network.to(self.device).eval()
         if self.device.type == "cpu":
-            use_group_norms(self.network)
+            use_cpu_layers(self.network)
         self.passes = MemberPasses(model, self.device, runtime, 2 ** len(self.mirror_axes), precision)
 
     @classmethod
@@ -187,7 +187,7 @@ class Predictor:
         else:
             paths = [Path(image)] if isinstance(image, str | Path) else [Path(p) for p in image]
             self.check_channels(len(paths), paths[0].name if paths else "no file")
-            headers = inspect_case(paths)
+            headers = read_headers(paths)
             geometry = headers[0].geometry
             accumulator = self._accumulator(geometry.shape, geometry.spacing_mm, paths[0].name)
             data, properties = read_case(paths, headers, self.model.plans)

@@ -1,8 +1,7 @@
-"""Read the image of a case for prediction, by nnU-Net's own reader, after our checks."""
+"""Read the image of a case for prediction: each file once, with all checks, as nnU-Net's readers would give it."""
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,45 +9,49 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nnduet.data.images import ImageHeader, check_same_geometry, inspect_image, read_image, write_image
+from nnduet.data.images import ImageHeader, check_same_geometry, read_header, read_image
 from nnduet.errors import GeometryError, ModelError
 
-__all__ = ["check_array", "inspect_case", "read_case"]
+__all__ = ["check_array", "read_case", "read_headers"]
 
-_READERS = ("SimpleITKIO", "NaturalImage2DIO")
+_NATURAL = "NaturalImage2DIO"
+_READERS = ("SimpleITKIO", _NATURAL)
+_NATURAL_SPACING = (999.0, 1.0, 1.0)
+"""What nnU-Net's reader of pictures says (nnunetv2 imageio/natural_image_reader_writer.py)."""
 
 
-def inspect_case(paths: Sequence[Path]) -> list[ImageHeader]:
+def read_headers(paths: Sequence[Path]) -> list[ImageHeader]:
     """The headers of a case's channels, without reading the voxels.
 
     Raises:
         GeometryError: channels disagree.
-        NNDuetError: a file is unreadable, corrupt or too large.
+        NNDuetError: a file is unreadable, or its header promises too much.
     """
-    headers = [inspect_image(path) for path in paths]
+    headers = [read_header(path) for path in paths]
     for path, header in zip(paths, headers, strict=True):
         check_same_geometry(headers[0].geometry, header.geometry, path.name, "channels")
     return headers
 
 
-def read_case(paths: Sequence[Path], headers: Sequence[ImageHeader], plans: Any) -> tuple[NDArray[Any], dict[str, Any]]:
-    """Image (C, Z, Y, X) of inspected files and nnU-Net's properties.
+def read_case(paths: Sequence[Path], headers: Sequence[ImageHeader], plans: Any) -> tuple[NDArray[np.float32], dict[str, Any]]:
+    """Image (C, Z, Y, X) float32 and nnU-Net's properties.
 
     Args:
-        paths, headers: a file per channel, in order; at least one.
+        paths, headers: a file per channel, in order, and what :func:`read_headers` said of them; at least one.
         plans: nnU-Net's PlansManager, which names the reader.
 
     Raises:
         ModelError: the plans name a reader that nnDuet does not know.
-        NNDuetError: a file is unreadable, corrupt or too large.
+        NNDuetError: a file is corrupt.
     """
     name = plans.plans["image_reader_writer"]
     if name not in _READERS:
         raise ModelError(f"plans: image_reader_writer expected one of {_READERS}, got {name!r}")
-    with tempfile.TemporaryDirectory(prefix="nnduet_") as folder:
-        readable = [_canonical(p, h, Path(folder) / f"{i}.nii.gz") for i, (p, h) in enumerate(zip(paths, headers, strict=True))]
-        data, properties = plans.image_reader_writer_class().read_images([str(path) for path in readable])
-    return data, properties
+    geometry = headers[0].geometry
+    data = np.empty((len(paths), *geometry.shape), dtype=np.float32)
+    for channel, path in zip(data, paths, strict=True):
+        channel[...] = read_image(path).array
+    return data, {"spacing": list(_NATURAL_SPACING if name == _NATURAL else geometry.spacing_mm)}
 
 
 def check_array(image: NDArray[Any], spacing_mm: Sequence[float] | None) -> tuple[NDArray[Any], dict[str, Any]]:
@@ -65,11 +68,3 @@ def check_array(image: NDArray[Any], spacing_mm: Sequence[float] | None) -> tupl
     if not np.isfinite(data).all():
         raise GeometryError("array: expected finite values, got NaN or infinity")
     return data, {"spacing": [float(s) for s in spacing_mm]}
-
-
-def _canonical(path: Path, header: ImageHeader, target: Path) -> Path:
-    """``path``, or a rewritten copy at ``target`` where readers would disagree on the file, as ``nnduet convert`` does."""
-    if header.is_canonical:
-        return path
-    write_image(target, read_image(path).array, header.geometry)
-    return target

@@ -1,7 +1,8 @@
 """One arm of a speed comparison in a process of its own: ``python -m nnduet.inference.timed_arm SPECIFICATION.json``.
 
-Loads a model, predicts the first case once to warm up, then every case from its files to its written mask, and writes how long
-each took. The stock arm is nnU-Net's own predictor with the same weights, one case after the other in this process.
+Loads a model, predicts the first case once without mirroring to warm up, then every case from its files to its written mask,
+and writes how long each took. The stock arm is nnU-Net's own predictor with the same weights, one case after the other in this
+process.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from nnduet.data.files import write_json_atomically
 
 __all__ = ["Arm", "run_arm"]
 
-Predict = Callable[[str, list[Path]], None]
+Predict = Callable[[str, list[Path], bool], None]
+"""Predicts a case from its files, mirrored or not, and writes its mask."""
 
 
 @dataclass(frozen=True)
@@ -61,11 +63,11 @@ def run_arm(arm: Arm, model: Path, images: Path, output: Path) -> dict[str, Any]
     predict, finish, ending, computed_by = (_stock if arm.stock else _own)(arm, model, output)
     loaded = time.perf_counter() - started
     cases = find_cases(images, ending)
-    predict(*next(iter(cases.items())))
+    predict(*next(iter(cases.items())), False)
     seconds, cpu = {}, {}
     for case_id, paths in cases.items():
         wall, process = time.perf_counter(), time.process_time()
-        predict(case_id, paths)
+        predict(case_id, paths, arm.tta)
         seconds[case_id], cpu[case_id] = time.perf_counter() - wall, time.process_time() - process
     finish()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -89,8 +91,10 @@ def _own(arm: Arm, model: Path, output: Path) -> tuple[Predict, Callable[[], Non
     )
     ending = str(predictor.model.dataset_json["file_ending"])
     answers: dict[str, CaseAnswers] = {}
+    axes = predictor.mirror_axes
 
-    def predict(case_id: str, paths: list[Path]) -> None:
+    def predict(case_id: str, paths: list[Path], mirrored: bool) -> None:
+        predictor.mirror_axes = axes if mirrored else ()
         answers[case_id] = predict_case(predictor, paths, {}, output, f"{case_id}{ending}")
 
     return (
@@ -121,7 +125,8 @@ def _stock(arm: Arm, model: Path, output: Path) -> tuple[Predict, Callable[[], N
         network, loaded.plans, loaded.configuration, weights, loaded.dataset_json, "", loaded.mirror_axes or None
     )
 
-    def predict(case_id: str, paths: list[Path]) -> None:
+    def predict(case_id: str, paths: list[Path], mirrored: bool) -> None:
+        predictor.use_mirroring = mirrored
         with contextlib.redirect_stdout(None):
             predictor.predict_from_files_sequential([[str(path) for path in paths]], [str(output / case_id)])
 

@@ -22,7 +22,7 @@ from nnduet.errors import NNDuetError, SettingsError
 from nnduet.model.hardware import autocast_dtype
 from nnduet.model.heads import JointNetwork, task_probabilities
 from nnduet.model.losses import class_loss
-from nnduet.model.network import HEAD_SETTINGS, PLANS_KEY, build_joint_network, use_group_norms
+from nnduet.model.network import HEAD_SETTINGS, PLANS_KEY, build_joint_network, use_cpu_layers
 from nnduet.schema import tasks_from_json
 from nnduet.training.checkpoints import replace_checkpoint
 from nnduet.training.collapse import CollapseWatch
@@ -110,7 +110,7 @@ class nnUNetTrainerMultitask(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801
         self._seed(0)
         super().initialize()
         if self.device.type == "cpu":
-            use_group_norms(self._joint_network())
+            use_cpu_layers(self._joint_network())
 
     def configure_optimizers(self) -> tuple[JointOptimizer, PolynomialDecay]:
         optimizer = build_optimizer(self.network, self.settings)

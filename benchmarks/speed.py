@@ -1,0 +1,168 @@
+"""Time stock nnU-Net against nnDuet on a ResEnc-M network and a quiz-sized case, on this machine.
+
+    python benchmarks/speed.py                   # trains for some minutes on synthetic CT, then measures; resumable
+    python benchmarks/speed.py --precision bfloat16
+
+Writes ``docs/results/speed-<precision>.json``: the arms of ``nnduet benchmark`` with the model loaded (same weights, tiles and
+mirroring), whole commands of one case, resampling of an image, and each target beside what was measured. The training, with
+small patches, is only there to give the weights margins like those of a trained network; predictions use the planned patch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from nnunetv2.preprocessing.resampling.default_resampling import resample_data_or_seg_to_shape
+from road import REPOSITORY, commit, machine
+
+from nnduet.console import progress_bar
+from nnduet.data.conversion import convert
+from nnduet.data.files import write_json_atomically
+from nnduet.data.layouts import read_subtype_folders
+from nnduet.data.phantom import write_phantom
+from nnduet.evaluation.speed import DICE_BOUND, OWN, compare_speed
+from nnduet.inference.resampling import Resampling
+from nnduet.model.network import PLANS_KEY
+from nnduet.schema import Workspace
+from nnduet.training.host import host_environment
+from nnduet.training.planning import plan, plans_name_of
+from nnduet.training.settings import TrainingSettings
+from nnduet.training.trainer import nnUNetTrainerMultitask
+
+SIZE = (64, 118, 181)
+"""Voxels (Z, Y, X) of a case, about those of the pancreas quiz's crops."""
+SETTINGS = TrainingSettings(
+    num_epochs=5, iterations_per_epoch=16, validation_iterations=1, optimizer="adamw", learning_rate=1e-3, save_every=1
+)
+CONFIGURATION = "3d_fullres"
+RESAMPLED = ((1, 75, 274, 274), (100, 256, 256))
+"""Shape of an image and the shape it is resampled to, as in shared/SPEED.md."""
+TARGETS = {"warm": {"float32": 2.0, "bfloat16": 8.0}, "cold": 5.0, "resampling": 10.0, "probability": 0.01}
+
+
+def prepare(folder: Path) -> tuple[Path, Path]:
+    """Synthetic cases and a briefly trained ResEnc-M model with its planned patch; returns model and test images."""
+    workspace, data = Workspace.from_environment({}, folder / "nnduet_data"), folder / "images"
+    if not (data / "test").is_dir():
+        write_phantom(data, num_train=9, num_validation=3, num_test=1, seed=0, size=SIZE)
+        with progress_bar("convert") as progress:
+            convert(read_subtype_folders(data), workspace=workspace, dataset_id=1, name="Quiz", progress=progress)
+        with progress_bar("plan") as progress:
+            plan(1, "resenc-m", workspace=workspace, configurations=(CONFIGURATION,), progress=progress)
+    dataset = workspace.dataset_name(1)
+    plans = json.loads((workspace.preprocessed / dataset / f"{plans_name_of('resenc-m')}.json").read_text())
+    images = workspace.raw / dataset / "imagesTs"
+    with host_environment(workspace.environment() | {"nnUNet_n_proc_DA": "0"}), progress_bar("train") as progress:
+        model = _train(workspace.preprocessed / dataset, plans, progress)
+    return model, images
+
+
+def _train(prepared: Path, plans: dict[str, Any], progress: Callable[[int, int, str], None]) -> Path:
+    small = json.loads(json.dumps(plans))
+    settings = small["configurations"][CONFIGURATION]
+    strides = np.prod(settings["architecture"]["arch_kwargs"]["strides"], axis=0)
+    settings["patch_size"] = [int(min(2 * s, p)) for s, p in zip(strides, settings["patch_size"], strict=True)]
+    small |= {PLANS_KEY: {"training": SETTINGS.to_json()}, "continue_training": True}
+    trainer = nnUNetTrainerMultitask(
+        small, CONFIGURATION, 0, json.loads((prepared / "dataset.json").read_text()), torch.device("cpu")
+    )
+    trainer.progress = progress
+    folder = Path(trainer.output_folder)
+    if not (folder / "checkpoint_final.pth").is_file():
+        if (folder / "checkpoint_latest.pth").is_file():
+            trainer.load_checkpoint(str(folder / "checkpoint_latest.pth"))
+        trainer.run_training()
+    trained = json.loads((folder.parent / "plans.json").read_text())
+    trained["configurations"][CONFIGURATION]["patch_size"] = plans["configurations"][CONFIGURATION]["patch_size"]
+    write_json_atomically(folder.parent / "plans.json", trained)
+    return folder.parent
+
+
+def time_resampling(rounds: int) -> dict[str, Any]:
+    """nnU-Net's default resampling of an image against nnDuet's, in turns, and their largest difference."""
+    old, new = RESAMPLED
+    image = np.random.default_rng(0).normal(size=old).astype(np.float32)
+    spacing, target = (2.5, 1.0, 1.0), tuple(s * a / b for s, a, b in zip((2.5, 1.0, 1.0), old[1:], new, strict=True))
+    options: dict[str, Any] = {"order": 3, "order_z": 0, "force_separate_z": None}
+    seconds: dict[str, list[float]] = {"nnU-Net": [], "nnDuet": []}
+    for _ in range(rounds):
+        started = time.perf_counter()
+        theirs = resample_data_or_seg_to_shape(image, new, spacing, target, is_seg=False, **options)
+        between = time.perf_counter()
+        ours = Resampling.of(old[1:], new, spacing, target, **options)(torch.from_numpy(image)).numpy()
+        seconds["nnU-Net"].append(between - started)
+        seconds["nnDuet"].append(time.perf_counter() - between)
+    return {
+        "shapes": RESAMPLED,
+        "seconds": seconds,
+        "times_faster": float(np.median(np.array(seconds["nnU-Net"]) / np.array(seconds["nnDuet"]))),
+        "largest_difference": float(np.abs(theirs - ours).max()),
+    }
+
+
+def targets(result: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Each target, what was measured, and whether it is met."""
+    own, found = result["ratios"][OWN], result["agreement"][OWN]
+    precision = result["arms"][OWN]["computed_by"].split()[-1]
+    least = min(found["dice"].values(), default=float("nan"))
+    rows = [
+        (f"times faster, model loaded, {precision}", TARGETS["warm"][precision], own["times_faster"], True),
+        ("times faster, one case with a whole command", TARGETS["cold"], result["cold"].get("times_faster"), True),
+        ("times faster, resampling an image", TARGETS["resampling"], result["resampling"]["times_faster"], True),
+        ("Dice of the least label against nnU-Net", DICE_BOUND[precision], least, True),
+        ("difference of a class probability", TARGETS["probability"], found["largest_probability_difference"], False),
+        ("peak memory by nnU-Net's", 1.0, 1 / own["times_less_memory"], False),
+    ]
+    return [
+        {"what": w, "target": t, "measured": m, "met": m is not None and (m >= t if at_least else m <= t)}
+        for w, t, m, at_least in rows
+    ]
+
+
+def main() -> None:
+    """Prepare, measure, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=Path, default=REPOSITORY / "runs")
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--runtime", default="auto")
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--prepare", action="store_true", help="train only")
+    arguments = parser.parse_args()
+    folder = arguments.runs / "speed"
+    model, images = prepare(folder)
+    if arguments.prepare:
+        return
+    # stock commands look trainers up by name, which imports torchvision; it fails beside a CPU build of torch
+    paths = [str(REPOSITORY / "tests" / "torchvision_stand_in"), os.environ.get("PYTHONPATH", "")]
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+    resampling = time_resampling(max(arguments.rounds, 5))
+    with progress_bar("measure") as progress:
+        result = compare_speed(
+            model,
+            images,
+            folder / "comparison",
+            rounds=arguments.rounds,
+            runtime=arguments.runtime,
+            precision=arguments.precision,
+            progress=progress,
+        )
+    plans = json.loads((model / "plans.json").read_text())["configurations"][CONFIGURATION]
+    result |= {"resampling": resampling, "patch_size": plans["patch_size"], "spacing_mm": plans["spacing"]}
+    result |= {"images": "one synthetic case", "targets": targets(result), "commit": commit()}
+    result["machine"] |= machine() | {"torch_threads": torch.get_num_threads()}
+    write_json_atomically(REPOSITORY / "docs" / "results" / f"speed-{arguments.precision}.json", result)
+    for row in result["targets"]:
+        sys.stdout.write(f"{row['what']}: {row['measured']} (target {row['target']}): {'met' if row['met'] else 'MISSED'}\n")
+
+
+if __name__ == "__main__":
+    main()
