@@ -384,6 +384,16 @@ def test_the_command_runs_as_a_module_for_torchrun() -> None:
     assert done.stdout.strip().endswith("_nnunet_plugin")
 
 
+def test_export_and_import_write_one_file(model_2d: Path, tmp_path: Path) -> None:
+    bundle = tmp_path / "tiny.nnduet"
+    result = _run("export", model_2d, bundle, "--fold", "0", "--json")
+    assert _json(result)["folds"] == ["0"]
+    assert bundle.is_file()
+    refused = _run("import", model_2d, tmp_path / "again.nnduet")
+    assert refused.exit_code == 1
+    assert "MODEL" in refused.stderr and "nnduet export" in refused.stderr
+
+
 def test_doctor_shows_rows_and_fails_with_1(stand_in: Callable[..., None]) -> None:
     check = SimpleNamespace(name="torch", status="FAIL", detail="not installed")
     diagnosis = SimpleNamespace(checks=(check,), passed=False, to_json=lambda: {"passed": False})

@@ -14,10 +14,11 @@ from tiny import TASKS, tiny_head
 from nnduet.errors import ModelError
 from nnduet.inference.model_folder import (
     CASE_HEAD_FILE,
+    FolderFiles,
     available_folds,
+    conformal_scores,
     load_checkpoint,
-    load_model_folder,
-    read_conformal_scores,
+    load_model,
 )
 
 FINAL = "checkpoint_final.pth"
@@ -40,7 +41,7 @@ def folder(model_2d: Path, tmp_path: Path) -> Path:
 
 
 def load(folder: Path, folds: list[int] | None = None) -> Any:
-    return load_model_folder(folder, folds, FINAL)
+    return load_model(FolderFiles(folder), folds)
 
 
 def write_case_head(folder: Path, columns: int, rows: int = 2, **stored: Any) -> None:
@@ -183,10 +184,9 @@ def test_case_heads_of_an_older_form_say_how_to_renew_them(folder: Path) -> None
 @pytest.mark.parametrize(
     ("folds", "expected"), [(["0", "1"], ["grade"]), (["1", "2"], ["grade"]), (["1"], []), (["0", "3"], [])]
 )
-def test_cross_validated_scores_speak_for_several_of_their_folds(tmp_path: Path, folds: list[str], expected: list[str]) -> None:
-    path = tmp_path / "conformal.json"
-    path.write_text(json.dumps({"grade": {"folds": [0, 1, 2], "scores": [0.5, 0.25]}, "another task": None}))
-    found = read_conformal_scores(path, TASKS, folds)
+def test_cross_validated_scores_speak_for_several_of_their_folds(folds: list[str], expected: list[str]) -> None:
+    stored = {"grade": {"folds": [0, 1, 2], "scores": [0.5, 0.25]}, "another task": None}
+    found = conformal_scores(stored, TASKS, folds, "conformal.json")
     assert {name: scores.tolist() for name, scores in found.items()} == {name: [0.5, 0.25] for name in expected}
 
 

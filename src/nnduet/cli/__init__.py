@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from nnduet.cli.dataset import convert, plan
+from nnduet.cli.exchange import export, import_model
 from nnduet.cli.heads import fit_head, probe
 from nnduet.cli.machine import demo, doctor, plugin_path
 from nnduet.cli.model import cross_validate, train
@@ -18,7 +19,22 @@ from nnduet.cli.predictions import benchmark, evaluate, predict
 __all__ = ["app", "main"]
 
 EXIT_USAGE = 2
-COMMANDS = (convert, plan, train, cross_validate, fit_head, probe, predict, evaluate, benchmark, demo, doctor, plugin_path)
+COMMANDS = (
+    convert,
+    plan,
+    train,
+    cross_validate,
+    fit_head,
+    probe,
+    predict,
+    evaluate,
+    benchmark,
+    export,
+    import_model,
+    demo,
+    doctor,
+    plugin_path,
+)
 
 app = typer.Typer(
     name="nnduet",
@@ -29,7 +45,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for _command in COMMANDS:
-    app.command()(_command)
+    app.command(_command.__name__.removesuffix("_model").replace("_", "-"))(_command)
 
 
 def main() -> None:

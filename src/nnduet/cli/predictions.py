@@ -14,7 +14,7 @@ from nnduet.console import progress_bar, reporting, say, show_record, show_table
 __all__ = ["benchmark", "evaluate", "predict", "show_metrics"]
 
 _Images = Annotated[Path, typer.Option("-i", "--images", exists=True, file_okay=False, help="Images <case>_0000.<ending>.")]
-_Model = Annotated[str, typer.Option("-m", "--model", help="Model folder that train wrote, or a shipped model: lidc-nodule.")]
+_Model = Annotated[str, typer.Option("-m", "--model", help="Model folder, bundle (.nnduet), or shipped model: lidc-nodule.")]
 _Covariates = Annotated[
     Path | None,
     typer.Option(exists=True, dir_okay=False, help="CSV with the model's covariates by case; an empty cell counts as usual."),

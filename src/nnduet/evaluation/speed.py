@@ -72,11 +72,13 @@ def compare_speed(
         cold: also time whole commands with one case, from the start of the process to its end.
 
     Raises:
-        SettingsError: fewer than two rounds.
+        SettingsError: fewer than two rounds, or a bundle, which stock nnU-Net cannot read.
         NNDuetError: an arm failed; its last words are in the message.
     """
     if rounds < 2:
         raise SettingsError(f"rounds: expected at least 2, got {rounds}; one run says nothing of its own noise")
+    if not model.is_dir():
+        raise SettingsError(f"{model}: expected a model folder; stock nnU-Net reads nothing else")
     arms = [
         Arm(STOCK, True, True, 0.5, "torch", "auto", device, list(folds)),
         Arm(OWN, False, True, 0.5, runtime, precision, device, list(folds)),

@@ -1,4 +1,7 @@
-"""Read a trained model folder without trusting it: JSON, weights-only checkpoints, case heads as numbers."""
+"""Read a trained model without trusting it: JSON, weights-only checkpoints, case heads as numbers.
+
+A model is a folder, as training leaves it, or a bundle, one file that ``nnduet export`` wrote; both offer :class:`ModelFiles`.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -23,22 +26,31 @@ from nnduet.model.outliers import OutlierModel
 from nnduet.schema import Task, tasks_from_json
 
 __all__ = [
+    "CARD_FILE",
     "CASE_HEAD_FILE",
     "CONFORMAL_FILE",
     "CROSS_VALIDATION_FOLDER",
+    "FINAL_CHECKPOINT",
+    "FolderFiles",
     "Member",
+    "ModelFiles",
     "ModelFolder",
+    "Origin",
+    "StoredFold",
     "available_folds",
+    "conformal_scores",
     "layout_of",
     "load_checkpoint",
-    "load_model_folder",
+    "load_model",
+    "parse_json",
     "read_case_heads",
-    "read_conformal_scores",
 ]
 
+CARD_FILE = "MODEL_CARD.md"
 CASE_HEAD_FILE = "case_head.json"
 CROSS_VALIDATION_FOLDER = "cross_validation"
 CONFORMAL_FILE = "conformal.json"
+FINAL_CHECKPOINT = "checkpoint_final.pth"
 
 _SAFE_GLOBALS = [
     np.dtype,
@@ -47,15 +59,49 @@ _SAFE_GLOBALS = [
 ]
 
 
+class Origin(NamedTuple):
+    """The files that a fold was read from, which a converted network is named after, and where that may be kept."""
+
+    files: tuple[Path, ...]
+    converted: Path
+
+
+class StoredFold(NamedTuple):
+    """What the files of a fold hold."""
+
+    weights: dict[str, torch.Tensor]
+    configuration: str
+    mirror_axes: tuple[int, ...]
+    origin: Origin
+
+
+class ModelFiles(Protocol):
+    """The files of a model, wherever they are."""
+
+    place: Path
+
+    def folds(self) -> list[str]:
+        """Names of the finished folds; numbers only, or "all" where there are none."""
+
+    def fold(self, name: str) -> StoredFold:
+        """Weights of a fold; ModelError where there are none."""
+
+    def card(self) -> bytes | None:
+        """Text of the model card, if there is one."""
+
+    def json(self, name: str) -> Any | None:
+        """A parsed JSON file by its path in the model, e.g. "fold_0/case_head.json"; None where there is none."""
+
+
 @dataclass(frozen=True)
 class Member:
-    """One fold of a model: its weights, what was fitted on the features of its training cases, and the file it came from."""
+    """One fold of a model: its weights, what was fitted on the features of its training cases, and the files it came from."""
 
     fold: str
     weights: dict[str, torch.Tensor]
     case_heads: dict[str, CaseHead]
     outliers: OutlierModel | None = None
-    checkpoint: Path | None = None
+    origin: Origin | None = None
 
 
 @dataclass(frozen=True)
@@ -63,7 +109,7 @@ class ModelFolder:
     """Everything prediction needs; the network carries the first member's weights.
 
     ``conformal`` has {task: nonconformity (N,) of cross-validated cases} where there are several members, all of which took
-    part in the cross-validation; see :func:`read_conformal_scores`.
+    part in the cross-validation; see :func:`conformal_scores`.
     """
 
     plans: Any
@@ -102,26 +148,59 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     return checkpoint
 
 
-def load_model_folder(folder: Path, folds: Sequence[str | int] | None, checkpoint: str) -> ModelFolder:
-    """Read plans, dataset, checkpoints and case heads.
+class FolderFiles:
+    """A model folder as training leaves it.
 
     Args:
-        folds: names after ``fold_``; None takes every fold that has the checkpoint.
+        checkpoint: name of the weights' file of each fold.
+    """
+
+    def __init__(self, place: Path, checkpoint: str = FINAL_CHECKPOINT) -> None:
+        self.place, self._checkpoint = place, checkpoint
+
+    def folds(self) -> list[str]:
+        return available_folds(self.place, self._checkpoint)
+
+    def fold(self, name: str) -> StoredFold:
+        path = self.place / f"fold_{name}" / self._checkpoint
+        loaded = load_checkpoint(path)
+        axes = tuple(int(a) for a in loaded.get("inference_allowed_mirroring_axes") or ())
+        origin = Origin((path, self.place / "plans.json"), self.place / "converted")
+        return StoredFold(loaded["network_weights"], loaded["init_args"]["configuration"], axes, origin)
+
+    def card(self) -> bytes | None:
+        path = self.place / CARD_FILE
+        return path.read_bytes() if path.is_file() else None
+
+    def json(self, name: str) -> Any | None:
+        path = self.place / name
+        return parse_json(path.read_bytes(), str(path)) if path.is_file() else None
+
+
+def load_model(files: ModelFiles, folds: Sequence[str | int] | None = None) -> ModelFolder:
+    """Read plans, dataset, weights and case heads.
+
+    Args:
+        folds: names of folds; None takes every one that is finished.
 
     Raises:
         ModelError: something is missing, or was trained without nnDuet.
     """
-    plans, dataset_json = (_read_json(folder / name) for name in ("plans.json", "dataset.json"))
-    names = [str(f) for f in folds] if folds else available_folds(folder, checkpoint)
+    place = files.place
+    plans, dataset_json = (_required(files, name) for name in ("plans.json", "dataset.json"))
+    names = [str(f) for f in folds] if folds else files.folds()
     if not names:
-        raise ModelError(f"{folder}: expected fold_*/{checkpoint}, found none; has the training finished?")
-    checkpoints = [load_checkpoint(folder / f"fold_{name}" / checkpoint) for name in names]
+        raise ModelError(f"{place}: expected fold_*/{FINAL_CHECKPOINT}, found none; has the training finished?")
+    stored = {name: files.fold(name) for name in names}
+    first = stored[names[0]]
     if PLANS_KEY not in plans:
-        raise ModelError(f'{folder / "plans.json"}: expected an object "{PLANS_KEY}"; this model was not trained by nnDuet')
+        raise ModelError(
+            f'{place / "plans.json"}: expected an object "{PLANS_KEY}"; this model was not trained by nnDuet; `nnduet import` '
+            "makes a model of it that segments"
+        )
     tasks = tasks_from_json(plans[PLANS_KEY]["tasks"])
     manager = PlansManager(plans)
-    name = checkpoints[0]["init_args"]["configuration"]
-    configuration = manager.get_configuration(name)
+    configuration = manager.get_configuration(first.configuration)
     network = build_joint_network(
         manager,
         configuration,
@@ -131,20 +210,34 @@ def load_model_folder(folder: Path, folds: Sequence[str | int] | None, checkpoin
     )
     assert isinstance(network, JointNetwork)
     layout = layout_of(network, manager.get_label_manager(dataset_json), dataset_json)
-    members = tuple(
-        Member(
-            fold,
-            loaded["network_weights"],
-            *read_case_heads(folder / f"fold_{fold}" / CASE_HEAD_FILE, tasks),
-            folder / f"fold_{fold}" / checkpoint,
-        )
-        for fold, loaded in zip(names, checkpoints, strict=True)
-    )
+    members = []
+    for name, fold in stored.items():
+        head = f"fold_{name}/{CASE_HEAD_FILE}"
+        heads, outliers = _case_heads(files.json(head), tasks, str(place / head))
+        members.append(Member(name, fold.weights, heads, outliers, fold.origin))
     for member in reversed(members):  # the first one stays loaded
-        _fit_member(network, layout, member, folder / f"fold_{member.fold}")
-    axes = tuple(int(a) for a in checkpoints[0].get("inference_allowed_mirroring_axes") or ())
-    conformal = read_conformal_scores(folder / CROSS_VALIDATION_FOLDER / CONFORMAL_FILE, tasks, names)
-    return ModelFolder(manager, configuration, name, dataset_json, tasks, network, members, axes, layout, conformal)
+        _fit_member(network, layout, member, place / f"fold_{member.fold}")
+    scores = f"{CROSS_VALIDATION_FOLDER}/{CONFORMAL_FILE}"
+    conformal = conformal_scores(files.json(scores), tasks, names, str(place / scores))
+    return ModelFolder(
+        manager,
+        configuration,
+        first.configuration,
+        dataset_json,
+        tasks,
+        network,
+        tuple(members),
+        first.mirror_axes,
+        layout,
+        conformal,
+    )
+
+
+def _required(files: ModelFiles, name: str) -> dict[str, Any]:
+    found = files.json(name)
+    if not isinstance(found, dict):
+        raise ModelError(f"{files.place / name}: expected a file of a trained model with an object, found none")
+    return found
 
 
 def layout_of(network: JointNetwork, label_manager: Any, dataset_json: dict[str, Any]) -> FeatureLayout:
@@ -176,30 +269,36 @@ def read_case_heads(path: Path, tasks: tuple[Task, ...]) -> tuple[dict[str, Case
     Raises:
         ModelError: a head does not fit its task.
     """
-    if not path.is_file():
+    return _case_heads(parse_json(path.read_bytes(), str(path)) if path.is_file() else None, tasks, str(path))
+
+
+def _case_heads(stored: Any, tasks: tuple[Task, ...], place: str) -> tuple[dict[str, CaseHead], OutlierModel | None]:
+    if stored is None:
         return {}, None
-    stored = _read_json(path)
     if not isinstance(stored, dict) or not isinstance(stored.get("tasks"), dict):
-        raise ModelError(f'{path}: expected an object with "tasks"; fit the heads again with `nnduet fit-head`')
+        raise ModelError(f'{place}: expected an object with "tasks"; fit the heads again with `nnduet fit-head`')
     heads = {task.name: CaseHead.from_json(task, stored["tasks"][task.name]) for task in tasks if task.name in stored["tasks"]}
     return heads, OutlierModel.from_json(stored["outliers"]) if stored.get("outliers") else None
 
 
-def read_conformal_scores(path: Path, tasks: tuple[Task, ...], folds: Sequence[str]) -> dict[str, NDArray[np.float64]]:
-    """{task: nonconformity (N,) of cross-validated cases} for an ensemble of folds; nothing where there is no file.
+def conformal_scores(stored: Any, tasks: tuple[Task, ...], folds: Sequence[str], place: str) -> dict[str, NDArray[np.float64]]:
+    """{task: nonconformity (N,) of cross-validated cases} for an ensemble of folds; nothing where nothing is stored.
 
     The scores speak for several folds together, of which each took part in the cross-validation. For a single fold, or with a
     fold that took no part, there are none, and the folds' own scores hold.
 
+    Args:
+        stored: content of a ``conformal.json``, or None.
+        place: what messages call it.
+
     Raises:
-        ModelError: the file is no object of tasks, or a task lacks folds or finite scores.
+        ModelError: it is no object of tasks, or a task lacks folds or finite scores.
     """
-    if not path.is_file():
+    if stored is None:
         return {}
-    stored = _read_json(path)
     if not isinstance(stored, dict):
-        raise ModelError(f"{path}: expected an object of tasks; make it again with `nnduet cross-validate --resume`")
-    found = {task.name: _conformal_entry(stored[task.name], f"{path}: {task.name}") for task in tasks if task.name in stored}
+        raise ModelError(f"{place}: expected an object of tasks; make it again with `nnduet cross-validate --resume`")
+    found = {task.name: _conformal_entry(stored[task.name], f"{place}: {task.name}") for task in tasks if task.name in stored}
     return {name: scores for name, (known, scores) in found.items() if len(folds) > 1 and set(folds) <= known}
 
 
@@ -214,11 +313,13 @@ def _conformal_entry(entry: Any, place: str) -> tuple[set[str], NDArray[np.float
     return known, scores
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def parse_json(content: bytes, place: str) -> Any:
+    """JSON from UTF-8 bytes.
+
+    Raises:
+        ModelError: it is none; the message begins with ``place``.
+    """
     try:
-        loaded: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ModelError(f"{path}: expected a file of a trained model, found none") from error
-    except ValueError as error:
-        raise ModelError(f"{path}: not valid JSON: {error}") from error
-    return loaded
+        return json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"{place}: not valid JSON: {error}") from error

@@ -18,11 +18,11 @@ from nnduet.inference.answers import CaseAnswers, TaskPrediction, answer, rows_o
 from nnduet.inference.case_features import CaseFeatures, extract, grid_spacing_mm, slice_thickness_mm
 from nnduet.inference.labelling import to_labels
 from nnduet.inference.memory import choose_accumulator
-from nnduet.inference.model_folder import Member, ModelFolder, load_model_folder
+from nnduet.inference.model_folder import FINAL_CHECKPOINT, Member, ModelFolder, load_model
 from nnduet.inference.preprocessing import preprocess, preprocessed_shape
 from nnduet.inference.reading import check_array, read_case, read_headers
 from nnduet.inference.runtimes import MemberPasses
-from nnduet.inference.shipped_models import find_model
+from nnduet.inference.shipped_models import open_model
 from nnduet.inference.sliding_window import predict_coarse_to_fine, predict_tiles
 from nnduet.model.case_head import describe_head
 from nnduet.model.hardware import select_device
@@ -127,22 +127,24 @@ class Predictor:
         model: str | Path,
         folds: Sequence[str | int] | None = None,
         *,
-        checkpoint: str = "checkpoint_final.pth",
+        checkpoint: str = FINAL_CHECKPOINT,
         **options: Any,
     ) -> Predictor:
-        """Read a model folder written by training, or a model that comes with nnDuet.
+        """Read a model folder written by training, a bundle, or a model that comes with nnDuet.
 
         Args:
-            model: the folder, or a name such as ``"lidc-nodule"``.
+            model: the folder, the file, or a name such as ``"lidc-nodule"``.
             folds: folds to combine, e.g. ``[0, 1]``; None takes all that are finished.
+            checkpoint: of folders: name of the weights' file of each fold.
             options: those of the constructor.
 
         Raises:
             ModelError: there is no such model, it is incomplete, or it was not trained by nnDuet.
+            CorruptFileError: the bundle is damaged.
             DatasetError: the masks of its dataset.json contradict the labels.
             SettingsError: impossible device, runtime, precision, step size or error rate.
         """
-        return cls(load_model_folder(find_model(model), folds, checkpoint), **options)
+        return cls(load_model(open_model(model, checkpoint), folds), **options)
 
     @property
     def tasks(self) -> tuple[Task, ...]:

@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nnduet.data.files import file_digest
 from nnduet.errors import SettingsError
 from nnduet.inference.model_folder import Member, ModelFolder
 from nnduet.inference.sliding_window import JointPass, patches_per_pass
@@ -30,7 +31,7 @@ from nnduet.model.network import use_instance_norms
 from nnduet.model.pooling import PooledSums
 from nnduet.schema import Task
 
-__all__ = ["RUNTIMES", "MemberPasses", "onnx_pass", "openvino_pass", "torch_pass", "write_onnx"]
+__all__ = ["RUNTIMES", "MemberPasses", "onnx_pass", "openvino_pass", "require_packages", "torch_pass", "write_onnx"]
 
 RUNTIMES = ("auto", "torch", "openvino", "onnx")
 
@@ -89,15 +90,15 @@ class MemberPasses:
     def _is_worth_it(self, members: Sequence[Member]) -> bool:
         if self.device.type != "cpu" or importlib.util.find_spec("openvino") is None:
             return False
-        if any(member.checkpoint is None for member in members):
+        if any(member.origin is None for member in members):
             return False
         large = sum(p.numel() for p in self.network.parameters()) >= WORTH_CONVERTING
         return large or all(self._was_converted(member) for member in members)
 
     def _was_converted(self, member: Member) -> bool:
         """Names of converted networks hash the checkpoint, which is not worth reading where there are none."""
-        assert member.checkpoint is not None
-        folder = _converted_folder(member.checkpoint)
+        assert member.origin is not None
+        folder = _writable(member.origin.converted)
         return any(folder.glob("*.xml")) and self._converted(member, "openvino").is_file()
 
     def of(self, member: Member) -> JointPass:
@@ -113,25 +114,33 @@ class MemberPasses:
         return self._opened[member.fold]
 
     def _converted(self, member: Member, runtime: str) -> Path:
-        assert member.checkpoint is not None
-        plans = member.checkpoint.parents[1] / "plans.json"
-        return _converted_folder(member.checkpoint) / _converted_name(member.checkpoint, plans, self.shape, runtime)
+        assert member.origin is not None
+        return _writable(member.origin.converted) / _converted_name(member, self.shape, runtime)
 
 
-def _converted_folder(checkpoint: Path) -> Path:
-    model = checkpoint.parents[1]
-    return model / "converted" if os.access(model, os.W_OK) else Path.home() / ".cache" / "nnduet"
+def _writable(folder: Path) -> Path:
+    """The folder, or the user's cache where it cannot be made."""
+    return folder if os.access(folder.parent, os.W_OK) else Path.home() / ".cache" / "nnduet"
+
+
+def require_packages(runtime: str) -> None:
+    """Refuse a runtime whose packages are not installed.
+
+    Raises:
+        SettingsError: with what to install.
+    """
+    missing = [name for name in _PACKAGES.get(runtime, ()) if importlib.util.find_spec(name) is None]
+    if missing:
+        raise SettingsError(f"runtime {runtime}: needs {', '.join(missing)}; run `pip install nnduet[{runtime}]`")
 
 
 def _check(wanted: str, device: torch.device, members: Sequence[Member]) -> str:
     if wanted not in RUNTIMES:
         raise SettingsError(f"runtime: expected one of {RUNTIMES}, got {wanted!r}")
-    missing = [name for name in _PACKAGES.get(wanted, ()) if importlib.util.find_spec(name) is None]
-    if missing:
-        raise SettingsError(f"runtime {wanted}: needs {', '.join(missing)}; run `pip install nnduet[{wanted}]`")
+    require_packages(wanted)
     if wanted in _PACKAGES and device.type != "cpu":
         raise SettingsError(f"runtime {wanted}: computes on CPUs, got device {device.type}; use torch")
-    if wanted in _PACKAGES and any(member.checkpoint is None for member in members):
+    if wanted in _PACKAGES and any(member.origin is None for member in members):
         raise SettingsError(f"runtime {wanted}: converts models that are on disk; use torch for one that is being trained")
     return wanted
 
@@ -240,10 +249,11 @@ def _from_arrays(compute: Any, batch: int) -> JointPass:
     return run
 
 
-def _converted_name(checkpoint: Path, plans: Path, shape: Sequence[int], runtime: str) -> str:
+def _converted_name(member: Member, shape: Sequence[int], runtime: str) -> str:
     """File name of a converted network: it changes with weights, plans, batch, and the versions that convert."""
+    assert member.origin is not None
     versions = [version(package) for package in ("nnduet", "torch", *_PACKAGES[runtime])]
-    digest = hashlib.sha256(repr([list(shape), versions]).encode())
-    for path in (checkpoint, plans):
-        digest.update(path.read_bytes())
+    digest = hashlib.sha256(repr([member.fold, list(shape), versions]).encode())
+    for path in member.origin.files:
+        digest.update(bytes.fromhex(file_digest(path)))
     return f"{digest.hexdigest()[:24]}.{'xml' if runtime == 'openvino' else 'onnx'}"

@@ -109,9 +109,10 @@ def _stock(arm: Arm, model: Path, output: Path) -> tuple[Predict, Callable[[], N
     import torch
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
-    from nnduet.inference.model_folder import load_model_folder
+    from nnduet.inference.model_folder import load_model
+    from nnduet.inference.shipped_models import open_model
 
-    loaded = load_model_folder(model, arm.folds or None, "checkpoint_final.pth")
+    loaded = load_model(open_model(model), arm.folds or None)
     predictor = nnUNetPredictor(
         tile_step_size=arm.step_size,
         use_mirroring=arm.tta,

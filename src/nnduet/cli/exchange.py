@@ -1,0 +1,59 @@
+"""Commands that pass models on: ``export`` and ``import``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nnduet.cli.options import JsonOption, parse_fold, quiet_environment
+from nnduet.console import reporting
+
+__all__ = ["export", "import_model"]
+
+_Folds = Annotated[list[str] | None, typer.Option("--fold", help="A fold. Repeatable; default: all that are finished.")]
+
+
+def export(
+    model: Annotated[str, typer.Argument(help="Model folder that train wrote, a bundle, or a shipped model.")],
+    target: Annotated[
+        Path, typer.Argument(dir_okay=False, help="File to write: .nnduet, a bundle; .onnx, one fold's network.")
+    ],
+    fold: _Folds = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a model to one file.
+
+    A bundle predicts like the model folder and is verified before use. An ONNX file has the network alone, with the answers of
+    its own heads, for ONNX Runtime.
+    """
+    chosen = [str(parse_fold(entry)) for entry in fold or ()]
+    with reporting(as_json) as report:
+        quiet_environment()
+        from nnduet.inference.export import export_model
+
+        summary = export_model(model, target, chosen or None)
+        report(summary, lambda: _show(summary))
+
+
+def import_model(
+    model: Annotated[Path, typer.Argument(exists=True, help="Model folder of nnU-Net, or a checkpoint in it.")],
+    target: Annotated[Path, typer.Argument(dir_okay=False, help="Bundle to write, .nnduet.")],
+    fold: _Folds = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a bundle of a model that nnU-Net trained; it segments and answers nothing."""
+    chosen = [str(parse_fold(entry)) for entry in fold or ()]
+    with reporting(as_json) as report:
+        quiet_environment()
+        from nnduet.inference.export import import_stock_model
+
+        summary = import_stock_model(model, target, chosen or None)
+        report(summary, lambda: _show(summary))
+
+
+def _show(summary: dict[str, object]) -> None:
+    folds = summary["folds"]
+    assert isinstance(folds, list)
+    typer.echo(f"{summary['file']}: {float(str(summary['bytes'])) / 1e6:.1f} MB, fold {', '.join(map(str, folds))}")

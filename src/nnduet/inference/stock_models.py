@@ -1,0 +1,87 @@
+"""Models that nnU-Net trained without nnDuet: the files of one that segments and answers nothing."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from torch import Tensor
+
+from nnduet.errors import ModelError
+from nnduet.inference.model_folder import FINAL_CHECKPOINT, FolderFiles, StoredFold
+from nnduet.model.network import PLANS_KEY, build_joint_network
+
+__all__ = ["StockFiles"]
+
+_OWN_WEIGHTS = ("heads.", "inner_heads.")
+
+
+class StockFiles(FolderFiles):
+    """A folder ``<trainer>__<plans>__<configuration>`` of nnU-Net, or one checkpoint in it.
+
+    Checkpoints are read with ``weights_only=True``; the trainer that they name is not imported.
+
+    Raises:
+        ModelError: the path is no such folder or checkpoint, or nnDuet trained the model.
+    """
+
+    def __init__(self, path: Path) -> None:
+        if path.is_file() and path.parent.name.startswith("fold_"):
+            super().__init__(path.parents[1], path.name)
+            self._only = path.parent.name.removeprefix("fold_")
+        elif path.is_dir():
+            super().__init__(path)
+            self._only = ""
+        else:
+            raise ModelError(f"{path}: expected a model folder of nnU-Net, or fold_*/{FINAL_CHECKPOINT} in one")
+        if PLANS_KEY in self._plans:
+            raise ModelError(f"{self.place}: was trained by nnDuet; `nnduet export` writes its bundle, with the answers")
+
+    def folds(self) -> list[str]:
+        return [self._only] if self._only else super().folds()
+
+    def fold(self, name: str) -> StoredFold:
+        stored = super().fold(name)
+        template = self._template(stored.configuration)
+        wanted = {n for n in template if not n.startswith(_OWN_WEIGHTS)}
+        if wanted != set(stored.weights):
+            missing, unknown = sorted(wanted - set(stored.weights))[:3], sorted(set(stored.weights) - wanted)[:3]
+            raise ModelError(f"{self.place}: fold {name} does not fit its plans: missing {missing}, unknown {unknown}")
+        return stored._replace(weights=stored.weights | {n: t for n, t in template.items() if n.startswith("heads.")})
+
+    def json(self, name: str) -> Any | None:
+        if name != "plans.json":
+            return super().json(name) if name == "dataset.json" else None
+        labels = self._dataset["labels"].values()
+        own = {"training": {}, "tasks": {}, "head": {}, "overlapping": any(isinstance(label, list) for label in labels)}
+        return self._plans | {PLANS_KEY: own}
+
+    @cached_property
+    def _plans(self) -> dict[str, Any]:
+        return self._object("plans.json", "configurations")
+
+    @cached_property
+    def _dataset(self) -> dict[str, Any]:
+        return self._object("dataset.json", "labels")
+
+    def _object(self, name: str, key: str) -> dict[str, Any]:
+        found = super().json(name)
+        if not isinstance(found, dict) or not isinstance(found.get(key), dict):
+            raise ModelError(f'{self.place / name}: expected nnU-Net\'s file with an object "{key}"')
+        return found
+
+    def _template(self, name: str) -> dict[str, Tensor]:
+        """Weights of nnDuet's network for these plans; without tasks its heads are there, and nobody asks them."""
+        manager = PlansManager(self.json("plans.json"))
+        configuration = manager.get_configuration(name)
+        network = build_joint_network(
+            manager,
+            configuration,
+            determine_num_input_channels(manager, configuration, self._dataset),
+            manager.get_label_manager(self._dataset).num_segmentation_heads,
+            deep_supervision=False,
+        )
+        return network.state_dict()

@@ -1,0 +1,123 @@
+"""Models leave as one file: a bundle, or an ONNX graph; stock models come in as bundles."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tiny import SHAPES, SPACING_MM, write_tiny_dataset
+
+from nnduet import Predictor
+from nnduet.errors import ModelError, SettingsError
+from nnduet.inference.export import export_model, import_stock_model
+from nnduet.inference.folder import predict_folder
+from nnduet.inference.model_folder import load_checkpoint
+
+FINAL = "checkpoint_final.pth"
+
+
+@pytest.fixture
+def stock(model_3d: Path, tmp_path: Path) -> Path:
+    """The 3d model as nnU-Net's own trainer would have left it."""
+    folder = Path(shutil.copytree(model_3d, tmp_path / "nnUNetTrainer__nnUNetPlans__3d_fullres"))
+    plans = json.loads((folder / "plans.json").read_text())
+    del plans["nnduet"]
+    (folder / "plans.json").write_text(json.dumps(plans))
+    for path in folder.glob(f"fold_*/{FINAL}"):
+        change_weights(path, lambda weights: {n: t for n, t in weights.items() if not n.startswith(("heads.", "inner_heads."))})
+    return folder
+
+
+def change_weights(path: Path, change: Any) -> None:
+    checkpoint = load_checkpoint(path)
+    checkpoint["network_weights"] = change(checkpoint["network_weights"])
+    checkpoint["trainer_name"] = "nnUNetTrainer"
+    torch.save(checkpoint, path)
+
+
+def test_a_stock_model_segments_as_before_and_answers_nothing(stock: Path, model_3d: Path, tmp_path: Path) -> None:
+    summary = import_stock_model(stock, tmp_path / "stock.nnduet")
+    assert summary["folds"] == ["0", "1"]
+    image = np.random.default_rng(0).normal(60, 20, SHAPES[3]).astype(np.float32)
+    predicted = Predictor.load(tmp_path / "stock.nnduet")(image, spacing_mm=SPACING_MM[3])
+    np.testing.assert_array_equal(
+        predicted.segmentation, Predictor.load(model_3d)(image, spacing_mm=SPACING_MM[3]).segmentation
+    )
+    assert predicted.tasks == {}
+
+
+def test_an_imported_model_predicts_a_folder_without_classes(stock: Path, tmp_path: Path) -> None:
+    import_stock_model(stock, tmp_path / "stock.nnduet")
+    images = write_tiny_dataset(tmp_path / "user", 3, 2) / "images"
+    predict_folder(Predictor.load(tmp_path / "stock.nnduet"), images, tmp_path / "out")
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["case_00.nii.gz", "case_01.nii.gz", "run.json"]
+
+
+def test_one_checkpoint_is_imported_alone(stock: Path, tmp_path: Path) -> None:
+    assert import_stock_model(stock / "fold_1" / FINAL, tmp_path / "one.nnduet")["folds"] == ["1"]
+
+
+def test_a_model_of_nnduet_is_not_imported_without_its_answers(model_3d: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="nnduet export"):
+        import_stock_model(model_3d, tmp_path / "bad.nnduet")
+
+
+@pytest.mark.parametrize("name", ["plans.json", "dataset.json", f"fold_0/{FINAL}"])
+def test_an_incomplete_stock_model_is_refused(stock: Path, tmp_path: Path, name: str) -> None:
+    (stock / name).unlink()
+    shutil.rmtree(stock / "fold_1")
+    with pytest.raises(ModelError, match=Path(name).name):
+        import_stock_model(stock, tmp_path / "bad.nnduet")
+    assert not (tmp_path / "bad.nnduet").exists()
+
+
+def test_weights_of_another_network_are_refused(stock: Path, tmp_path: Path) -> None:
+    change_weights(stock / "fold_1" / FINAL, lambda weights: {**weights, "classifier.weight": torch.zeros(3)})
+    with pytest.raises(ModelError, match=r"fold 1 does not fit its plans: missing \[\], unknown \['classifier\.weight'\]"):
+        import_stock_model(stock, tmp_path / "bad.nnduet")
+
+
+def test_code_in_a_stock_checkpoint_is_not_run(stock: Path, tmp_path: Path) -> None:
+    class Canary:
+        def __reduce__(self) -> Any:
+            return Path.write_text, (tmp_path / "canary", "code of the checkpoint was run")
+
+    torch.save({"network_weights": {}, "init_args": Canary()}, stock / "fold_0" / FINAL)
+    with pytest.raises(ModelError, match="not a readable checkpoint"):
+        import_stock_model(stock, tmp_path / "bad.nnduet")
+    assert not (tmp_path / "canary").exists()
+
+
+def test_an_onnx_file_has_both_outputs_and_needs_onnx_runtime_alone(model_3d: Path, tmp_path: Path) -> None:
+    summary = export_model(model_3d, tmp_path / "fold.onnx", ["1"])
+    assert list(summary["inputs"]) == ["image", "share"]
+    assert {"logits", "volumes", "task_grade", "task_age"} <= set(summary["outputs"])
+    program = (
+        "import sys, numpy, onnxruntime\n"
+        f"session = onnxruntime.InferenceSession({str(tmp_path / 'fold.onnx')!r})\n"
+        "zeros = {i.name: numpy.ones(i.shape, numpy.float32) for i in session.get_inputs()}\n"
+        "logits, grade = session.run(['logits', 'task_grade'], zeros)\n"
+        "assert numpy.isfinite(logits).all() and abs(grade.sum() - 1) < 1e-5\n"
+        "assert not {'torch', 'nnunetv2', 'nnduet'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_an_onnx_file_of_several_folds_is_refused(model_3d: Path, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"one fold; name one of \['0', '1'\]"):
+        export_model(model_3d, tmp_path / "folds.onnx")
+
+
+@pytest.mark.parametrize("name", ["model.zip", "model", "model.pth"])
+def test_another_ending_is_refused(model_3d: Path, tmp_path: Path, name: str) -> None:
+    with pytest.raises(SettingsError, match=r"expected a name ending in \.nnduet"):
+        export_model(model_3d, tmp_path / name)
+    with pytest.raises(SettingsError, match=r"expected a name ending in \.nnduet"):
+        import_stock_model(model_3d, tmp_path / name)
