@@ -75,6 +75,25 @@ def render_headlines(accuracies: list[dict[str, Any]], roads: list[dict[str, Any
     return "\n".join(lines)
 
 
+def render_speed(speed: list[dict[str, Any]], training: list[dict[str, Any]]) -> str:
+    """Speed beside its targets, missed ones included."""
+    lines = ["| speed against stock nnU-Net, same weights, tiles and mirroring | target | measured | |", "|---|---|---|---|"]
+    for result in speed:
+        for row in result["targets"]:
+            value = "not measured" if row["measured"] is None else f"{row['measured']:.4g}"
+            lines.append(f"| ResEnc-M: {row['what']} | {row['target']:g} | {value} | {_met(row['met'])} |")
+    for result in training:
+        target = result["target"]
+        what = f"training, {result['configuration']}, cpu preset: times faster, an iteration"
+        lines.append(f"| {what} | {target['times_faster']:g} | {result['times_faster']:.2f} | {_met(target['met'])} |")
+    machine = (speed or training)[0]["machine"]
+    return "\n".join(["", *lines, "", f"On {machine['cpu']}, {machine['torch_threads']} thread(s), without a GPU."])
+
+
+def _met(met: bool) -> str:
+    return "met" if met else "**missed**"
+
+
 def render_road(road: dict[str, Any]) -> str:
     """All metrics of one set, and how they were made."""
     title = HEADLINES["road-" + road["set"]]
@@ -107,6 +126,12 @@ def main() -> None:
     demo = json.loads((RESULTS / "demo.json").read_text()) if (RESULTS / "demo.json").is_file() else None
     accuracies = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("accuracy-*.json"))]
     headlines = render_headlines(accuracies, roads, demo)
+    speed, training = (
+        [json.loads(path.read_text()) for path in sorted(RESULTS.glob(pattern))]
+        for pattern in ("speed-*.json", "training-speed-*.json")
+    )
+    if speed or training:
+        headlines += "\n" + render_speed(speed, training)
     head = "# Results\n\nWritten by `python benchmarks/render_results.py` from the JSON files beside this page.\n"
     write_text_atomically(RESULTS / "README.md", "\n".join([head, headlines, "", *map(render_road, roads)]))
     readme = REPOSITORY / "README.md"

@@ -13,11 +13,12 @@ from typing import Any, Protocol
 
 import typer
 
-from nnduet.errors import DiskFullError, NNDuetError, PartialFailureError
+from nnduet.errors import DiskFullError, NNDuetError, PartialFailureError, StoppedError
 
 __all__ = ["Progress", "Report", "progress_bar", "reporting", "say", "show_record", "show_table"]
 
-EXIT_ERROR, EXIT_PARTIAL = 1, 3
+EXIT_ERROR, EXIT_PARTIAL, EXIT_STOPPED = 1, 3, 75
+"""75 is EX_TEMPFAIL of sysexits.h: the same command, with --resume, may succeed later."""
 _WIDTH_OF_A_FILE = 160
 
 
@@ -43,7 +44,8 @@ def reporting(as_json: bool) -> Iterator[Report]:
     """Run the body of a command: its result goes to stdout at the end, everything else to stderr.
 
     With ``as_json`` stdout gets one line, the result or ``{"error": {"code", "message"}}``. Errors become exit codes: 3 for a
-    partial failure, 1 for any other. Only an error that nnDuet did not foresee leaves a traceback.
+    partial failure, 75 for a training that a signal stopped, 1 for any other. Only an error that nnDuet did not foresee leaves
+    a traceback.
     """
     results: list[tuple[Mapping[str, Any], Callable[[], None] | None]] = []
 
@@ -56,7 +58,7 @@ def reporting(as_json: bool) -> Iterator[Report]:
     except (typer.Exit, typer.Abort, typer.BadParameter):
         raise
     except NNDuetError as error:
-        code = EXIT_PARTIAL if isinstance(error, PartialFailureError) else EXIT_ERROR
+        code = {PartialFailureError: EXIT_PARTIAL, StoppedError: EXIT_STOPPED}.get(type(error), EXIT_ERROR)
         _show_error(error.code, str(error), as_json)
         raise typer.Exit(code) from error
     except Exception as error:

@@ -11,9 +11,11 @@ __all__ = [
     "CorruptFileError",
     "DatasetError",
     "DiskFullError",
+    "DivergedError",
     "GeometryError",
     "LabelError",
     "LeakError",
+    "LockedError",
     "ModelError",
     "NNDuetError",
     "OutputExistsError",
@@ -21,6 +23,7 @@ __all__ = [
     "QualityError",
     "ResumeError",
     "SettingsError",
+    "StoppedError",
     "TableError",
     "TooLargeError",
     "UnreadableFileError",
@@ -106,10 +109,28 @@ class ResumeError(NNDuetError):
     code = "RESUME"
 
 
+class StoppedError(NNDuetError):
+    """A signal stopped a training that can go on later."""
+
+    code = "STOPPED"
+
+
+class DivergedError(NNDuetError):
+    """The loss of a training is no number any more."""
+
+    code = "DIVERGED"
+
+
 class OutputExistsError(NNDuetError):
     """Something else already stands where the output should go."""
 
     code = "OUTPUT_EXISTS"
+
+
+class LockedError(NNDuetError):
+    """Another process is writing to the same folder."""
+
+    code = "LOCKED"
 
 
 class DiskFullError(NNDuetError):

@@ -57,7 +57,8 @@ def test_an_imported_model_predicts_a_folder_without_classes(stock: Path, tmp_pa
     import_stock_model(stock, tmp_path / "stock.nnduet")
     images = write_tiny_dataset(tmp_path / "user", 3, 2) / "images"
     predict_folder(Predictor.load(tmp_path / "stock.nnduet"), images, tmp_path / "out")
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["case_00.nii.gz", "case_01.nii.gz", "run.json"]
+    names = sorted(p.name for p in (tmp_path / "out").iterdir() if not p.name.startswith("."))
+    assert names == ["case_00.nii.gz", "case_01.nii.gz", "cases.jsonl", "run.json"]
 
 
 def test_one_checkpoint_is_imported_alone(stock: Path, tmp_path: Path) -> None:

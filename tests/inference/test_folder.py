@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from tiny import write_tiny_dataset, write_tiny_model
 
+from nnduet.data.files import LOCK_FILE
 from nnduet.data.images import check_image, read_segmentation
 from nnduet.errors import DatasetError, ModelError, PartialFailureError
 from nnduet.inference.abstention import Abstention
@@ -140,9 +141,9 @@ def test_several_masks_have_a_folder_each_beside_their_codes(images: Path, tmp_p
 
 def test_no_temporary_file_is_left(predictor: Predictor, images: Path, tmp_path: Path) -> None:
     predict_folder(predictor, images, tmp_path / "out")
-    names = sorted(p.name for p in (tmp_path / "out").iterdir())
+    names = sorted(p.name for p in (tmp_path / "out").iterdir() if p.name != LOCK_FILE)
     masks = [f"case_{i:02d}.png" for i in range(4)]
-    assert names == sorted([*masks, "age_results.csv", "classification.csv", "grade_results.csv", "run.json"])
+    assert names == sorted([*masks, "age_results.csv", "cases.jsonl", "classification.csv", "grade_results.csv", "run.json"])
 
 
 def test_cases_that_abstain_have_a_reason_and_are_counted(predictor: Predictor, images: Path, tmp_path: Path) -> None:

@@ -60,3 +60,16 @@ def test_a_case_too_large_is_refused_before_it_is_read(model_3d: Path, monkeypat
     predictor = Predictor.load(model_3d, device="cpu")
     with pytest.raises(TooLargeError, match="array: "):
         predictor(np.ones((4, 8, 8), np.float32), spacing_mm=(2.0, 1.0, 1.0))
+
+
+def test_the_limit_of_a_container_counts_without_what_it_may_drop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    available(monkeypatch, 2**40)
+    for name, content in {
+        "memory.max": "1000",
+        "memory.current": "800",
+        "memory.stat": "anon 500\ninactive_file 300\n",
+    }.items():
+        (tmp_path / name).write_text(content)
+    assert memory.available_bytes(tmp_path) == 500
+    (tmp_path / "memory.max").write_text("max")
+    assert memory.available_bytes(tmp_path) == memory.available_bytes(tmp_path / "no container") > 1000

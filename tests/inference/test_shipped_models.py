@@ -29,7 +29,7 @@ def test_a_folder_of_that_name_comes_first(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_what_is_neither_is_refused_with_what_there_is(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"no-such-model: expected a model folder or .*lidc-nodule"):
+    with pytest.raises(ModelError, match=r"no-such-model: expected a model folder, .*lidc-nodule"):
         find_model("no-such-model")
 
 

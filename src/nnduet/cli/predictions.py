@@ -57,6 +57,7 @@ def predict(
     id_column: Annotated[str | None, typer.Option(help="Column of --covariates with the case ids, if not case_id.")] = None,
     error_rate: _ErrorRate = 0.1,
     abstain: _Abstain = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where an interrupted run into OUT stopped.")] = False,
     device: DeviceOption = "auto",
     runtime: _Runtime = "auto",
     precision: _Precision = "auto",
@@ -96,7 +97,9 @@ def predict(
         )
         known = _read_covariates(predictor, covariates, id_column) if covariates else None
         with progress_bar("predict") as progress:
-            summary = predict_folder(predictor, images, output, covariates=known, abstention=abstention, progress=progress)
+            summary = predict_folder(
+                predictor, images, output, covariates=known, abstention=abstention, resume=resume, progress=progress
+            )
         _note_missing(summary.missing_covariates, len(summary.cases))
         report(summary.to_json(), lambda: _show_prediction(summary))
 

@@ -18,26 +18,37 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from nnduet.errors import CorruptFileError, DiskFullError
+from filelock import FileLock, Timeout
+
+from nnduet.errors import CorruptFileError, DiskFullError, LockedError
 
 __all__ = [
+    "FULL",
+    "LOCK_FILE",
     "copy_atomically",
     "file_digest",
     "is_temporary",
+    "is_whole",
     "json_text",
     "link_atomically",
+    "locked",
+    "naming_full_disk",
     "remove_temporaries",
     "replace_together",
     "replacing",
     "same_content",
     "scratch_folder",
+    "sums_of",
     "write_bytes_atomically",
     "write_json_atomically",
+    "write_sums",
     "write_text_atomically",
 ]
 
 _TEMPORARY_PREFIX = ".nnduet-tmp-"
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+LOCK_FILE = ".nnduet-lock"
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What the system says where no more can be written: disk, quota, or a limit for file sizes."""
 
 
 @contextmanager
@@ -56,7 +67,7 @@ def replacing(path: Path) -> Iterator[Path]:
         _sync(temporary)
         os.replace(temporary, path)
     except OSError as error:
-        if error.errno in _FULL:
+        if error.errno in FULL:
             raise DiskFullError(f"{path}: the disk is full; nothing was left under this name") from error
         raise
     finally:
@@ -136,6 +147,50 @@ def link_atomically(source: Path, target: Path) -> None:
 
 
 @contextmanager
+def naming_full_disk(folder: Path) -> Iterator[None]:
+    """For libraries that write files and do not pass on why they could not: on any error ask the disk by writing 1 MiB.
+
+    Raises:
+        DiskFullError: the block failed and there is no room.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        if getattr(error, "errno", None) in FULL:
+            raise DiskFullError(f"{folder}: the disk is full ({error})") from error
+        probe = folder / f"{_TEMPORARY_PREFIX}{secrets.token_hex(6)}"
+        try:
+            probe.write_bytes(bytes(2**20))
+            _sync(probe)
+        except OSError as reason:
+            if reason.errno in FULL:
+                raise DiskFullError(f"{folder}: the disk is full ({error})") from error
+        finally:
+            with suppress(OSError):
+                probe.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Make ``folder`` if it is missing and be the only one in this block for it; a process that dies unlocks it.
+
+    Raises:
+        LockedError: another process is in such a block.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / LOCK_FILE, timeout=0, thread_local=False)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise LockedError(f"{folder}: another process is writing here; wait for it, or choose another folder") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
 def scratch_folder(parent: Path) -> Iterator[Path]:
     """A hidden folder on the disk of ``parent`` in which files are prepared; gone at the end."""
     with tempfile.TemporaryDirectory(prefix=_TEMPORARY_PREFIX, dir=parent) as name:
@@ -175,6 +230,26 @@ def file_digest(path: Path) -> str:
         while block := stream.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def sums_of(path: Path) -> Path:
+    """Where the checksums of a file are kept: ``<name>.sha256`` beside it."""
+    return path.with_name(f"{path.name}.sha256")
+
+
+def write_sums(path: Path, digest: str) -> None:
+    """Before ``path`` is replaced by bytes of that SHA-256: write the digest beside it, and the one of the bytes it has now.
+
+    Either is right while a process may be killed before the replacement.
+    """
+    before = [file_digest(path)] if path.is_file() else []
+    write_text_atomically(sums_of(path), "".join(f"{line}\n" for line in [digest, *before]))
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a file has the bytes that were written; True for one without checksums, False for one that is missing."""
+    sums = sums_of(path)
+    return path.is_file() and (not sums.is_file() or file_digest(path) in sums.read_text(encoding="utf-8").split())
 
 
 def is_temporary(path: Path) -> bool:

@@ -7,22 +7,25 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from nnduet.data.files import write_json_atomically
+from nnduet.data.files import locked, write_json_atomically
 from nnduet.data.images import write_segmentation
 from nnduet.errors import DatasetError, NNDuetError, PartialFailureError
 from nnduet.inference.abstention import Abstention
 from nnduet.inference.answers import CaseAnswers
+from nnduet.inference.case_records import CaseRecords, identity_of
 from nnduet.inference.predictor import Prediction, Predictor, Prepared
 from nnduet.inference.tables import write_tables
 from nnduet.schema import Task
 
 __all__ = ["PredictionSummary", "find_cases", "predict_case", "predict_folder"]
+
+RUN_FILE = "run.json"
 
 Progress = Callable[[int, int, str], None]
 
@@ -85,53 +88,101 @@ def predict_folder(
     *,
     covariates: Mapping[str, Mapping[str, float]] | None = None,
     abstention: Abstention | None = None,
+    resume: bool = False,
     progress: Progress | None = None,
 ) -> PredictionSummary:
     """Predict all cases and write ``<case>`` masks, ``<task>_results.csv``, ``classification.csv`` and ``run.json``.
 
     Models of several masks also write each one as ``<mask>/<case>``; ``<case>`` then holds their codes, see ``mask_codes``.
     Channels of every case are counted before any work. While the network runs, the next case is read and the last one's masks
-    are written; the tables come at the end. Nothing stands half-written under its final name.
+    are written; the tables come at the end. Nothing stands half-written under its final name. What an earlier run wrote for the
+    same cases is replaced.
 
     Args:
         covariates: {case id: {name: value}}; what is missing counts as usual.
         abstention: when to say that a case should be looked at by a person; adds a column to ``classification.csv``.
+        resume: keep what an interrupted run with the same model and settings finished; its failed cases are tried again.
 
     Raises:
         ModelError: a case has the wrong number of channels.
         DatasetError: no images.
+        LockedError: another process predicts into ``output``.
+        ResumeError: nothing to resume, or another model or other settings.
         PartialFailureError: some cases failed; the others are complete and ``run.json`` lists the failed ones.
     """
     ending = str(predictor.model.dataset_json["file_ending"])
-    cases = find_cases(images, ending)
+    cases, known = find_cases(images, ending), covariates or {}
     for case_id, paths in cases.items():
         predictor.check_channels(len(paths), case_id)
-    output.mkdir(parents=True, exist_ok=True)
-    done: dict[str, CaseAnswers] = {}
-    failed: dict[str, str] = {}
-    seconds: dict[str, float] = {}
-    with ThreadPoolExecutor(2) as pool:
-        prepared = _one_ahead(pool, predictor.prepare, cases)
-        writing: tuple[str, Future[None]] | None = None
-        for index, (case_id, case) in enumerate(prepared):
-            started = time.perf_counter()
-            with _keeping(failed, case_id):
-                prediction = predictor.predict_preprocessed(*case.result(), covariates=(covariates or {}).get(case_id, {}))
-                _finish(writing, done, failed)
-                writing = case_id, pool.submit(_write_masks, prediction, output, f"{case_id}{ending}")
-                done[case_id] = prediction.answers
-            seconds[case_id] = round(time.perf_counter() - started, 3)
-            if progress:
-                progress(index + 1, len(cases), f"predict {case_id}")
-        _finish(writing, done, failed)
-    write_tables(output, predictor.tasks, done, abstention)
-    missing = _missing_covariates(predictor.model.layout.covariates, done, covariates or {})
-    summary = _summary(predictor, output, done, failed, seconds, abstention, missing)
-    write_json_atomically(output / "run.json", {**summary.to_json(), "images": str(images)})
-    if failed:
-        listed = "; ".join(f"{case_id} ({reason})" for case_id, reason in failed.items())
-        raise PartialFailureError(f"{len(failed)} of {len(cases)} cases failed, the others are in {output}: {listed}")
+    with locked(output):
+        (output / RUN_FILE).unlink(missing_ok=True)  # says that a run is complete
+        records = CaseRecords(output, identity_of(predictor, known), resume=resume)
+        run = _Run(records, cases)
+        for case_id, paths in cases.items():
+            kept = records.done(case_id, paths, _mask_paths(predictor, output, f"{case_id}{ending}"))
+            if kept:
+                run.done[case_id], run.seconds[case_id] = kept
+        waiting = {case_id: paths for case_id, paths in cases.items() if case_id not in run.done}
+        with ThreadPoolExecutor(2) as pool:
+            for case_id, case in _one_ahead(pool, predictor.prepare, waiting):
+                with run.case(case_id):
+                    prediction = predictor.predict_preprocessed(*case.result(), covariates=known.get(case_id, {}))
+                    run.finish()
+                    task = pool.submit(_write_masks, prediction, output, f"{case_id}{ending}")
+                    run.writing = case_id, prediction.answers, task
+                if progress:
+                    progress(len(run.seconds), len(cases), f"predict {case_id}")
+            run.finish()
+        done = {case_id: run.done[case_id] for case_id in cases if case_id in run.done}
+        write_tables(output, predictor.tasks, done, abstention)
+        missing = _missing_covariates(predictor.model.layout.covariates, done, known)
+        summary = _summary(predictor, output, done, run.failed, run.seconds, abstention, missing)
+        write_json_atomically(output / RUN_FILE, {**summary.to_json(), "images": str(images)})
+    if run.failed:
+        listed = "; ".join(f"{case_id} ({reason})" for case_id, reason in run.failed.items())
+        raise PartialFailureError(f"{len(run.failed)} of {len(cases)} cases failed, the others are in {output}: {listed}")
     return summary
+
+
+@dataclass
+class _Run:
+    """How far a folder is: finished and failed cases, and the one whose masks are being written."""
+
+    records: CaseRecords
+    cases: Mapping[str, list[Path]]
+    done: dict[str, CaseAnswers] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    writing: tuple[str, CaseAnswers, Future[None]] | None = None
+
+    @contextmanager
+    def case(self, case_id: str) -> Iterator[None]:
+        """Time a case; whatever it does to the host must not stop the others."""
+        started = time.perf_counter()
+        with self._keeping(case_id):
+            yield
+        self.seconds[case_id] = round(time.perf_counter() - started, 3)
+
+    def finish(self) -> None:
+        """Wait for a case's masks; it is done once they and its record are written."""
+        if self.writing is None:
+            return
+        case_id, answers, task = self.writing
+        self.writing = None
+        with self._keeping(case_id):
+            task.result()
+            self.records.add(case_id, self.cases[case_id], self.seconds[case_id], answers)
+            self.done[case_id] = answers
+
+    @contextmanager
+    def _keeping(self, case_id: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            reason = f"{error.code}: {error}" if isinstance(error, NNDuetError) else f"FAILED: {error!r}"
+            self.failed[case_id] = reason
+            with suppress(OSError):  # a full disk has no room for the reason either; run.json has it, or the message
+                self.records.add(case_id, self.cases[case_id], 0.0, reason)
 
 
 def predict_case(
@@ -141,6 +192,11 @@ def predict_case(
     prediction = predictor(paths, covariates=covariates)
     _write_masks(prediction, output, name)
     return prediction.answers
+
+
+def _mask_paths(predictor: Predictor, output: Path, name: str) -> list[Path]:
+    codes = predictor.mask_codes
+    return [output / name, *(output / mask / name for mask in (codes.names if codes else ()))]
 
 
 def _write_masks(prediction: Prediction, output: Path, name: str) -> None:
@@ -162,25 +218,6 @@ def _one_ahead(
         waiting = following
     if waiting:
         yield waiting
-
-
-def _finish(writing: tuple[str, Future[None]] | None, done: dict[str, CaseAnswers], failed: dict[str, str]) -> None:
-    """Wait for a case's masks; a case whose masks could not be written is not done."""
-    if writing is None:
-        return
-    with _keeping(failed, writing[0]):
-        writing[1].result()
-    if writing[0] in failed:
-        done.pop(writing[0], None)
-
-
-@contextmanager
-def _keeping(failed: dict[str, str], case_id: str) -> Iterator[None]:
-    """Whatever one case does to the host must not stop the others: its reason is kept."""
-    try:
-        yield
-    except Exception as error:
-        failed[case_id] = f"{error.code}: {error}" if isinstance(error, NNDuetError) else f"FAILED: {error!r}"
 
 
 def _summary(

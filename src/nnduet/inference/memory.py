@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from math import prod
+from pathlib import Path
 
 import psutil
 import torch
 
 from nnduet.errors import TooLargeError
 
-__all__ = ["choose_accumulator", "needed_bytes"]
+__all__ = ["available_bytes", "choose_accumulator", "needed_bytes"]
+
+CGROUP = Path("/sys/fs/cgroup")
 
 
 def needed_bytes(
@@ -38,6 +42,22 @@ def needed_bytes(
     return 8 * channels * read + voxels * (4 * channels + logits + 8 + 8 + outputs)
 
 
+def available_bytes(cgroup: Path = CGROUP) -> int:
+    """What this process may still take: the machine's free memory, less where a container or a limit (ulimit -v) says so."""
+    limits: list[int] = [psutil.virtual_memory().available]
+    with suppress(OSError, ValueError):  # no container, or one without a limit
+        files = {line.split()[0]: int(line.split()[1]) for line in (cgroup / "memory.stat").read_text().splitlines()}
+        used = int((cgroup / "memory.current").read_text()) - files.get("inactive_file", 0)
+        limits.append(int((cgroup / "memory.max").read_text()) - used)
+    with suppress(ImportError):  # Windows has no such limit
+        import resource
+
+        most = resource.getrlimit(resource.RLIMIT_AS)[0]
+        if most != resource.RLIM_INFINITY:
+            limits.append(most - psutil.Process().memory_info().vms)
+    return max(min(limits), 0)
+
+
 def choose_accumulator(
     shape: Sequence[int], network_shape: Sequence[int], *, channels: int, outputs: int, folds: int, source: str
 ) -> torch.dtype:
@@ -49,7 +69,7 @@ def choose_accumulator(
     Raises:
         TooLargeError: it does not fit in float16 either.
     """
-    available = psutil.virtual_memory().available
+    available = available_bytes()
     least = 0
     for accumulator in (torch.float32, torch.float16):
         least = needed_bytes(shape, network_shape, channels=channels, outputs=outputs, folds=folds, accumulator=accumulator)

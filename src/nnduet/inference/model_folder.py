@@ -6,7 +6,8 @@ A model is a folder, as training leaves it, or a bundle, one file that ``nnduet 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -17,7 +18,8 @@ from nnunetv2.utilities.label_handling.label_handling import determine_num_input
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from numpy.typing import NDArray
 
-from nnduet.errors import ModelError
+from nnduet.data.files import is_whole, sums_of
+from nnduet.errors import CorruptFileError, ModelError, NNDuetError
 from nnduet.inference.case_features import FeatureLayout
 from nnduet.model.case_head import CaseHead
 from nnduet.model.heads import JointNetwork
@@ -135,9 +137,12 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
     Raises:
         ModelError: the file is missing, truncated, or holds anything but tensors, numbers and plain containers.
+        CorruptFileError: it is not what the checksum beside it says.
     """
     if not path.is_file():
         raise ModelError(f"{path}: expected a checkpoint, found no file; has the training finished?")
+    if not is_whole(path):
+        raise CorruptFileError(f"{path}: its bytes changed after it was written: {sums_of(path).name} has another checksum")
     try:
         with torch.serialization.safe_globals(_SAFE_GLOBALS):
             checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
@@ -198,25 +203,26 @@ def load_model(files: ModelFiles, folds: Sequence[str | int] | None = None) -> M
             f'{place / "plans.json"}: expected an object "{PLANS_KEY}"; this model was not trained by nnDuet; `nnduet import` '
             "makes a model of it that segments"
         )
-    tasks = tasks_from_json(plans[PLANS_KEY]["tasks"])
-    manager = PlansManager(plans)
-    configuration = manager.get_configuration(first.configuration)
-    network = build_joint_network(
-        manager,
-        configuration,
-        determine_num_input_channels(manager, configuration, dataset_json),
-        manager.get_label_manager(dataset_json).num_segmentation_heads,
-        deep_supervision=False,
-    )
-    assert isinstance(network, JointNetwork)
-    layout = layout_of(network, manager.get_label_manager(dataset_json), dataset_json)
-    members = []
-    for name, fold in stored.items():
-        head = f"fold_{name}/{CASE_HEAD_FILE}"
-        heads, outliers = _case_heads(files.json(head), tasks, str(place / head))
-        members.append(Member(name, fold.weights, heads, outliers, fold.origin))
-    for member in reversed(members):  # the first one stays loaded
-        _fit_member(network, layout, member, place / f"fold_{member.fold}")
+    with _as_model_error(place):
+        tasks = tasks_from_json(plans[PLANS_KEY]["tasks"])
+        manager = PlansManager(plans)
+        configuration = manager.get_configuration(first.configuration)
+        network = build_joint_network(
+            manager,
+            configuration,
+            determine_num_input_channels(manager, configuration, dataset_json),
+            manager.get_label_manager(dataset_json).num_segmentation_heads,
+            deep_supervision=False,
+        )
+        assert isinstance(network, JointNetwork)
+        layout = layout_of(network, manager.get_label_manager(dataset_json), dataset_json)
+        members = []
+        for name, fold in stored.items():
+            head = f"fold_{name}/{CASE_HEAD_FILE}"
+            heads, outliers = _case_heads(files.json(head), tasks, str(place / head))
+            members.append(Member(name, fold.weights, heads, outliers, fold.origin))
+        for member in reversed(members):  # the first one stays loaded
+            _fit_member(network, layout, member, place / f"fold_{member.fold}")
     scores = f"{CROSS_VALIDATION_FOLDER}/{CONFORMAL_FILE}"
     conformal = conformal_scores(files.json(scores), tasks, names, str(place / scores))
     return ModelFolder(
@@ -231,6 +237,17 @@ def load_model(files: ModelFiles, folds: Sequence[str | int] | None = None) -> M
         layout,
         conformal,
     )
+
+
+@contextmanager
+def _as_model_error(place: Path) -> Iterator[None]:
+    """nnU-Net trusts plans and dataset.json; what it stumbles over in them is a fault of the model."""
+    try:
+        yield
+    except NNDuetError:
+        raise
+    except Exception as error:
+        raise ModelError(f"{place}: its plans.json and dataset.json describe no model: {error!r}") from error
 
 
 def _required(files: ModelFiles, name: str) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from nnduet.data.images import Geometry
 from nnduet.data.mask_codes import MaskCodes
-from nnduet.errors import ModelError, SettingsError
+from nnduet.errors import ModelError, SettingsError, TooLargeError
 from nnduet.inference.answers import CaseAnswers, TaskPrediction, answer, rows_of
 from nnduet.inference.case_features import CaseFeatures, extract, grid_spacing_mm, slice_thickness_mm
 from nnduet.inference.labelling import to_labels
@@ -274,25 +275,34 @@ class Predictor:
         return total / len(features), features
 
     def _predict_tiles(self, member: Member, image: torch.Tensor, accumulator: torch.dtype) -> tuple[torch.Tensor, PooledSums]:
+        """All tiles; where the device runs out of memory, one patch at a time, and if that is too much, on the CPU."""
+        for frugal in (False, True):
+            try:
+                return self._tiles(member, image, accumulator, frugal)
+            except (torch.OutOfMemoryError, MemoryError) as error:
+                shortage = error
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+        if self.device.type == "cpu":
+            raise TooLargeError(
+                f"a patch of {self.model.configuration.patch_size} voxels does not fit: {shortage}"
+            ) from shortage
+        return self._on_cpu()._tiles(member, image, accumulator, frugal=True)
+
+    def _tiles(
+        self, member: Member, image: torch.Tensor, accumulator: torch.dtype, frugal: bool
+    ) -> tuple[torch.Tensor, PooledSums]:
         run, patch_size = self.passes.of(member), self.model.configuration.patch_size
+        common: dict[str, Any] = {"device": self.device, "accumulator": accumulator, "frugal": frugal}
         if self.fast:
-            return predict_coarse_to_fine(
-                run,
-                image,
-                patch_size,
-                overlapping=self.network.overlapping,
-                device=self.device,
-                accumulator=accumulator,
-            )
-        return predict_tiles(
-            run,
-            image,
-            patch_size,
-            step_size=self.step_size,
-            mirror_axes=self.mirror_axes,
-            device=self.device,
-            accumulator=accumulator,
-        )
+            return predict_coarse_to_fine(run, image, patch_size, overlapping=self.network.overlapping, **common)
+        return predict_tiles(run, image, patch_size, step_size=self.step_size, mirror_axes=self.mirror_axes, **common)
+
+    def _on_cpu(self) -> Predictor:
+        """The same predictor with the present weights, on the CPU."""
+        model = replace(self.model, network=copy.deepcopy(self.network))
+        settings: dict[str, Any] = {"step_size": self.step_size, "tta": bool(self.mirror_axes), "fast": self.fast}
+        return Predictor(model, device="cpu", runtime="torch", **settings)
 
     def _voxel_scale(self, properties: Mapping[str, Any]) -> float:
         """What voxel counts are multiplied by: the slice spacing in mm for slice-wise models of volumes, else 1.

@@ -51,6 +51,7 @@ def predict_tiles(
     mirror_axes: Sequence[int],
     device: torch.device,
     accumulator: torch.dtype = torch.float32,
+    frugal: bool = False,
 ) -> tuple[Tensor, PooledSums]:
     """Predict a preprocessed image.
 
@@ -62,18 +63,20 @@ def predict_tiles(
         step_size: distance of tiles as a share of the patch, in (0, 1].
         mirror_axes: spatial axes of the patch to mirror over; empty for no test-time augmentation.
         accumulator: type of the logits that tiles are added to; float16 halves their memory.
+        frugal: one patch at a time, added up on the CPU, so that the device holds no more than one pass.
 
     Returns:
         Logits (K, Z, Y, X) on the CPU, averaged over the mirrored passes, and the sums of the whole case,
         a row per pass (B = 8 for three mirrored axes, 1 for none).
     """
     padded, unpad = pad_nd_image(image, tuple(patch_size), "constant", {"value": 0}, True, None)
+    place = torch.device("cpu") if frugal else device
     gaussian = compute_gaussian(
-        tuple(patch_size), sigma_scale=1 / 8, value_scaling_factor=10, dtype=torch.float32, device=device
+        tuple(patch_size), sigma_scale=1 / 8, value_scaling_factor=10, dtype=torch.float32, device=place
     )
     tiles = list(_tiles(tuple(padded.shape[1:]), patch_size, step_size))
-    inner = gaussian * _inner(tuple(patch_size), device)
-    total, inner_total = (torch.zeros(padded.shape[1:], device=device) for _ in range(2))
+    inner = gaussian * _inner(tuple(patch_size), place)
+    total, inner_total = (torch.zeros(padded.shape[1:], device=place) for _ in range(2))
     for tile in tiles:
         total[tile] += gaussian
         inner_total[tile] += inner
@@ -82,22 +85,22 @@ def predict_tiles(
     def passes() -> Iterator[tuple[tuple[int | slice, ...], int, Tensor, Tensor, Tensor]]:
         """Tile, row, patch, share and weight of every pass; the first two tell where its outputs go."""
         for tile in tiles:
-            patch, share = padded[(slice(None), *tile)].to(device), (inner / inner_total[tile])[None]
+            patch, share = padded[(slice(None), *tile)].to(device), (inner / inner_total[tile])[None].to(device)
             weight = (gaussian / total[tile] / len(mirrored)).to(accumulator)
             for row, axes in enumerate(mirrored):
                 flipped = [a + 1 for a in axes]
                 yield tile, row, torch.flip(patch, flipped), torch.flip(share, flipped), weight
 
-    size, waiting = patches_per_pass(patch_size, len(mirrored), device), passes()
+    size, waiting = 1 if frugal else patches_per_pass(patch_size, len(mirrored), device), passes()
     logits: Tensor | None = None
     sums: PooledSums | None = None
     while batch := list(itertools.islice(waiting, size)):
         outputs, pooled = run(torch.stack([patch for _, _, patch, _, _ in batch]), torch.stack([s for *_, s, _ in batch]))
         if logits is None:
-            logits = torch.zeros((outputs.shape[1], *padded.shape[1:]), device=device, dtype=accumulator)
+            logits = torch.zeros((outputs.shape[1], *padded.shape[1:]), device=place, dtype=accumulator)
         for (tile, row, _, _, weight), output in zip(batch, outputs, strict=True):
-            restored = torch.flip(output, [a + 1 for a in mirrored[row]])
-            logits[(slice(None), *tile)].addcmul_(restored.to(accumulator), weight)
+            restored = torch.flip(output, [a + 1 for a in mirrored[row]]).to(place, accumulator)
+            logits[(slice(None), *tile)].addcmul_(restored, weight)
         by_row = pooled.scatter([row for _, row, *_ in batch], len(mirrored))
         sums = by_row if sums is None else sums + by_row
     assert logits is not None and sums is not None
@@ -113,6 +116,7 @@ def predict_coarse_to_fine(
     overlapping: bool,
     device: torch.device,
     accumulator: torch.dtype = torch.float32,
+    frugal: bool = False,
 ) -> tuple[Tensor, PooledSums]:
     """Tiles side by side and without mirroring, then tiles at half a patch around the foreground that they found.
 
@@ -122,7 +126,7 @@ def predict_coarse_to_fine(
     Args:
         overlapping: whether the logits are regions that may overlap.
     """
-    common = {"mirror_axes": (), "device": device, "accumulator": accumulator}
+    common = {"mirror_axes": (), "device": device, "accumulator": accumulator, "frugal": frugal}
     logits, sums = predict_tiles(run, image, patch_size, step_size=1.0, **common)  # type: ignore[arg-type]
     box = undecided_box(logits, overlapping=overlapping)
     if box is None or all(n <= p for n, p in zip(image.shape[-len(patch_size) :], patch_size, strict=True)):

@@ -19,14 +19,13 @@ from nnduet.evaluation.evaluate import METRICS_FILE
 from nnduet.evaluation.requests import ReferenceSet, references_of_json
 from nnduet.inference.model_folder import CONFORMAL_FILE, CROSS_VALIDATION_FOLDER
 from nnduet.schema import LABELS_FILE, SPLITS_FILE, Workspace
+from nnduet.training.checkpoints import FINAL, LATEST, PREVIOUS
 from nnduet.training.out_of_fold import FOLD_COLUMN, gather_predictions, measure_predictions
 from nnduet.training.run import Progress, find_plans, train
 from nnduet.training.trainer import nnUNetTrainerMultitask
 from nnduet.training.validation import FINAL_METRICS_FILE
 
 __all__ = ["CrossValidationSummary", "cross_validate"]
-
-_CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_latest.pth")
 
 
 @dataclass(frozen=True)
@@ -160,7 +159,7 @@ def _model_name(plans_file: Path, configuration: str) -> str:
 
 def _state(folder: Path) -> tuple[bool, bool]:
     """Whether a fold has a checkpoint to go on from, and whether it has been measured."""
-    return any((folder / name).is_file() for name in _CHECKPOINTS), (folder / FINAL_METRICS_FILE).is_file()
+    return any((folder / name).is_file() for name in (FINAL, LATEST, PREVIOUS)), (folder / FINAL_METRICS_FILE).is_file()
 
 
 def _check_unbegun(folders: Sequence[Path]) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import io
 from pathlib import Path
 from typing import Any
 
+from nnduet.data.files import write_text_atomically
 from nnduet.schema import Task
 
 __all__ = ["HISTORY_FILE", "SELECTION_COLUMNS", "History", "SparsePlots"]
@@ -32,10 +34,11 @@ class History:
     def append(self, row: dict[str, float]) -> None:
         """Add the row of one epoch, replacing rows of this epoch and later ones."""
         rows = [r for r in self.rows() if float(r["epoch"]) < row["epoch"]]
-        with self.path.open("w", newline="", encoding="utf-8") as handle:
-            writer = csv.DictWriter(handle, fieldnames=self.columns, restval="")
-            writer.writeheader()
-            writer.writerows([*rows, {name: _text(row.get(name)) for name in self.columns}])
+        text = io.StringIO()
+        writer = csv.DictWriter(text, fieldnames=self.columns, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows([*rows, {name: _text(row.get(name)) for name in self.columns}])
+        write_text_atomically(self.path, text.getvalue())
         self._tensorboard(row)
 
     def rows(self) -> list[dict[str, str]]:

@@ -29,14 +29,15 @@ from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPre
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 
-from nnduet.data.files import copy_atomically, write_json_atomically
+from nnduet.data.files import copy_atomically, naming_full_disk, write_json_atomically
 from nnduet.errors import DatasetError, SettingsError, WorkerError
 from nnduet.model.network import PLANS_KEY
 from nnduet.schema import LABELS_FILE, SPLITS_FILE, Workspace
 from nnduet.training.host import host_environment
+from nnduet.training.preprocessed import checksums_of, write_checksums
 from nnduet.training.settings import CPU_SETTINGS, TrainingSettings
 
-__all__ = ["PRESETS", "CpuPlanner", "PlanSummary", "patch_within", "plan", "plans_name_of"]
+__all__ = ["PRESETS", "CpuPlanner", "PlanSummary", "patch_within", "plan", "plans_name_of", "preprocess_case"]
 
 Progress = Callable[[int, int, str], None]
 
@@ -264,13 +265,16 @@ def _preprocess(
         partial_folder = folder.with_name(folder.name + ".partial")
         for old in (folder, partial_folder):
             shutil.rmtree(old, ignore_errors=True)
+        checksums_of(folder).unlink(missing_ok=True)
         partial_folder.mkdir(parents=True)
-        work = partial(_preprocess_case, plans.plans, configuration, dataset_json, str(partial_folder))
-        for case_id in _each(work, files, workers):
-            done += 1
-            if progress:
-                progress(done, total, f"preprocess {configuration} {case_id}")
+        work = partial(preprocess_case, plans.plans, configuration, dataset_json, str(partial_folder))
+        with naming_full_disk(partial_folder):
+            for case_id in _each(work, files, workers):
+                done += 1
+                if progress:
+                    progress(done, total, f"preprocess {configuration} {case_id}")
         partial_folder.rename(folder)
+        write_checksums(folder)
     _copy_references(files, target, dataset_json["file_ending"])
     for name in (SPLITS_FILE, LABELS_FILE):
         if (raw / name).is_file():
@@ -302,7 +306,7 @@ def _each(work: Callable[[str, dict[str, Any]], None], files: dict[str, Any], wo
             yield futures[future]
 
 
-def _preprocess_case(
+def preprocess_case(
     plans: dict[str, Any],
     configuration: str,
     dataset_json: dict[str, Any],
@@ -310,6 +314,7 @@ def _preprocess_case(
     case_id: str,
     entry: dict[str, Any],
 ) -> None:
+    """Write one case, {"images": [path per channel], "label": path}, preprocessed into ``folder``."""
     manager = PlansManager(plans)
     preprocessor = DefaultPreprocessor(verbose=False)
     preprocessor.run_case_save(

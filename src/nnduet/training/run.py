@@ -7,18 +7,23 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from nnduet.data.files import locked
 from nnduet.errors import DatasetError, OutputExistsError, ResumeError, SettingsError
 from nnduet.inference.model_folder import load_checkpoint
 from nnduet.model.hardware import select_device
 from nnduet.model.network import PLANS_KEY
 from nnduet.schema import SPLITS_FILE, Workspace
+from nnduet.training.checkpoints import FINAL, LATEST, PREVIOUS, find_checkpoint, stoppable
 from nnduet.training.host import host_environment
+from nnduet.training.planning import preprocess_case
+from nnduet.training.preprocessed import mend_preprocessed
 from nnduet.training.settings import TrainingSettings
 from nnduet.training.trainer import nnUNetTrainerMultitask
 from nnduet.training.validation import FINAL_METRICS_FILE
@@ -86,6 +91,9 @@ def train(
         DatasetError, SettingsError: nothing to train on, or an impossible fold or configuration.
         OutputExistsError: a training is there already and ``resume`` is False.
         ResumeError: nothing to resume, or it belongs to other plans or another number of epochs.
+        LockedError: another process trains this fold.
+        StoppedError: SIGTERM or SIGUSR1 came; what is finished is kept.
+        DivergedError: the loss was no number several times in a row.
     """
     dataset = workspace.dataset_name(dataset_id)
     folder = workspace.preprocessed / dataset
@@ -93,13 +101,24 @@ def train(
     _check(folder, plans, configuration, fold)
     plans |= {PLANS_KEY: {"training": _settings(plans, epochs)}, "continue_training": resume}
     started = time.perf_counter()
-    with host_environment(workspace.environment() | _augmentation()), _process_group() as rank:
+    with ExitStack() as stack:
+        stack.enter_context(stoppable())
+        stack.enter_context(host_environment(workspace.environment() | _augmentation()))
+        rank = stack.enter_context(_process_group())
         trainer = nnUNetTrainerMultitask(plans, configuration, fold, _read(folder / "dataset.json"), select_device(device))
+        output = Path(trainer.output_folder)
+        if rank == 0:
+            stack.enter_context(locked(output))
         trainer.progress = progress if rank == 0 else None
-        metrics_file = Path(trainer.output_folder) / FINAL_METRICS_FILE
+        metrics_file = output / FINAL_METRICS_FILE
         measured = metrics_file.is_file()  # asked before the work, so that every rank gets the same answer
         _prepare_resume(trainer, resume)
         unfinished = trainer.current_epoch < trainer.num_epochs
+        if rank == 0 and (unfinished or not measured):
+            for case_id in mend_preprocessed(workspace, dataset, plans, configuration, preprocess_case, progress):
+                trainer.print_to_log_file(f"WARNING: preprocessed files of {case_id} changed on the disk and were made again")
+        if torch.distributed.is_initialized():
+            torch.distributed.barrier()
         if unfinished:
             trainer.run_training()
         if unfinished or not measured:
@@ -145,19 +164,20 @@ def _check(folder: Path, plans: dict[str, Any], configuration: str, fold: int | 
 
 def _prepare_resume(trainer: Any, resume: bool) -> None:
     folder = Path(trainer.output_folder)
-    found = [folder / name for name in ("checkpoint_final.pth", "checkpoint_latest.pth") if (folder / name).is_file()]
     if not resume:
-        if found:
-            raise OutputExistsError(f"{found[0]}: a training is there already; add --resume, or move {folder} away")
+        for name in (FINAL, LATEST, PREVIOUS):
+            if (folder / name).is_file():
+                raise OutputExistsError(f"{folder / name}: a training is there already; add --resume, or move {folder} away")
         return
-    if not found:
-        raise ResumeError(f"{folder}: expected checkpoint_latest.pth to resume from, found none; train without --resume")
-    checkpoint = load_checkpoint(found[0])
+    path = find_checkpoint(folder)
+    if path is None:
+        raise ResumeError(f"{folder}: expected {LATEST} to resume from, found none; train without --resume")
+    checkpoint = load_checkpoint(path)
     before, now = (_identity(plans) for plans in (checkpoint["init_args"]["plans"], trainer.plans_manager.plans))
     for key in before:
         if before[key] != now[key]:
-            raise ResumeError(f"{found[0]}: was trained with other {key!r} in its plans; resume with the same, or move it away")
-    trainer.load_checkpoint(str(found[0]))  # the path: nnU-Net's own cannot take a dict; the file was read safely above
+            raise ResumeError(f"{path}: was trained with other {key!r} in its plans; resume with the same, or move it away")
+    trainer.load_checkpoint(str(path))  # the path: nnU-Net's own cannot take a dict; the file was read safely above
 
 
 def _identity(plans: dict[str, Any]) -> dict[str, str]:

@@ -59,7 +59,7 @@ class TrainingSettings:
     stages: list[int] | None = None
     pooling: str = "regions"
     head_optimizer: str = "own"
-    save_every: int = 10
+    save_every: int = 1
     selection_share: float = 0.0
     selection_every: int = 10
     seed: int = 12345
@@ -114,6 +114,5 @@ CPU_SETTINGS = TrainingSettings(
     weight_decay=1e-2,
     head_learning_rate=2e-3,
     oversample_foreground=0.67,
-    save_every=1,
 )
 """What the ``cpu`` preset writes into its plans: 1500 iterations with AdamW, which converges faster than SGD on small nets."""

@@ -18,13 +18,13 @@ from nnunetv2.paths import nnUNet_raw
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import Tensor, nn
 
-from nnduet.errors import NNDuetError, SettingsError
+from nnduet.errors import DivergedError, NNDuetError, SettingsError
 from nnduet.model.hardware import autocast_dtype
 from nnduet.model.heads import JointNetwork, task_probabilities
 from nnduet.model.losses import class_loss
 from nnduet.model.network import HEAD_SETTINGS, PLANS_KEY, build_joint_network, use_cpu_layers
 from nnduet.schema import tasks_from_json
-from nnduet.training.checkpoints import replace_checkpoint
+from nnduet.training.checkpoints import remove_passing_checkpoints, replace_checkpoint
 from nnduet.training.collapse import CollapseWatch
 from nnduet.training.evidence import Evidence
 from nnduet.training.history import History, SparsePlots
@@ -36,6 +36,9 @@ from nnduet.training.settings import TrainingSettings
 from nnduet.training.validation import validate_fold
 
 __all__ = ["nnUNetTrainerMultitask", "nnUNetTrainer_multitask"]
+
+MOST_BAD_STEPS = 5
+"""Steps in a row whose loss is no number after which a training is given up."""
 
 
 class nnUNetTrainerMultitask(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801
@@ -77,6 +80,7 @@ class nnUNetTrainerMultitask(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801
         self.collapse = CollapseWatch(self.tasks)
         self.progress: Callable[[int, int, str], None] | None = None
         self._steps = 0
+        self._bad_steps = 0
 
     def report(self, done: int, total: int, text: str) -> None:
         """Tell whoever watches how far a long step has come."""
@@ -199,6 +203,10 @@ class nnUNetTrainerMultitask(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801
         """One optimiser step; gradients of network and heads are clipped apart."""
         self.optimizer.zero_grad(set_to_none=True)
         loss, terms = self._joint_loss(batch)
+        if not torch.isfinite(loss):
+            self._pass_over(batch, terms)
+            return {"loss": np.float32(np.nan), **terms}
+        self._bad_steps = 0
         scaler = self.grad_scaler
         (loss if scaler is None else scaler.scale(loss)).backward()
         if scaler is not None:
@@ -213,6 +221,14 @@ class nnUNetTrainerMultitask(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801
         done = self.current_epoch * self.num_iterations_per_epoch + self._steps
         self.report(done, self.num_epochs * self.num_iterations_per_epoch, f"train epoch {self.current_epoch + 1}")
         return {"loss": np.float32(loss.detach().cpu()), **terms}
+
+    def _pass_over(self, batch: dict[str, Any], terms: dict[str, float]) -> None:
+        """A loss that is no number changes no weights; several in a row, or one among several processes, end the training."""
+        self._bad_steps += 1
+        text = f"epoch {self.current_epoch}: loss {terms} for cases {[str(key) for key in batch['keys']]}"
+        self.print_to_log_file(f"WARNING: {text}: passed over")
+        if self._bad_steps == MOST_BAD_STEPS or self.is_ddp:
+            raise DivergedError(f"{text}; lower the learning rate or look at these cases, then go on with --resume")
 
     # -- epochs --------------------------------------------------------------------------------------------------------
 
@@ -233,7 +249,7 @@ class nnUNetTrainerMultitask(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801
         self._seed(500_009)
 
     def on_train_epoch_end(self, train_outputs: list[dict[str, Any]]) -> None:
-        super().on_train_epoch_end(train_outputs)
+        super().on_train_epoch_end([o for o in train_outputs if np.isfinite(o["loss"])] or train_outputs)
         names = [name for name in train_outputs[0] if name != "loss"]
         with np.errstate(all="ignore"):
             self._terms = {name: _mean_of_finite([o[name] for o in train_outputs]) for name in names}
@@ -280,6 +296,8 @@ class nnUNetTrainerMultitask(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801
         """nnU-Net's end of training, with the weights of the selected checkpoint where there is one."""
         take_selected_checkpoint(self)
         super().on_train_end()
+        if self.local_rank == 0:
+            remove_passing_checkpoints(Path(self.output_folder))
 
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
         """Fit the case heads, predict every validation case whole and write ``final_metrics.json``; once, on rank 0."""

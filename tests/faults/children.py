@@ -1,0 +1,79 @@
+"""What runs in processes that are killed, stopped or short of something; in a module of its own, so that they import little."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+from pathlib import Path
+from typing import Any
+
+EPOCHS = 5
+
+
+def train(
+    folders: list[str], *, at: int | None = None, number: int = signal.SIGKILL, resume: bool = False, **options: Any
+) -> None:
+    """Train fold 0; when progress is told for the ``at``-th time, this process gets the signal ``number``."""
+    import torch
+
+    from nnduet.schema import Workspace
+    from nnduet.training.run import train as train_fold
+
+    torch.set_num_threads(1)
+    count = 0
+
+    def progress(done: int, total: int, text: str) -> None:
+        nonlocal count
+        count += not text.startswith("check ")
+        if count == at:
+            os.kill(os.getpid(), number)
+
+    workspace = Workspace(*map(Path, folders))
+    fold = options.pop("fold", 0)
+    train_fold(1, "3d_fullres", fold, workspace=workspace, epochs=EPOCHS, device="cpu", resume=resume, progress=progress)
+
+
+def train_with_small_files(folders: list[str], largest: int) -> None:
+    """Train where no file may become larger than ``largest`` bytes."""
+    from nnduet.errors import DiskFullError
+
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
+    try:
+        train(folders, resume=True)
+    except DiskFullError:
+        os._exit(42)
+    os._exit(0)
+
+
+def predict_with_little_memory(model: str, image: str, spare: int) -> None:
+    """Predict where this process may take ``spare`` bytes more than it has; exit code 43 for a refusal before the work."""
+    import psutil
+
+    from nnduet import Predictor
+    from nnduet.errors import TooLargeError
+
+    predictor = Predictor.load(model, device="cpu")
+    limit = psutil.Process().memory_info().vms + spare
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    try:
+        predictor(image)
+    except TooLargeError:
+        os._exit(43)
+    os._exit(0)
+
+
+def plan_with_small_files(folders: list[str], largest: int) -> None:
+    """Plan where no file may become larger than ``largest`` bytes; exit code 42 for the named error."""
+    from nnduet.errors import DiskFullError
+    from nnduet.schema import Workspace
+    from nnduet.training.planning import plan
+
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
+    try:
+        plan(1, "cpu", workspace=Workspace(*map(Path, folders)), configurations=("3d_fullres",), num_processes=1)
+    except DiskFullError:
+        os._exit(42)
+    os._exit(0)

@@ -1,0 +1,61 @@
+"""Planning survives rows 23 and 26 of the list of faults; row 24 is in tests/training/test_planning.py, 25 in test_train.py."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from pathlib import Path
+
+import children
+import numpy as np
+import pytest
+from small_dataset import workspace_in, write_volumes
+
+from nnduet.data.conversion import convert
+from nnduet.data.images import read_image, write_image
+from nnduet.data.layouts import read_folder
+from nnduet.schema import Workspace
+from nnduet.training.planning import plan
+from nnduet.training.preprocessed import damaged_cases
+from nnduet.training.run import train
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
+
+PREPARED = Path("Dataset001_Small") / "nnDuetCpuPlans_3d_fullres"
+
+
+def converted(folder: Path, **images: np.ndarray) -> Workspace:
+    """The small volumes, with other voxels (Z, Y, X) in some cases, on the grid of the case."""
+    source, workspace = write_volumes(folder / "cases"), workspace_in(folder / "workspace")
+    for case_id, array in images.items():
+        path = source / "images" / f"{case_id}_0000.nii.gz"
+        write_image(path, np.broadcast_to(array, read_image(path).array.shape).copy(), read_image(path).geometry)
+    convert(read_folder(source, task_specs=["grade:binary"]), workspace=workspace, dataset_id=1, name="Small", num_folds=3)
+    return workspace
+
+
+def test_row_23_no_room_while_planning_is_named_and_a_rerun_completes(tmp_path: Path) -> None:
+    workspace = converted(tmp_path)
+    folders = [str(f) for f in (workspace.raw, workspace.preprocessed, workspace.results)]
+    child = multiprocessing.get_context("spawn").Process(target=children.plan_with_small_files, args=(folders, 9000))
+    child.start()
+    child.join(120)
+    assert child.exitcode == 42
+    assert not (workspace.preprocessed / PREPARED).exists()
+    plan(1, "cpu", workspace=workspace, configurations=("3d_fullres",), num_processes=1)
+    assert damaged_cases(workspace.preprocessed / PREPARED) == []
+    assert len(list((workspace.preprocessed / PREPARED).glob("*.pkl"))) == 10
+
+
+def test_row_26_constant_and_all_air_volumes_give_finite_inputs_and_a_training(tmp_path: Path) -> None:
+    workspace = converted(
+        tmp_path, case_00=np.array(0, np.int16), case_01=np.array(7, np.int16), case_02=np.array(-1024, np.int16)
+    )
+    planned = plan(1, "cpu", workspace=workspace, configurations=("3d_fullres",), num_processes=1)
+    plans = json.loads(Path(planned.plans_file).read_text())
+    plans["nnduet"]["training"] |= {"iterations_per_epoch": 2, "validation_iterations": 1}
+    Path(planned.plans_file).write_text(json.dumps(plans))
+    train(1, "3d_fullres", 0, workspace=workspace, epochs=1, device="cpu")
+    (progress,) = workspace.results.glob("*/*/fold_0/progress.csv")
+    header, row = (line.split(",") for line in progress.read_text().splitlines())
+    assert np.isfinite(float(row[header.index("train_loss")]))
