@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -154,14 +152,21 @@ def test_row_42_a_second_writer_is_refused(predictor: Predictor, images: Path, t
 @pytest.mark.slow
 def test_after_kill_9_the_same_command_with_resume_completes_the_folder(model_3d: Path, tmp_path: Path) -> None:
     images = write_tiny_dataset(tmp_path / "user", 3, 12) / "images"
-    command = [sys.executable, "-m", "nnduet.cli", "predict", "-m", str(model_3d), "-i", str(images), "--device", "cpu", "-o"]
-    process = subprocess.Popen([*command, str(tmp_path / "out")], stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
-    while len(list((tmp_path / "out").glob("*.nii.gz"))) < 2 and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.005)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    program = (
+        "import os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from nnduet.inference.folder import predict_folder\n"
+        "from nnduet.inference.predictor import Predictor\n"
+        "def die(done, total, text):\n"
+        "    done == 5 and os.kill(os.getpid(), signal.SIGKILL)\n"
+        "model, images, output = sys.argv[1:]\n"
+        "predict_folder(Predictor.load(model, device='cpu'), Path(images), Path(output), progress=die)\n"
+    )
+    killed = subprocess.run([sys.executable, "-c", program, str(model_3d), str(images), str(tmp_path / "out")], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert 0 < len(list((tmp_path / "out").glob("*.nii.gz"))) < 12
     assert not (tmp_path / "out" / "run.json").exists()
+    command = [sys.executable, "-m", "nnduet.cli", "predict", "-m", str(model_3d), "-i", str(images), "--device", "cpu", "-o"]
     subprocess.run([*command, str(tmp_path / "out"), "--resume"], check=True, stderr=subprocess.DEVNULL)
     subprocess.run([*command, str(tmp_path / "whole")], check=True, stderr=subprocess.DEVNULL)
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")

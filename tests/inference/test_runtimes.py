@@ -133,3 +133,14 @@ def test_an_onnx_file_answers_without_torch(dim: int, tmp_path: Path) -> None:
 )
 def test_a_batch_is_a_power_of_two(patch: tuple[int, ...], mirrored: int, device: str, expected: int) -> None:
     assert patches_per_pass(patch, mirrored, torch.device(device)) == expected
+
+
+def test_a_single_fold_that_was_converted_holds_its_weights_once(folder: Path) -> None:
+    image, _ = tiny_case(0, 3)
+    expected = Predictor.load(folder, ["0"], device="cpu", runtime="torch")(image, spacing_mm=SPACING_MM[3])
+    predictor = Predictor.load(folder, ["0"], device="cpu", runtime="openvino")
+    for _ in range(2):
+        found = predictor(image, spacing_mm=SPACING_MM[3])
+        assert found.tasks["grade"].probabilities == pytest.approx(expected.tasks["grade"].probabilities, abs=1e-3)
+    assert sum(p.numel() for p in predictor.network.encoder.parameters()) == 0
+    assert not predictor.model.members[0].weights

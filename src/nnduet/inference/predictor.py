@@ -120,6 +120,8 @@ class Predictor:
         self.network = model.network.to(self.device).eval()
         if self.device.type == "cpu":
             use_cpu_layers(self.network)
+        if len(model.members) == 1:
+            model.members[0].weights.clear()  # the network has them and is never given others
         self.passes = MemberPasses(model, self.device, runtime, 2 ** len(self.mirror_axes), precision)
 
     @classmethod

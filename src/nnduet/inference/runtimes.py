@@ -81,6 +81,7 @@ class MemberPasses:
         batch = patches_per_pass(patch, num_mirrored, device)
         self.shape = (batch, len(model.dataset_json["channel_names"]), *patch)
         self._opened: dict[str, JointPass] = {}
+        self._alone = len(model.members) == 1
         if self.name == "auto":
             self.name = "openvino" if self._is_worth_it(model.members) else "torch"
         self.precision = "float32" if self.name == "onnx" and precision == "auto" else select_precision(precision, device)
@@ -111,11 +112,20 @@ class MemberPasses:
                 self._opened[member.fold] = openvino_pass(self.network, self.shape, converted, self.precision)
             else:
                 self._opened[member.fold] = onnx_pass(self.network, self.shape, converted)
+            if self._alone:
+                _release(self.network)
         return self._opened[member.fold]
 
     def _converted(self, member: Member, runtime: str) -> Path:
         assert member.origin is not None
         return _writable(member.origin.converted) / _converted_name(member, self.shape, runtime)
+
+
+def _release(network: JointNetwork) -> None:
+    """Free the weights of encoder and decoder, which the converted network holds a copy of; the heads stay."""
+    for module in (network.encoder, network.decoder):
+        for parameter in module.parameters():
+            parameter.data = parameter.data.new_empty(0)
 
 
 def _writable(folder: Path) -> Path:
