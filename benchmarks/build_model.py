@@ -29,10 +29,10 @@ from nnduet.inference.model_folder import (
 )
 from nnduet.inference.predictor import Predictor
 from nnduet.inference.shipped_models import SHIPPED
+from nnduet.training.checkpoints import FINAL
 from nnduet.training.cross_validation import cross_validate
 
 NAME, SET = "lidc-nodule", "lidc"
-FINAL = "checkpoint_final.pth"
 LARGEST_BYTES = 15_000_000
 LARGEST_DIFFERENCE = 0.01
 """Of any class probability between the trained folds and what is shipped, over CHECKED cases."""

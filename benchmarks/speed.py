@@ -33,6 +33,7 @@ from nnduet.evaluation.speed import DICE_BOUND, OWN, compare_speed
 from nnduet.inference.resampling import Resampling
 from nnduet.model.network import PLANS_KEY
 from nnduet.schema import Workspace
+from nnduet.training.checkpoints import FINAL, LATEST
 from nnduet.training.host import host_environment
 from nnduet.training.planning import plan, plans_name_of
 from nnduet.training.settings import TrainingSettings
@@ -77,9 +78,9 @@ def _train(prepared: Path, plans: dict[str, Any], progress: Callable[[int, int, 
     )
     trainer.progress = progress
     folder = Path(trainer.output_folder)
-    if not (folder / "checkpoint_final.pth").is_file():
-        if (folder / "checkpoint_latest.pth").is_file():
-            trainer.load_checkpoint(str(folder / "checkpoint_latest.pth"))
+    if not (folder / FINAL).is_file():
+        if (folder / LATEST).is_file():
+            trainer.load_checkpoint(str(folder / LATEST))
         trainer.run_training()
     trained = json.loads((folder.parent / "plans.json").read_text())
     trained["configurations"][CONFIGURATION]["patch_size"] = plans["configurations"][CONFIGURATION]["patch_size"]

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny import SHAPES, SPACING_MM
+from tiny import SHAPES, SPACING_MM, Canary
 
 from nnduet import Predictor
 from nnduet.errors import CorruptFileError, ModelError
@@ -88,16 +88,6 @@ def test_shared_layers_are_stored_once_and_stay_shared(model_2d: Path, bundle: P
     size = sum({t.data_ptr(): t.nbytes for n, t in shared.items() if not n.startswith("inner_heads.")}.values())
     assert len(entries_of(bundle)[WEIGHTS]) < size + 100_000
     assert set(BundleFiles(bundle).fold("0").weights) == {n for n in shared if not n.startswith("inner_heads.")}
-
-
-class Canary:
-    """Unpickling this writes a file."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> Any:
-        return Path.write_text, (self.path, "code of the bundle was run")
 
 
 def test_a_pickle_in_place_of_the_weights_is_refused_and_not_run(bundle: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny import SHAPES, SPACING_MM, write_tiny_dataset
+from tiny import SHAPES, SPACING_MM, Canary, write_tiny_dataset
 
 from nnduet import Predictor
 from nnduet.errors import ModelError, SettingsError
@@ -86,11 +86,7 @@ def test_weights_of_another_network_are_refused(stock: Path, tmp_path: Path) -> 
 
 
 def test_code_in_a_stock_checkpoint_is_not_run(stock: Path, tmp_path: Path) -> None:
-    class Canary:
-        def __reduce__(self) -> Any:
-            return Path.write_text, (tmp_path / "canary", "code of the checkpoint was run")
-
-    torch.save({"network_weights": {}, "init_args": Canary()}, stock / "fold_0" / FINAL)
+    torch.save({"network_weights": {}, "init_args": Canary(tmp_path / "canary")}, stock / "fold_0" / FINAL)
     with pytest.raises(ModelError, match="not a readable checkpoint"):
         import_stock_model(stock, tmp_path / "bad.nnduet")
     assert not (tmp_path / "canary").exists()

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import TASKS, tiny_head
+from tiny import TASKS, Canary, tiny_head
 
 from nnduet.errors import ModelError
 from nnduet.inference.model_folder import (
@@ -22,16 +22,6 @@ from nnduet.inference.model_folder import (
 )
 
 FINAL = "checkpoint_final.pth"
-
-
-class Canary:
-    """Unpickling this writes a file."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> Any:
-        return Path.write_text, (self.path, "code of the checkpoint was run")
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from nnduet.cli.dataset import convert, plan
-from nnduet.cli.exchange import export, import_model
+from nnduet.cli.exchange import export, import_
 from nnduet.cli.heads import fit_head, probe
 from nnduet.cli.machine import demo, doctor, plugin_path
 from nnduet.cli.model import cross_validate, train
@@ -30,7 +30,7 @@ COMMANDS = (
     evaluate,
     benchmark,
     export,
-    import_model,
+    import_,
     demo,
     doctor,
     plugin_path,
@@ -45,7 +45,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for _command in COMMANDS:
-    app.command(_command.__name__.removesuffix("_model").replace("_", "-"))(_command)
+    app.command(_command.__name__.rstrip("_").replace("_", "-"))(_command)
 
 
 def main() -> None:

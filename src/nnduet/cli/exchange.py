@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from nnduet.cli.options import JsonOption, parse_fold, quiet_environment
+from nnduet.cli.options import FoldsOption, JsonOption, parse_fold, quiet_environment
 from nnduet.console import reporting
 
-__all__ = ["export", "import_model"]
-
-_Folds = Annotated[list[str] | None, typer.Option("--fold", help="A fold. Repeatable; default: all that are finished.")]
+__all__ = ["export", "import_"]
 
 
 def export(
@@ -20,7 +19,7 @@ def export(
     target: Annotated[
         Path, typer.Argument(dir_okay=False, help="File to write: .nnduet, a bundle; .onnx, one fold's network.")
     ],
-    fold: _Folds = None,
+    fold: FoldsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write a model to one file.
@@ -37,10 +36,10 @@ def export(
         report(summary, lambda: _show(summary))
 
 
-def import_model(
+def import_(
     model: Annotated[Path, typer.Argument(exists=True, help="Model folder of nnU-Net, or a checkpoint in it.")],
     target: Annotated[Path, typer.Argument(dir_okay=False, help="Bundle to write, .nnduet.")],
-    fold: _Folds = None,
+    fold: FoldsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Make a bundle of a model that nnU-Net trained; it segments and answers nothing."""
@@ -53,7 +52,5 @@ def import_model(
         report(summary, lambda: _show(summary))
 
 
-def _show(summary: dict[str, object]) -> None:
-    folds = summary["folds"]
-    assert isinstance(folds, list)
-    typer.echo(f"{summary['file']}: {float(str(summary['bytes'])) / 1e6:.1f} MB, fold {', '.join(map(str, folds))}")
+def _show(summary: Mapping[str, Any]) -> None:
+    typer.echo(f"{summary['file']}: {summary['bytes'] / 1e6:.1f} MB, fold {', '.join(summary['folds'])}")

@@ -8,14 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
-from nnduet.cli.options import JsonOption, ModelArgument, WorkspaceOption, find_workspace, parse_fold
+from nnduet.cli.options import FoldsOption, JsonOption, ModelArgument, WorkspaceOption, find_workspace, parse_fold
 from nnduet.console import progress_bar, reporting, show_table
 
 __all__ = ["fit_head", "probe"]
 
-_Folds = Annotated[
-    list[str] | None, typer.Option("--fold", help="Number of a fold. Repeatable; default: all that are finished.")
-]
 _Table = Annotated[
     Path | None,
     typer.Option(exists=True, dir_okay=False, help="Labels, if not the dataset's classification_labels.csv; same columns."),
@@ -25,7 +22,7 @@ _Seed = Annotated[int, typer.Option(help="Seed of the inner cross-validation.")]
 
 def fit_head(
     model: ModelArgument,
-    fold: _Folds = None,
+    fold: FoldsOption = None,
     table: _Table = None,
     seed: _Seed = 0,
     workspace: WorkspaceOption = None,
@@ -47,7 +44,7 @@ def fit_head(
 
 def probe(
     model: ModelArgument,
-    fold: _Folds = None,
+    fold: FoldsOption = None,
     table: _Table = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder for the results; default: MODEL/probe.")] = None,
     seed: _Seed = 0,

@@ -19,6 +19,7 @@ __all__ = [
     "DEFAULT_WORKSPACE",
     "DatasetId",
     "DeviceOption",
+    "FoldsOption",
     "JsonOption",
     "ModelArgument",
     "Preset",
@@ -40,6 +41,9 @@ WorkspaceOption = Annotated[
 ]
 DatasetId = Annotated[int, typer.Argument(min=1, max=999, help="The NNN of DatasetNNN_Name.")]
 DeviceOption = Annotated[_Device, typer.Option(help="auto: CUDA if there is one, else the CPU.")]
+FoldsOption = Annotated[
+    list[str] | None, typer.Option("--fold", help="Number of a fold. Repeatable; default: all that are finished.")
+]
 ModelArgument = Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Model folder that train wrote.")]
 
 

@@ -238,12 +238,14 @@ def sums_of(path: Path) -> Path:
 
 
 def write_sums(path: Path, digest: str) -> None:
-    """Before ``path`` is replaced by bytes of that SHA-256: write the digest beside it, and the one of the bytes it has now.
+    """Before ``path`` is replaced by bytes of that SHA-256: write the digest beside it, and those that were right until now.
 
-    Either is right while a process may be killed before the replacement.
+    All are right while a process may be killed before the replacement; each such kill in a row puts the one that still holds
+    further down, and the last eight are kept.
     """
-    before = [file_digest(path)] if path.is_file() else []
-    write_text_atomically(sums_of(path), "".join(f"{line}\n" for line in [digest, *before]))
+    sums = sums_of(path)
+    before = sums.read_text(encoding="utf-8").split() if sums.is_file() else [file_digest(path)] if path.is_file() else []
+    write_text_atomically(sums, "".join(f"{line}\n" for line in [digest, *before][:8]))
 
 
 def is_whole(path: Path) -> bool:

@@ -28,7 +28,7 @@ from nnduet.evaluation.answers import read_rows
 from nnduet.evaluation.bootstrap import draw_resamples, weighted_mean
 from nnduet.evaluation.segmentation_cases import mask_files
 from nnduet.inference.folder import find_cases
-from nnduet.inference.model_folder import available_folds
+from nnduet.inference.model_folder import FINAL_CHECKPOINT, available_folds
 from nnduet.inference.tables import CLASSIFICATION_FILE
 from nnduet.inference.timed_arm import Arm
 from nnduet.model.hardware import cpu_has_bf16, processor_name
@@ -222,7 +222,7 @@ def _cold(model: Path, images: Path, output: Path, rounds: int, own: Arm) -> dic
     one.mkdir()
     for path in next(iter(find_cases(images, ending).values())):
         shutil.copy(path, one / path.name)
-    folds = own.folds or available_folds(model, "checkpoint_final.pth")
+    folds = own.folds or available_folds(model, FINAL_CHECKPOINT)
     places = {name: ["-i", str(one), "-o", str(output / f"one_case, {name}"), "-m", str(model)] for name in (STOCK, OWN)}
     device = ["--device", own.device, "--runtime", own.runtime, "--precision", own.precision]
     commands = {

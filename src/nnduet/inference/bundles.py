@@ -70,6 +70,7 @@ class BundleFiles:
             raise CorruptFileError(f"{path}: expected a bundle that `nnduet export` wrote: {error}") from error
         self._manifest = _read_manifest(self._contents.pop(MANIFEST, b""), path)
         _check_contents(self._manifest["files"], self._contents, path)
+        self._origin = Origin((path,), path.with_name(f"{path.name}.converted"))
 
     def folds(self) -> list[str]:
         return sorted(name.split("/")[0].removeprefix("fold_") for name in self._contents if name.endswith(WEIGHTS))
@@ -83,7 +84,7 @@ class BundleFiles:
             _parse_weights(self._contents[place], manifest["aliases"].get(place, {}), f"{self.place}: {place}"),
             manifest["configuration"],
             tuple(manifest["mirror_axes"]),
-            Origin((self.place,), self.place.with_name(f"{self.place.name}.converted")),
+            self._origin,
         )
 
     def card(self) -> bytes | None:

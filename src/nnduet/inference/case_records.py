@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from nnduet.data.files import file_digest, write_text_atomically
+from nnduet.data.files import write_text_atomically
 from nnduet.errors import ResumeError
 from nnduet.inference.answers import CaseAnswers, TaskPrediction
 from nnduet.inference.predictor import Predictor
@@ -33,17 +33,15 @@ class CaseRecords:
 
     def __init__(self, output: Path, identity: Mapping[str, Any], *, resume: bool) -> None:
         self._path = output / RECORDS_FILE
-        self._lines: list[dict[str, Any]]
-        first, *self._lines = _read_lines(self._path, identity) if resume else [{"run": dict(identity)}]
-        write_text_atomically(self._path, "".join(json.dumps(line) + "\n" for line in [first, *self._lines]))
+        first, *lines = _read_lines(self._path, identity) if resume else [{"run": dict(identity)}]
+        self._last: dict[str, dict[str, Any]] = {str(line["case"]): line for line in lines}
+        write_text_atomically(self._path, "".join(json.dumps(line) + "\n" for line in [first, *self._last.values()]))
 
     def done(self, case_id: str, inputs: Sequence[Path], outputs: Sequence[Path]) -> tuple[CaseAnswers, float] | None:
         """Answers and seconds of a case that is done: its inputs have not changed since, its outputs are there."""
-        for line in reversed(self._lines):
-            if line["case"] == case_id:
-                kept = "answers" in line and line["inputs"] == _stamps(inputs) and all(path.is_file() for path in outputs)
-                return (_answers(line["answers"]), float(line["seconds"])) if kept else None
-        return None
+        line = self._last.get(case_id, {})
+        kept = "answers" in line and line["inputs"] == _stamps(inputs) and all(path.is_file() for path in outputs)
+        return (_answers(line["answers"]), float(line["seconds"])) if kept else None
 
     def add(self, case_id: str, inputs: Sequence[Path], seconds: float, outcome: CaseAnswers | str) -> None:
         """Append a case with its answers, or with the reason why it failed."""
@@ -57,9 +55,8 @@ class CaseRecords:
 def identity_of(predictor: Predictor, covariates: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
     """Checksums of the model's files and the settings that change answers."""
     members = predictor.model.members
-    files = sorted({path for member in members if member.origin for path in member.origin.files})
     return {
-        "model": [file_digest(path) for path in files],
+        "model": [digest for member in members if member.origin for digest in member.origin.digests],
         "folds": [member.fold for member in members],
         "step_size": predictor.step_size,
         "mirror_axes": list(predictor.mirror_axes),

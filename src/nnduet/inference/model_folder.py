@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -18,7 +19,7 @@ from nnunetv2.utilities.label_handling.label_handling import determine_num_input
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from numpy.typing import NDArray
 
-from nnduet.data.files import is_whole, sums_of
+from nnduet.data.files import file_digest, is_whole, sums_of
 from nnduet.errors import CorruptFileError, ModelError, NNDuetError
 from nnduet.inference.case_features import FeatureLayout
 from nnduet.model.case_head import CaseHead
@@ -44,6 +45,7 @@ __all__ = [
     "layout_of",
     "load_checkpoint",
     "load_model",
+    "network_for",
     "parse_json",
     "read_case_heads",
 ]
@@ -61,11 +63,16 @@ _SAFE_GLOBALS = [
 ]
 
 
-class Origin(NamedTuple):
-    """The files that a fold was read from, which a converted network is named after, and where that may be kept."""
+class Origin:
+    """The files that a fold was read from, and where a network that is converted from them may be kept."""
 
-    files: tuple[Path, ...]
-    converted: Path
+    def __init__(self, files: tuple[Path, ...], converted: Path) -> None:
+        self.files, self.converted = files, converted
+
+    @cached_property
+    def digests(self) -> tuple[str, ...]:
+        """SHA-256 of the files, read once, when first asked for."""
+        return tuple(file_digest(path) for path in self.files)
 
 
 class StoredFold(NamedTuple):
@@ -207,14 +214,7 @@ def load_model(files: ModelFiles, folds: Sequence[str | int] | None = None) -> M
         tasks = tasks_from_json(plans[PLANS_KEY]["tasks"])
         manager = PlansManager(plans)
         configuration = manager.get_configuration(first.configuration)
-        network = build_joint_network(
-            manager,
-            configuration,
-            determine_num_input_channels(manager, configuration, dataset_json),
-            manager.get_label_manager(dataset_json).num_segmentation_heads,
-            deep_supervision=False,
-        )
-        assert isinstance(network, JointNetwork)
+        network = network_for(manager, configuration, dataset_json)
         layout = layout_of(network, manager.get_label_manager(dataset_json), dataset_json)
         members = []
         for name, fold in stored.items():
@@ -237,6 +237,19 @@ def load_model(files: ModelFiles, folds: Sequence[str | int] | None = None) -> M
         layout,
         conformal,
     )
+
+
+def network_for(manager: PlansManager, configuration: Any, dataset_json: dict[str, Any]) -> JointNetwork:
+    """The network that the plans describe, for prediction, with random weights. Errors of :func:`build_joint_network`."""
+    network = build_joint_network(
+        manager,
+        configuration,
+        determine_num_input_channels(manager, configuration, dataset_json),
+        manager.get_label_manager(dataset_json).num_segmentation_heads,
+        deep_supervision=False,
+    )
+    assert isinstance(network, JointNetwork)
+    return network
 
 
 @contextmanager

@@ -21,7 +21,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nnduet.data.files import file_digest
 from nnduet.errors import SettingsError
 from nnduet.inference.model_folder import Member, ModelFolder
 from nnduet.inference.sliding_window import JointPass, patches_per_pass
@@ -264,6 +263,5 @@ def _converted_name(member: Member, shape: Sequence[int], runtime: str) -> str:
     assert member.origin is not None
     versions = [version(package) for package in ("nnduet", "torch", *_PACKAGES[runtime])]
     digest = hashlib.sha256(repr([member.fold, list(shape), versions]).encode())
-    for path in member.origin.files:
-        digest.update(bytes.fromhex(file_digest(path)))
+    digest.update("".join(member.origin.digests).encode())
     return f"{digest.hexdigest()[:24]}.{'xml' if runtime == 'openvino' else 'onnx'}"

@@ -6,13 +6,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import Tensor
 
 from nnduet.errors import ModelError
-from nnduet.inference.model_folder import FINAL_CHECKPOINT, FolderFiles, StoredFold
-from nnduet.model.network import PLANS_KEY, build_joint_network
+from nnduet.inference.model_folder import FINAL_CHECKPOINT, FolderFiles, StoredFold, network_for
+from nnduet.model.network import PLANS_KEY, has_regions
 
 __all__ = ["StockFiles"]
 
@@ -55,8 +54,7 @@ class StockFiles(FolderFiles):
     def json(self, name: str) -> Any | None:
         if name != "plans.json":
             return super().json(name) if name == "dataset.json" else None
-        labels = self._dataset["labels"].values()
-        own = {"training": {}, "tasks": {}, "head": {}, "overlapping": any(isinstance(label, list) for label in labels)}
+        own = {"training": {}, "tasks": {}, "head": {}, "overlapping": has_regions(self._dataset["labels"])}
         return self._plans | {PLANS_KEY: own}
 
     @cached_property
@@ -76,12 +74,4 @@ class StockFiles(FolderFiles):
     def _template(self, name: str) -> dict[str, Tensor]:
         """Weights of nnDuet's network for these plans; without tasks its heads are there, and nobody asks them."""
         manager = PlansManager(self.json("plans.json"))
-        configuration = manager.get_configuration(name)
-        network = build_joint_network(
-            manager,
-            configuration,
-            determine_num_input_channels(manager, configuration, self._dataset),
-            manager.get_label_manager(self._dataset).num_segmentation_heads,
-            deep_supervision=False,
-        )
-        return network.state_dict()
+        return network_for(manager, manager.get_configuration(name), self._dataset).state_dict()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pydoc
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ __all__ = [
     "HEAD_SETTINGS",
     "PLANS_KEY",
     "build_joint_network",
+    "has_regions",
     "use_cpu_layers",
     "use_instance_norms",
 ]
@@ -78,6 +79,11 @@ def build_joint_network(
         overlapping=spec["overlapping"],
         **spec["head"],
     )
+
+
+def has_regions(labels: Mapping[str, Any]) -> bool:
+    """Whether the labels of a dataset.json are regions, which may overlap."""
+    return any(isinstance(value, list) for value in labels.values())
 
 
 def _check_building_blocks(configuration_manager: Any) -> None:

@@ -12,10 +12,11 @@ from types import FrameType
 
 from nnduet.data.files import file_digest, is_whole, link_atomically, naming_full_disk, sums_of, write_sums
 from nnduet.errors import DiskFullError, ResumeError, StoppedError
+from nnduet.inference.model_folder import FINAL_CHECKPOINT
 
 __all__ = ["FINAL", "LATEST", "PREVIOUS", "find_checkpoint", "remove_passing_checkpoints", "replace_checkpoint", "stoppable"]
 
-FINAL, LATEST, PREVIOUS = "checkpoint_final.pth", "checkpoint_latest.pth", "checkpoint_previous.pth"
+FINAL, LATEST, PREVIOUS = FINAL_CHECKPOINT, "checkpoint_latest.pth", "checkpoint_previous.pth"
 
 
 def replace_checkpoint(save: Callable[[str], None], filename: str) -> None:

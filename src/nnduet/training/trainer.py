@@ -22,7 +22,7 @@ from nnduet.errors import DivergedError, NNDuetError, SettingsError
 from nnduet.model.hardware import autocast_dtype
 from nnduet.model.heads import JointNetwork, task_probabilities
 from nnduet.model.losses import class_loss
-from nnduet.model.network import HEAD_SETTINGS, PLANS_KEY, build_joint_network, use_cpu_layers
+from nnduet.model.network import HEAD_SETTINGS, PLANS_KEY, build_joint_network, has_regions, use_cpu_layers
 from nnduet.schema import tasks_from_json
 from nnduet.training.checkpoints import remove_passing_checkpoints, replace_checkpoint
 from nnduet.training.collapse import CollapseWatch
@@ -65,7 +65,7 @@ class nnUNetTrainerMultitask(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801
             "training": self.settings.to_json(),
             "tasks": dataset_json.get("classification", {}),
             "head": {name: getattr(self.settings, name) for name in HEAD_SETTINGS},
-            "overlapping": any(isinstance(v, list) for v in dataset_json["labels"].values()),
+            "overlapping": has_regions(dataset_json["labels"]),
         }
         super().__init__(plans, configuration, fold, dataset_json, device)
         self.tasks = tasks_from_json(dataset_json.get("classification", {}))
