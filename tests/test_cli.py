@@ -304,14 +304,15 @@ def test_predict_exits_with_3_when_only_some_cases_failed(stand_in: Callable[...
     run = Recorder(raises=PartialFailureError("1 of 2 cases failed: b"))
     result = _predict(stand_in, Recorder("predictor"), run, "--json")
     assert result.exit_code == 3
-    assert _json(result) == {"error": {"code": "PARTIAL", "message": "1 of 2 cases failed: b"}}
+    remedy = PartialFailureError.remedy
+    assert _json(result) == {"error": {"code": "PARTIAL", "message": "1 of 2 cases failed: b", "remedy": remedy}}
 
 
-def test_a_named_error_is_one_line_on_stderr(stand_in: Callable[..., None]) -> None:
+def test_a_named_error_is_a_line_on_stderr_and_what_helps(stand_in: Callable[..., None]) -> None:
     result = _predict(stand_in, Recorder(raises=ModelError("no folds")), Recorder())
     assert result.exit_code == 1
     assert result.stdout == ""
-    assert result.stderr == "MODEL: no folds\n"
+    assert result.stderr == f"MODEL: no folds\nwhat helps: {ModelError.remedy}\n"
 
 
 def test_evaluate_scores_a_converted_dataset_against_itself(phantom: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 import typer
 
 from nnduet.console import progress_bar, reporting, show_record, show_table
-from nnduet.errors import GeometryError, PartialFailureError
+from nnduet.errors import GeometryError, NNDuetError, PartialFailureError, StoppedError
 
 
 def test_the_result_is_one_line_of_json_after_everything_else_went_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
@@ -32,6 +32,8 @@ def test_the_result_is_one_line_of_json_after_everything_else_went_to_stderr(cap
         (GeometryError("case_1: spacing\nexpected 1, got 2"), "GEOMETRY", 1),
         (PartialFailureError("1 of 2 failed"), "PARTIAL", 3),
         (OSError(errno.ENOSPC, "No space left on device"), "DISK_FULL", 1),
+        (PermissionError(errno.EACCES, "Permission denied", "cases.csv"), "STORAGE", 1),
+        (StoppedError("stopped by SIGTERM"), "STOPPED", 75),
         (KeyError("surprise"), "INTERNAL", 1),
     ],
 )
@@ -41,14 +43,24 @@ def test_errors_become_json_and_exit_codes(
     with pytest.raises(typer.Exit) as caught, reporting(True):
         raise error
     assert caught.value.exit_code == exit_code
-    assert json.loads(capsys.readouterr().out)["error"]["code"] == code
+    said = json.loads(capsys.readouterr().out)["error"]
+    assert said["code"] == code and len(said["remedy"]) > 20
 
 
-def test_a_foreseen_error_is_one_line_without_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_foreseen_error_is_a_line_and_what_helps_without_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(typer.Exit), reporting(False):
         raise GeometryError("case_1: spacing\nexpected 1, got 2")
     out, err = capsys.readouterr()
-    assert (out, err) == ("", "GEOMETRY: case_1: spacing expected 1, got 2\n")
+    assert (out, err) == ("", f"GEOMETRY: case_1: spacing expected 1, got 2\nwhat helps: {GeometryError.remedy}\n")
+
+
+def test_every_error_has_a_code_and_a_remedy_of_its_own_in_one_line_and_in_the_docs() -> None:
+    table = (Path(__file__).parents[1] / "docs" / "reference-errors.md").read_text(encoding="utf-8")
+    errors = NNDuetError.__subclasses__()
+    assert len({error.code for error in errors}) == len({error.remedy for error in errors}) == len(errors)
+    for error in errors:
+        assert f"| `{error.code}` | {error.exit_status} | {error.remedy} |" in table
+        assert "\n" not in error.remedy and not error.remedy.endswith(".")
 
 
 def test_an_unforeseen_error_keeps_its_traceback(capsys: pytest.CaptureFixture[str]) -> None:

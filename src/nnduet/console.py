@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import math
 import sys
@@ -13,12 +12,11 @@ from typing import Any, Protocol
 
 import typer
 
-from nnduet.errors import DiskFullError, NNDuetError, PartialFailureError, StoppedError
+from nnduet.errors import DISK_FULL_NUMBERS, DiskFullError, NNDuetError, StorageError
 
 __all__ = ["Progress", "Report", "progress_bar", "reporting", "say", "show_record", "show_table"]
 
-EXIT_ERROR, EXIT_PARTIAL, EXIT_STOPPED = 1, 3, 75
-"""75 is EX_TEMPFAIL of sysexits.h: the same command, with --resume, may succeed later."""
+_UNFORESEEN = "nnDuet did not foresee this: please report it, with the lines above and the output of `nnduet doctor`"
 _WIDTH_OF_A_FILE = 160
 
 
@@ -43,9 +41,8 @@ def say(text: str) -> None:
 def reporting(as_json: bool) -> Iterator[Report]:
     """Run the body of a command: its result goes to stdout at the end, everything else to stderr.
 
-    With ``as_json`` stdout gets one line, the result or ``{"error": {"code", "message"}}``. Errors become exit codes: 3 for a
-    partial failure, 75 for a training that a signal stopped, 1 for any other. Only an error that nnDuet did not foresee leaves
-    a traceback.
+    With ``as_json`` stdout gets one line, the result or ``{"error": {"code", "message", "remedy"}}``. An error's exit status
+    becomes that of the command, 1 where nnDuet did not foresee the error; only then there is a traceback, above the message.
     """
     results: list[tuple[Mapping[str, Any], Callable[[], None] | None]] = []
 
@@ -58,15 +55,17 @@ def reporting(as_json: bool) -> Iterator[Report]:
     except (typer.Exit, typer.Abort, typer.BadParameter):
         raise
     except NNDuetError as error:
-        code = {PartialFailureError: EXIT_PARTIAL, StoppedError: EXIT_STOPPED}.get(type(error), EXIT_ERROR)
-        _show_error(error.code, str(error), as_json)
-        raise typer.Exit(code) from error
+        _show_error(error.code, str(error), error.remedy, as_json)
+        raise typer.Exit(error.exit_status) from error
     except Exception as error:
-        code_name = DiskFullError.code if isinstance(error, OSError) and error.errno == errno.ENOSPC else "INTERNAL"
-        if code_name == "INTERNAL":
+        message = f"{type(error).__name__}: {error}"
+        if isinstance(error, OSError) and error.errno:
+            named = DiskFullError if error.errno in DISK_FULL_NUMBERS else StorageError
+            _show_error(named.code, message, named.remedy, as_json)
+        else:
             say(traceback.format_exc())
-        _show_error(code_name, f"{type(error).__name__}: {error}", as_json)
-        raise typer.Exit(EXIT_ERROR) from error
+            _show_error("INTERNAL", message, _UNFORESEEN, as_json)
+        raise typer.Exit(NNDuetError.exit_status) from error
     for result, show in results:
         if as_json:
             typer.echo(json.dumps(_jsonable(result)))
@@ -76,12 +75,13 @@ def reporting(as_json: bool) -> Iterator[Report]:
             show_record(result)
 
 
-def _show_error(code: str, message: str, as_json: bool) -> None:
+def _show_error(code: str, message: str, remedy: str, as_json: bool) -> None:
     one_line = " ".join(message.split())
     if as_json:
-        typer.echo(json.dumps({"error": {"code": code, "message": one_line}}))
+        typer.echo(json.dumps({"error": {"code": code, "message": one_line, "remedy": remedy}}))
     else:
         typer.secho(f"{code}: {one_line}", fg="red", err=True)
+        say(f"what helps: {remedy}")
 
 
 def _jsonable(value: Any) -> Any:

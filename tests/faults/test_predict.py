@@ -165,7 +165,7 @@ def test_row_41_a_full_output_disk_is_an_error_and_leaves_no_final_file(model_3d
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY and hasattr(signal, "SIGXFSZ")
     done = predict_command(model_3d, images, tmp_path / "out", before=limit)
     assert done.returncode == 1
-    assert "DISK_FULL" in done.stderr.splitlines()[-1]
+    assert "DISK_FULL" in done.stderr.splitlines()[-2]
     assert [p.name for p in (tmp_path / "out").iterdir() if not p.name.startswith(".nnduet-lock")] == []
 
 

@@ -6,7 +6,6 @@ the temporary back and compare checksums first, because some disks and libraries
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -20,10 +19,9 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from nnduet.errors import CorruptFileError, DiskFullError, LockedError
+from nnduet.errors import DISK_FULL_NUMBERS, CorruptFileError, DiskFullError, LockedError
 
 __all__ = [
-    "FULL",
     "LOCK_FILE",
     "copy_atomically",
     "file_digest",
@@ -47,8 +45,6 @@ __all__ = [
 
 _TEMPORARY_PREFIX = ".nnduet-tmp-"
 LOCK_FILE = ".nnduet-lock"
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""What the system says where no more can be written: disk, quota, or a limit for file sizes."""
 
 
 @contextmanager
@@ -67,7 +63,7 @@ def replacing(path: Path) -> Iterator[Path]:
         _sync(temporary)
         os.replace(temporary, path)
     except OSError as error:
-        if error.errno in FULL:
+        if error.errno in DISK_FULL_NUMBERS:
             raise DiskFullError(f"{path}: the disk is full; nothing was left under this name") from error
         raise
     finally:
@@ -156,14 +152,14 @@ def naming_full_disk(folder: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError) as error:
-        if getattr(error, "errno", None) in FULL:
+        if getattr(error, "errno", None) in DISK_FULL_NUMBERS:
             raise DiskFullError(f"{folder}: the disk is full ({error})") from error
         probe = folder / f"{_TEMPORARY_PREFIX}{secrets.token_hex(6)}"
         try:
             probe.write_bytes(bytes(2**20))
             _sync(probe)
         except OSError as reason:
-            if reason.errno in FULL:
+            if reason.errno in DISK_FULL_NUMBERS:
                 raise DiskFullError(f"{folder}: the disk is full ({error})") from error
         finally:
             with suppress(OSError):
