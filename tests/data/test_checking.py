@@ -1,4 +1,4 @@
-"""FAULTS rows 15 and 16 on whole cases, and the naming of labels."""
+"""Whole cases: image, channels and mask together, and the naming of labels."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_a_sound_case_is_copied_as_it_is(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("field", ["shape", "origin", "direction"])
-def test_row_15_a_mask_on_another_grid_is_refused_with_both_headers(tmp_path: Path, field: str) -> None:
+def test_a_mask_on_another_grid_is_refused_with_both_headers(tmp_path: Path, field: str) -> None:
     image = raw_nifti(tmp_path / "i.nii.gz")
     flipped = AFFINE @ np.diag([-1.0, 1, 1, 1])
     label = {
@@ -49,7 +49,7 @@ def test_row_15_a_mask_on_another_grid_is_refused_with_both_headers(tmp_path: Pa
         check(SourceCase("a", (image,), label))
 
 
-def test_row_15_channels_on_different_grids_are_refused(tmp_path: Path) -> None:
+def test_channels_on_different_grids_are_refused(tmp_path: Path) -> None:
     images = (raw_nifti(tmp_path / "i.nii.gz"), raw_nifti(tmp_path / "j.nii.gz", affine=moved(1.0)))
     with pytest.raises(GeometryError, match=r"a: channel j\.nii\.gz differs in origin"):
         check(SourceCase("a", images))
@@ -82,7 +82,7 @@ def test_several_faulty_cases_are_told_together_with_the_first_ones_code(tmp_pat
     assert "- GEOMETRY: c1" in message and "none9" in message and "none10" not in message
 
 
-def test_row_16_values_with_gaps_can_be_mapped(tmp_path: Path) -> None:
+def test_values_with_gaps_can_be_mapped(tmp_path: Path) -> None:
     array = np.zeros(SHAPE, np.uint8)
     array[0, 0, :3] = [2, 5, 2]
     write_segmentation(tmp_path / "m.nii.gz", array, GRID)
@@ -96,7 +96,7 @@ def test_row_16_values_with_gaps_can_be_mapped(tmp_path: Path) -> None:
         read_mask(tmp_path / "m.nii.gz", {5: -1}, {0, 1}, max_bytes=10**6)
 
 
-def test_row_16_found_labels_are_named_in_order_or_refused_with_gaps() -> None:
+def test_found_labels_are_named_in_order_or_refused_with_gaps() -> None:
     assert name_labels({0, 1, 2}, None) == {"background": 0, "label_1": 1, "label_2": 2}
     assert name_labels({1, 2}, {"background": 0, "pancreas": 1, "lesion": 2})["lesion"] == 2
     assert name_labels({0, 1}, {"background": 0, "pancreas": 1, "lesion": 2}) == {"background": 0, "label_1": 1}

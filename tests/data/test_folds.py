@@ -1,4 +1,4 @@
-"""FAULTS rows 19 and 20, and what folds are for: patients apart, classes spread."""
+"""What folds are checked for, and what they are for: patients apart, classes spread."""
 
 from __future__ import annotations
 
@@ -56,18 +56,18 @@ def test_two_tasks_are_spread_together_where_their_combinations_are_frequent_eno
     assert choose_strata(tasks[1:2], rows, 5)["c00"] == ""
 
 
-def test_row_19_a_patient_on_both_sides_is_a_leak() -> None:
+def test_a_patient_on_both_sides_is_a_leak() -> None:
     folds = [{"train": ["a", "b"], "val": ["c"]}]
     with pytest.raises(LeakError, match=r"fold 0: patients in train and val: p1; e\.g\. cases a, c"):
         check_folds(folds, ["a", "b", "c"], {"a": "p1", "b": "p2", "c": "p1"})
 
 
-def test_row_19_a_case_on_both_sides_is_a_leak() -> None:
+def test_a_case_on_both_sides_is_a_leak() -> None:
     with pytest.raises(LeakError, match="1 cases in train and val: a"):
         check_folds([{"train": ["a", "b"], "val": ["a"]}], ["a", "b"])
 
 
-def test_row_20_a_fold_without_a_class_is_a_warning() -> None:
+def test_a_fold_without_a_class_is_a_warning() -> None:
     folds = [{"train": ["a", "b"], "val": ["c"]}]
     labels = {"grade": {"a": "low", "b": "high", "c": "low"}}
     assert check_folds(folds, ["a", "b", "c"], None, labels) == ["fold 0 val has no case of grade class high"]

@@ -1,4 +1,4 @@
-"""FAULTS rows 1-14, 16, 17: what a single file can do to a reader, and atomic writing."""
+"""What a single file can do to a reader, and atomic writing."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_big_endian_and_nifti_2_read_like_the_others(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("tenth", range(10))
-def test_row_1_a_gzip_cut_anywhere_is_corrupt(tmp_path: Path, tenth: int) -> None:
+def test_a_gzip_cut_anywhere_is_corrupt(tmp_path: Path, tenth: int) -> None:
     path = raw_nifti(tmp_path / "cut.nii.gz", NOISE)
     content = path.read_bytes()
     path.write_bytes(content[: max(1, len(content) * tenth // 10)] if tenth else content[:-1])
@@ -77,7 +77,7 @@ def test_row_1_a_gzip_cut_anywhere_is_corrupt(tmp_path: Path, tenth: int) -> Non
         check_image(path)
 
 
-def test_row_2_a_wrong_crc_is_corrupt(tmp_path: Path) -> None:
+def test_a_wrong_crc_is_corrupt(tmp_path: Path) -> None:
     path = raw_nifti(tmp_path / "crc.nii.gz", NOISE)
     content = bytearray(path.read_bytes())
     content[-6] ^= 1
@@ -87,7 +87,7 @@ def test_row_2_a_wrong_crc_is_corrupt(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.5, 0.9])
-def test_row_2_a_flipped_bit_in_the_stream_is_corrupt(tmp_path: Path, share: float) -> None:
+def test_a_flipped_bit_in_the_stream_is_corrupt(tmp_path: Path, share: float) -> None:
     path = raw_nifti(tmp_path / "flip.nii.gz", NOISE)
     content = bytearray(path.read_bytes())
     content[int(len(content) * share)] ^= 4
@@ -96,7 +96,7 @@ def test_row_2_a_flipped_bit_in_the_stream_is_corrupt(tmp_path: Path, share: flo
         check_image(path)
 
 
-def test_row_2_a_damaged_header_under_a_wrong_crc_is_corrupt_and_not_a_strange_geometry(tmp_path: Path) -> None:
+def test_a_damaged_header_under_a_wrong_crc_is_corrupt_and_not_a_strange_geometry(tmp_path: Path) -> None:
     path = raw_nifti(tmp_path / "a.nii.gz", edit=lambda header: header["dim"].__setitem__(1, -6))
     content = bytearray(path.read_bytes())
     content[-6] ^= 1
@@ -105,7 +105,7 @@ def test_row_2_a_damaged_header_under_a_wrong_crc_is_corrupt_and_not_a_strange_g
         check_image(path)
 
 
-def test_row_3_a_nii_one_byte_short_is_corrupt(tmp_path: Path) -> None:
+def test_a_nii_one_byte_short_is_corrupt(tmp_path: Path) -> None:
     path = raw_nifti(tmp_path / "short.nii")
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(CorruptFileError, match="240 voxel bytes"):
@@ -113,7 +113,7 @@ def test_row_3_a_nii_one_byte_short_is_corrupt(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [100, 350])
-def test_row_3_a_nii_cut_in_or_after_its_header_is_corrupt(tmp_path: Path, size: int) -> None:
+def test_a_nii_cut_in_or_after_its_header_is_corrupt(tmp_path: Path, size: int) -> None:
     path = raw_nifti(tmp_path / "short.nii")
     path.write_bytes(path.read_bytes()[:size])
     with pytest.raises(CorruptFileError):
@@ -133,21 +133,21 @@ def test_bytes_after_the_voxels_are_corrupt(tmp_path: Path) -> None:
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 12\n", "git lfs pull"),
     ],
 )
-def test_row_4_empty_text_and_lfs_pointers_are_unreadable(tmp_path: Path, content: bytes, message: str) -> None:
+def test_empty_text_and_lfs_pointers_are_unreadable(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "a.nii.gz"
     path.write_bytes(content)
     with pytest.raises(UnreadableFileError, match=message):
         check_image(path)
 
 
-def test_row_4_gzipped_text_and_missing_files_and_unknown_endings_are_unreadable(tmp_path: Path) -> None:
+def test_gzipped_text_and_missing_files_and_unknown_endings_are_unreadable(tmp_path: Path) -> None:
     (tmp_path / "text.nii.gz").write_bytes(gzip.compress(b"some text"))
     for name, message in (("text.nii.gz", "no NIfTI header"), ("none.nii.gz", "no such file"), ("a.jpg", "ending in")):
         with pytest.raises(UnreadableFileError, match=message):
             check_image(tmp_path / name)
 
 
-def test_row_5_nifti_bytes_named_nii_gz_are_refused_and_the_other_way_round(tmp_path: Path) -> None:
+def test_nifti_bytes_named_nii_gz_are_refused_and_the_other_way_round(tmp_path: Path) -> None:
     plain = raw_nifti(tmp_path / "a.nii").rename(tmp_path / "a.nii.gz")
     with pytest.raises(UnreadableFileError, match="uncompressed NIfTI"):
         check_image(plain)
@@ -156,13 +156,13 @@ def test_row_5_nifti_bytes_named_nii_gz_are_refused_and_the_other_way_round(tmp_
         check_image(zipped)
 
 
-def test_row_6_a_nii_beside_a_nii_gz_is_ambiguous_for_both(tmp_path: Path) -> None:
+def test_a_nii_beside_a_nii_gz_is_ambiguous_for_both(tmp_path: Path) -> None:
     for path in (raw_nifti(tmp_path / "a.nii"), raw_nifti(tmp_path / "a.nii.gz")):
         with pytest.raises(AmbiguousFileError, match="stands beside it"):
             check_image(path)
 
 
-def test_row_7_a_header_that_promises_30000_cubed_is_too_large_and_costs_no_memory(tmp_path: Path) -> None:
+def test_a_header_that_promises_30000_cubed_is_too_large_and_costs_no_memory(tmp_path: Path) -> None:
     path = raw_nifti(tmp_path / "huge.nii.gz", edit=lambda header: header["dim"].__setitem__(slice(1, 4), 30000))
     tracemalloc.start()
     with pytest.raises(TooLargeError, match="30000"):
@@ -172,7 +172,7 @@ def test_row_7_a_header_that_promises_30000_cubed_is_too_large_and_costs_no_memo
     assert peak < 50e6
 
 
-def test_row_8_a_bomb_that_expands_beyond_its_header_is_too_large_and_costs_no_memory(tmp_path: Path) -> None:
+def test_a_bomb_that_expands_beyond_its_header_is_too_large_and_costs_no_memory(tmp_path: Path) -> None:
     path = raw_nifti(tmp_path / "bomb.nii", np.zeros((6, 5, 4), np.int16))
     content = path.read_bytes()
     path.unlink()
@@ -190,7 +190,7 @@ def test_row_8_a_bomb_that_expands_beyond_its_header_is_too_large_and_costs_no_m
     assert peak < 50e6
 
 
-def test_row_8_an_honest_file_over_the_limit_is_too_large(tmp_path: Path) -> None:
+def test_an_honest_file_over_the_limit_is_too_large(tmp_path: Path) -> None:
     path = raw_nifti(tmp_path / "a.nii.gz")
     assert check_image(path, max_bytes=240).shape == SHAPE
     with pytest.raises(TooLargeError, match="240 bytes; allowed are 239"):
@@ -198,18 +198,18 @@ def test_row_8_an_honest_file_over_the_limit_is_too_large(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("size", [0, -6])
-def test_row_9_zero_and_negative_dimensions_are_refused(tmp_path: Path, size: int) -> None:
+def test_zero_and_negative_dimensions_are_refused(tmp_path: Path, size: int) -> None:
     with pytest.raises(GeometryError, match="positive"):
         check_image(raw_nifti(tmp_path / "a.nii.gz", edit=lambda header: header["dim"].__setitem__(2, size)))
 
 
 @pytest.mark.parametrize("count", [0, 1, 8, -1])
-def test_row_9_impossible_numbers_of_dimensions_are_refused(tmp_path: Path, count: int) -> None:
+def test_impossible_numbers_of_dimensions_are_refused(tmp_path: Path, count: int) -> None:
     with pytest.raises(GeometryError, match="dimensions"):
         check_image(raw_nifti(tmp_path / "a.nii.gz", edit=lambda header: header["dim"].__setitem__(0, count)))
 
 
-def test_row_10_nan_and_infinite_voxels_are_refused_and_counted(tmp_path: Path) -> None:
+def test_nan_and_infinite_voxels_are_refused_and_counted(tmp_path: Path) -> None:
     voxels = np.zeros((6, 5, 4), np.float32)
     voxels[0, 0, :3] = [np.nan, np.inf, -np.inf]
     path = raw_nifti(tmp_path / "a.nii.gz", voxels)
@@ -219,13 +219,13 @@ def test_row_10_nan_and_infinite_voxels_are_refused_and_counted(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 0.0, -2.0])
-def test_row_11_impossible_voxel_sizes_are_refused_beside_what_the_affine_says(tmp_path: Path, value: float) -> None:
+def test_impossible_voxel_sizes_are_refused_beside_what_the_affine_says(tmp_path: Path, value: float) -> None:
     path = raw_nifti(tmp_path / "a.nii.gz", edit=lambda header: header["pixdim"].__setitem__(1, value))
     with pytest.raises(GeometryError, match=r"the sform \(code 1\) says \[2.0, 3.0, 4.0\]"):
         check_image(path)
 
 
-def test_row_11_a_spacing_of_kilometres_is_refused(tmp_path: Path) -> None:
+def test_a_spacing_of_kilometres_is_refused(tmp_path: Path) -> None:
     def edit(header: nib.Nifti1Header) -> None:
         header["xyzt_units"], header["pixdim"][1] = 1, 2000
 
@@ -234,7 +234,7 @@ def test_row_11_a_spacing_of_kilometres_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("unit", "factor"), [(3, 0.001), (1, 1000.0)])
-def test_row_12_microns_and_metres_become_millimetres_with_a_note(tmp_path: Path, unit: int, factor: float) -> None:
+def test_microns_and_metres_become_millimetres_with_a_note(tmp_path: Path, unit: int, factor: float) -> None:
     path = raw_nifti(tmp_path / "a.nii.gz", edit=lambda header: header.__setitem__("xyzt_units", unit))
     header, reference = inspect_image(path), SimpleITK.ReadImage(str(path))
     np.testing.assert_allclose(header.geometry.spacing_mm, np.array([4.0, 3.0, 2.0]) * factor)
@@ -242,7 +242,7 @@ def test_row_12_microns_and_metres_become_millimetres_with_a_note(tmp_path: Path
     assert "converted to mm" in header.notes[0] and not header.is_canonical
 
 
-def test_row_12_an_undefined_unit_is_refused(tmp_path: Path) -> None:
+def test_an_undefined_unit_is_refused(tmp_path: Path) -> None:
     with pytest.raises(GeometryError, match="unit 5"):
         check_image(raw_nifti(tmp_path / "a.nii.gz", edit=lambda header: header.__setitem__("xyzt_units", 5)))
 
@@ -254,34 +254,32 @@ def sheared(amount: float) -> np.ndarray:
     return affine
 
 
-def test_row_13_noise_of_1e_4_is_recorded_and_straightened(tmp_path: Path) -> None:
+def test_noise_of_1e_4_is_recorded_and_straightened(tmp_path: Path) -> None:
     header = inspect_image(raw_nifti(tmp_path / "a.nii.gz", affine=sheared(1e-4)))
     axes = np.reshape(header.geometry.direction, (3, 3))
     np.testing.assert_allclose(axes @ axes.T, np.eye(3), atol=1e-12)
     assert "orthogonal" in header.notes[0] and not header.is_canonical
 
 
-def test_row_13_a_shear_of_0_3_is_refused_also_beside_an_upright_qform(tmp_path: Path) -> None:
+def test_a_shear_of_0_3_is_refused_also_beside_an_upright_qform(tmp_path: Path) -> None:
     with pytest.raises(GeometryError, match="sheared"):
         check_image(raw_nifti(tmp_path / "a.nii.gz", affine=sheared(0.3)))
 
 
 @pytest.mark.parametrize("row", [[np.nan, 0, 0, 0], [0, 0, 0, 0]])
-def test_row_13_an_sform_that_is_no_matrix_is_refused(tmp_path: Path, row: list[float]) -> None:
+def test_an_sform_that_is_no_matrix_is_refused(tmp_path: Path, row: list[float]) -> None:
     path = raw_nifti(tmp_path / "a.nii.gz", edit=lambda header: header.__setitem__("srow_x", row))
     with pytest.raises(GeometryError, match="no invertible matrix"):
         check_image(path)
 
 
-def test_row_13_a_qform_that_is_no_rotation_is_refused(tmp_path: Path) -> None:
+def test_a_qform_that_is_no_rotation_is_refused(tmp_path: Path) -> None:
     with pytest.raises(GeometryError, match="qform"):
         check_image(raw_nifti(tmp_path / "a.nii.gz", edit=lambda header: header.__setitem__("quatern_b", 3.0)))
 
 
 @pytest.mark.parametrize(("sform_code", "expected"), [(1, -10.0), (2, -99.0)])
-def test_row_14_where_qform_and_sform_disagree_the_choice_is_that_of_itk(
-    tmp_path: Path, sform_code: int, expected: float
-) -> None:
+def test_where_qform_and_sform_disagree_the_choice_is_that_of_itk(tmp_path: Path, sform_code: int, expected: float) -> None:
     def edit(header: nib.Nifti1Header) -> None:
         header["sform_code"], header["qoffset_x"] = sform_code, 99
 
@@ -291,14 +289,14 @@ def test_row_14_where_qform_and_sform_disagree_the_choice_is_that_of_itk(
     assert "disagree" in header.notes[0] and not header.is_canonical
 
 
-def test_row_14_where_the_sform_says_1_mm_the_voxel_size_of_pixdim_is_taken_with_a_note() -> None:
+def test_where_the_sform_says_1_mm_the_voxel_size_of_pixdim_is_taken_with_a_note() -> None:
     path = shared("robustness/acdc_bad_sform") / "patient001_frame01.nii.gz"
     header = inspect_image(path)
     assert header.geometry.spacing_mm == (10.0, 1.5625, 1.5625)
     assert "pixdim taken" in header.notes[0] and not header.is_canonical
 
 
-def test_row_14_without_any_orientation_the_identity_is_assumed_with_a_note(tmp_path: Path) -> None:
+def test_without_any_orientation_the_identity_is_assumed_with_a_note(tmp_path: Path) -> None:
     def edit(header: nib.Nifti1Header) -> None:
         header["sform_code"], header["qform_code"] = 0, 0
 
@@ -319,39 +317,39 @@ def masks_of(tmp_path: Path, values: list[float]) -> Path:
     return raw_nifti(tmp_path / "mask.nii.gz", voxels)
 
 
-def test_row_16_labels_within_a_thousandth_are_rounded_and_counted(tmp_path: Path) -> None:
+def test_labels_within_a_thousandth_are_rounded_and_counted(tmp_path: Path) -> None:
     image, num_rounded = read_segmentation(masks_of(tmp_path, [1.0003, 1.0000152587890625, 2.0]), {0, 1, 2})
     assert num_rounded == 2 and image.array.dtype == np.uint8
     assert np.bincount(image.array.ravel()).tolist() == [117, 2, 1]
 
 
-def test_row_16_real_fractions_are_refused(tmp_path: Path) -> None:
+def test_real_fractions_are_refused(tmp_path: Path) -> None:
     with pytest.raises(LabelError, match=r"1 voxels are no whole numbers, e\.g\. \[1\.39"):
         read_segmentation(masks_of(tmp_path, [1.4]), {0, 1})
 
 
 @pytest.mark.parametrize("value", [-1.0, 65536.0])
-def test_row_16_negative_and_enormous_labels_are_refused(tmp_path: Path, value: float) -> None:
+def test_negative_and_enormous_labels_are_refused(tmp_path: Path, value: float) -> None:
     with pytest.raises(LabelError, match="0 to 65535"):
         read_segmentation(masks_of(tmp_path, [value]))
 
 
-def test_row_16_undeclared_labels_are_listed(tmp_path: Path) -> None:
+def test_undeclared_labels_are_listed(tmp_path: Path) -> None:
     with pytest.raises(LabelError, match=r"undeclared labels \[5\]; declared are \[0, 1, 2\]"):
         read_segmentation(masks_of(tmp_path, [2.0, 5.0]), {0, 1, 2})
 
 
-def test_row_16_a_label_of_300_needs_16_bits(tmp_path: Path) -> None:
+def test_a_label_of_300_needs_16_bits(tmp_path: Path) -> None:
     image, _ = read_segmentation(masks_of(tmp_path, [300.0]))
     assert image.array.dtype == np.uint16 and image.array.max() == 300
 
 
-def test_row_17_one_time_point_is_squeezed_with_a_note(tmp_path: Path) -> None:
+def test_one_time_point_is_squeezed_with_a_note(tmp_path: Path) -> None:
     image = read_image(raw_nifti(tmp_path / "a.nii.gz", np.arange(120, dtype=np.int16).reshape(6, 5, 4, 1)))
     assert image.array.shape == SHAPE and "read as [6, 5, 4]" in image.notes[0] and not image.header.is_canonical
 
 
-def test_row_17_three_time_points_are_refused(tmp_path: Path) -> None:
+def test_three_time_points_are_refused(tmp_path: Path) -> None:
     with pytest.raises(GeometryError, match="save each time point as a channel"):
         check_image(raw_nifti(tmp_path / "a.nii.gz", np.zeros((6, 5, 4, 3), np.int16)))
 
@@ -359,7 +357,7 @@ def test_row_17_three_time_points_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("code", "bits", "kind"), [(128, 24, "RGB"), (32, 64, "complex"), (1536, 128, "float128"), (7, 8, "7")]
 )
-def test_row_17_colour_and_complex_voxels_are_refused(tmp_path: Path, code: int, bits: int, kind: str) -> None:
+def test_colour_and_complex_voxels_are_refused(tmp_path: Path, code: int, bits: int, kind: str) -> None:
     def edit(header: nib.Nifti1Header) -> None:
         header["datatype"], header["bitpix"] = code, bits
 

@@ -81,7 +81,7 @@ def test_a_case_without_patient_and_a_covariate_that_is_no_number_are_refused_by
         read_folder(folder, task_specs=["grade"], covariates=["age"])
 
 
-def test_row_18_a_missing_and_an_unknown_case_are_table_errors(tmp_path: Path) -> None:
+def test_a_missing_and_an_unknown_case_are_table_errors(tmp_path: Path) -> None:
     folder = dataset(tmp_path / "d", ten_cases())
     text = (folder / "cases.csv").read_text()
     (folder / "cases.csv").write_text(text.replace("c9,b\n", ""))

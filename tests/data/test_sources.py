@@ -1,4 +1,4 @@
-"""FAULTS row 21 and the finding of files."""
+"""Case ids and the finding of files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def touch(folder: Path, *names: str) -> Path:
     return folder
 
 
-def test_row_21_unicode_spaces_and_long_ids_are_fine() -> None:
+def test_unicode_spaces_and_long_ids_are_fine() -> None:
     check_case_names(["Mädchen 7", "患者一", "a.b-c_12", "patient_2021", "x" * 200])
 
 
@@ -34,13 +34,13 @@ def test_row_21_unicode_spaces_and_long_ids_are_fine() -> None:
         ("a_0000", "channel number"),
     ],
 )
-def test_row_21_ids_that_cannot_be_file_names_everywhere_are_refused(case_id: str, message: str) -> None:
+def test_ids_that_cannot_be_file_names_everywhere_are_refused(case_id: str, message: str) -> None:
     with pytest.raises(DatasetError, match=message):
         check_case_names([case_id])
 
 
 @pytest.mark.parametrize("pair", [("Case1", "case1"), ("Stra\u00dfe", "STRASSE"), ("\u00e4", "a\u0308"), ("a", "a")])
-def test_row_21_ids_that_are_one_file_on_some_systems_are_refused(pair: tuple[str, str]) -> None:
+def test_ids_that_are_one_file_on_some_systems_are_refused(pair: tuple[str, str]) -> None:
     with pytest.raises(DatasetError, match="same file on some systems"):
         check_case_names(pair)
 
@@ -57,7 +57,7 @@ def test_a_missing_or_empty_folder_is_refused(tmp_path: Path) -> None:
         list_images(tmp_path)
 
 
-def test_row_6_two_files_of_one_name_are_ambiguous(tmp_path: Path) -> None:
+def test_two_files_of_one_name_are_ambiguous(tmp_path: Path) -> None:
     with pytest.raises(AmbiguousFileError, match="a_0000"):
         find_cases(touch(tmp_path, "a_0000.nii", "a_0000.nii.gz"))
 

@@ -1,4 +1,4 @@
-"""FAULTS row 18: every complaint about the case table names its line."""
+"""Every complaint about the case table names its line."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from nnduet.schema import Workspace
 SHAPE = (4, 5, 6)
 GRID = Geometry(SHAPE, (4.0, 3.0, 2.0), (-10.0, -20.0, 30.0), (-1.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 1.0))
 AFFINE = np.array([[2.0, 0, 0, 10], [0, 3, 0, 20], [0, 0, 4, 30], [0, 0, 0, 1]])
-SHARED_DATA = Path(os.environ.get("NNDUET_DATA", Path(__file__).parents[2] / ".." / "shared" / "data"))
+SHARED_DATA = Path(os.environ.get("NNDUET_DATA", Path(__file__).parents[1] / ".." / "shared" / "data"))
 
 
 def shared(name: str) -> Path:
