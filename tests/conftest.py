@@ -38,6 +38,17 @@ def model_2d(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_model(tmp_path_factory.mktemp("model") / "2d", 2)
 
 
+@pytest.fixture(scope="session")
+def bundle(model_2d: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``model_2d`` as one file. Read only."""
+    from nnduet.inference.bundles import write_bundle
+    from nnduet.inference.model_folder import FolderFiles
+
+    path = tmp_path_factory.mktemp("bundle") / "tiny.nnduet"
+    write_bundle(FolderFiles(model_2d), path)
+    return path
+
+
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
     """Networks this small are slower on two threads, and much slower on two threads of a busy machine."""

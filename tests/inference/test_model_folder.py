@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import TASKS, Canary, tiny_head
+from tiny import TASKS, tiny_head
 
 from nnduet.errors import ModelError
 from nnduet.inference.model_folder import (
@@ -68,14 +68,6 @@ def test_fold_all_is_taken_where_it_is_alone(tmp_path: Path) -> None:
     (tmp_path / "fold_all").mkdir()
     (tmp_path / "fold_all" / FINAL).touch()
     assert available_folds(tmp_path, FINAL) == ["all"]
-
-
-def test_code_in_a_checkpoint_is_refused_and_not_run(folder: Path, tmp_path: Path) -> None:
-    canary = tmp_path / "canary"
-    torch.save({"network_weights": {}, "init_args": Canary(canary)}, folder / "fold_0" / FINAL)
-    with pytest.raises(ModelError, match="not a readable checkpoint"):
-        load(folder)
-    assert not canary.exists()
 
 
 def test_a_truncated_checkpoint_is_refused(folder: Path) -> None:

@@ -1,0 +1,156 @@
+"""Models survive rows 43 to 46 of the list of faults: a hostile or damaged one is refused before anything in it is used."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from bundle_files import entries_of, write_entries
+from tiny import Canary
+
+from nnduet import Predictor
+from nnduet.errors import CorruptFileError, ModelError
+from nnduet.inference.bundles import BundleFiles
+from nnduet.training.checkpoints import FINAL
+
+WEIGHTS = "fold_0/weights.safetensors"
+
+
+def test_row_43_a_pickle_in_place_of_the_weights_is_refused_and_not_run(bundle: Path, tmp_path: Path) -> None:
+    torch.save(Canary(tmp_path / "canary"), tmp_path / "pickle")
+    entries = entries_of(bundle) | {WEIGHTS: (tmp_path / "pickle").read_bytes()}
+    with pytest.raises(ModelError, match="not readable as safetensors"):
+        Predictor.load(write_entries(tmp_path / "bad.nnduet", entries, signed=True))
+    assert not (tmp_path / "canary").exists()
+
+
+def test_row_43_a_pickle_in_a_checkpoint_is_refused_and_not_run(model_2d: Path, tmp_path: Path) -> None:
+    model = Path(shutil.copytree(model_2d, tmp_path / "model"))
+    torch.save({"network_weights": {}, "init_args": Canary(tmp_path / "canary")}, model / "fold_0" / FINAL)
+    with pytest.raises(ModelError, match="not a readable checkpoint"):
+        Predictor.load(model)
+    assert not (tmp_path / "canary").exists()
+
+
+def test_row_43_a_checkpoint_named_like_a_bundle_is_refused_and_not_run(tmp_path: Path) -> None:
+    torch.save(Canary(tmp_path / "canary"), tmp_path / "bad.nnduet")
+    with pytest.raises(ModelError, match="expected the files of a model"):
+        Predictor.load(tmp_path / "bad.nnduet")
+    assert not (tmp_path / "canary").exists()
+
+
+@pytest.mark.parametrize("name", ["subprocess.Popen", "plans_canary.Network"])
+@pytest.mark.parametrize("place", ["network_class_name", "conv_op", "norm_op", "nonlin", "dropout_op"])
+@pytest.mark.parametrize("as_bundle", [False, True], ids=["folder", "bundle"])
+def test_row_44_plans_that_name_another_class_are_refused_and_it_is_not_imported(
+    model_2d: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, place: str, as_bundle: bool
+) -> None:
+    canary = tmp_path / "canary"
+    (tmp_path / "plans_canary.py").write_text(f"from pathlib import Path\nPath({str(canary)!r}).write_text('imported')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    plans = json.loads((model_2d / "plans.json").read_text())
+    architecture = plans["configurations"]["2d"]["architecture"]
+    (architecture if place == "network_class_name" else architecture["arch_kwargs"])[place] = name
+    if as_bundle:
+        entries = entries_of(bundle) | {"plans.json": json.dumps(plans).encode()}
+        model = write_entries(tmp_path / "bad.nnduet", entries, signed=True)
+    else:
+        model = Path(shutil.copytree(model_2d, tmp_path / "model"))
+        (model / "plans.json").write_text(json.dumps(plans))
+    with pytest.raises(ModelError, match=name):
+        Predictor.load(model)
+    assert not canary.exists() and "plans_canary" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    "name", ["../outside.json", "/etc/passwd", "fold_0/../../x", "fold_0\\weights.safetensors", "notes.txt"]
+)
+def test_row_45_an_entry_that_no_bundle_has_is_refused(bundle: Path, tmp_path: Path, name: str) -> None:
+    before = sorted(tmp_path.parent.iterdir())
+    path = write_entries(tmp_path / "bad.nnduet", entries_of(bundle) | {name: b"x"}, signed=True)
+    with pytest.raises(ModelError, match="expected the files of a model, got an entry"):
+        Predictor.load(path)
+    assert sorted(tmp_path.iterdir()) == [path]
+    assert sorted(tmp_path.parent.iterdir()) == before
+
+
+def test_row_45_a_link_is_refused(bundle: Path, tmp_path: Path) -> None:
+    path = tmp_path / "bad.nnduet"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in entries_of(bundle).items():
+            info = zipfile.ZipInfo(name)
+            info.external_attr = (0o120777 if name == "plans.json" else 0o644) << 16
+            archive.writestr(info, b"/etc/passwd" if name == "plans.json" else content)
+    with pytest.raises(ModelError, match=r"plans\.json is a link"):
+        Predictor.load(path)
+
+
+def test_row_45_a_bomb_is_refused_before_it_is_read(bundle: Path, tmp_path: Path) -> None:
+    entries = entries_of(bundle) | {WEIGHTS: bytes(2**27)}
+    path = write_entries(tmp_path / "bad.nnduet", entries, signed=True, compression=zipfile.ZIP_DEFLATED)
+    assert path.stat().st_size < 2**20
+    with pytest.raises(ModelError, match="is compressed"):
+        Predictor.load(path)
+
+
+def test_row_45_entries_that_share_their_bytes_are_refused(bundle: Path, tmp_path: Path) -> None:
+    """Many entries may point to the same bytes and so unfold to more than the file has."""
+    path = tmp_path / "bad.nnduet"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in entries_of(bundle).items():
+            archive.writestr(name, content)
+        weights = archive.getinfo(WEIGHTS)
+        for fold in range(1, 50):
+            entry = zipfile.ZipInfo(f"fold_{fold}/weights.safetensors")
+            entry.header_offset, entry.CRC = weights.header_offset, weights.CRC
+            entry.file_size = entry.compress_size = weights.file_size
+            archive.filelist.append(entry)
+            archive.NameToInfo[entry.filename] = entry
+    with pytest.raises(CorruptFileError, match="its entries promise"):
+        Predictor.load(path)
+
+
+def test_row_45_a_hundred_thousand_entries_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "bad.nnduet"
+    with zipfile.ZipFile(path, "w") as archive:
+        for index in range(100_000):
+            archive.writestr(f"fold_{index}/case_head.json", b"")
+    with pytest.raises(ModelError, match="expected at most 1000 entries"):
+        Predictor.load(path)
+
+
+def test_row_45_the_same_entry_twice_is_refused(bundle: Path, tmp_path: Path) -> None:
+    path = write_entries(tmp_path / "bad.nnduet", entries_of(bundle))
+    with pytest.warns(UserWarning, match="Duplicate"), zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("plans.json", b"{}")
+    with pytest.raises(ModelError, match="different names"):
+        Predictor.load(path)
+
+
+@pytest.mark.parametrize("share", np.linspace(0, 0.999, 12).tolist())
+def test_row_46_a_flipped_bit_anywhere_is_refused(bundle: Path, tmp_path: Path, share: float) -> None:
+    content = bytearray(bundle.read_bytes())
+    content[int(share * len(content))] ^= 1
+    (tmp_path / "bad.nnduet").write_bytes(content)
+    with pytest.raises((CorruptFileError, ModelError), match=r"bad\.nnduet"):
+        BundleFiles(tmp_path / "bad.nnduet")
+
+
+@pytest.mark.parametrize("share", [0, 0.01, 0.5, 0.9, 0.999])
+def test_row_46_a_truncated_bundle_is_refused(bundle: Path, tmp_path: Path, share: float) -> None:
+    (tmp_path / "bad.nnduet").write_bytes(bundle.read_bytes()[: int(share * bundle.stat().st_size)])
+    with pytest.raises(CorruptFileError, match=r"bad\.nnduet"):
+        Predictor.load(tmp_path / "bad.nnduet")
+
+
+def test_row_46_another_checksum_is_refused(bundle: Path, tmp_path: Path) -> None:
+    entries = entries_of(bundle)
+    entries["dataset.json"] = entries["dataset.json"].replace(b"organ", b"other")
+    with pytest.raises(CorruptFileError, match=r"dataset\.json is not what the manifest says"):
+        Predictor.load(write_entries(tmp_path / "bad.nnduet", entries))
