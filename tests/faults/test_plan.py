@@ -1,19 +1,24 @@
-"""Planning survives rows 23 and 26 of the list of faults; row 24 is in tests/training/test_planning.py, 25 in test_train.py."""
+"""Planning survives rows 23, 24 and 26 of the list of faults; row 25 is in test_train.py."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
+import threading
+import time
 from pathlib import Path
 
 import children
 import numpy as np
+import psutil
 import pytest
 from small_dataset import workspace_in, write_volumes
 
 from nnduet.data.conversion import convert
 from nnduet.data.images import read_image, write_image
 from nnduet.data.layouts import read_folder
+from nnduet.errors import WorkerError
 from nnduet.schema import Workspace
 from nnduet.training.planning import plan
 from nnduet.training.preprocessed import damaged_cases
@@ -43,6 +48,35 @@ def test_row_23_no_room_while_planning_is_named_and_a_rerun_completes(tmp_path: 
     assert child.exitcode == 42
     assert not (workspace.preprocessed / PREPARED).exists()
     plan(1, "cpu", workspace=workspace, configurations=("3d_fullres",), num_processes=1)
+    assert damaged_cases(workspace.preprocessed / PREPARED) == []
+    assert len(list((workspace.preprocessed / PREPARED).glob("*.pkl"))) == 10
+
+
+def kill_the_first_worker(stop: threading.Event) -> None:
+    """SIGKILL for the first process that a pool of this one spawns."""
+    before = set(psutil.Process().children())
+    while not stop.wait(0.01):
+        for child in set(psutil.Process().children()) - before:
+            with contextlib.suppress(psutil.Error):  # it has just ended
+                if "spawn_main" in " ".join(child.cmdline()):
+                    child.kill()
+                    return
+
+
+def test_row_24_a_killed_worker_is_named_within_a_minute_with_its_cases_and_a_rerun_completes(tmp_path: Path) -> None:
+    workspace = converted(tmp_path)
+    stop, started = threading.Event(), time.monotonic()
+    killer = threading.Thread(target=kill_the_first_worker, args=(stop,))
+    killer.start()
+    try:
+        with pytest.raises(WorkerError, match=r"a preprocessing worker died.* near cases \['case_00', 'case_01'\]"):
+            plan(1, "cpu", workspace=workspace, configurations=("3d_fullres",), num_processes=2)
+    finally:
+        stop.set()
+        killer.join()
+    assert time.monotonic() - started < 60
+    assert not (workspace.preprocessed / PREPARED).exists()
+    plan(1, "cpu", workspace=workspace, configurations=("3d_fullres",), num_processes=2)
     assert damaged_cases(workspace.preprocessed / PREPARED) == []
     assert len(list((workspace.preprocessed / PREPARED).glob("*.pkl"))) == 10
 

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 from batchgenerators.utilities.file_and_folder_operations import load_pickle
-from dying_worker import die_on_case_b
 from nnunetv2.experiment_planning.dataset_fingerprint import fingerprint_extractor
 from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
@@ -20,12 +19,11 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 from tiny import CONFIGURATIONS, DATASET, DATASET_ID, tiny_workspace
 
-from nnduet.errors import DatasetError, SettingsError, WorkerError
+from nnduet.errors import DatasetError, SettingsError
 from nnduet.schema import LABELS_FILE, SPLITS_FILE, Workspace
 from nnduet.training.planning import (
     FINGERPRINT_SAMPLES_PER_CASE,
     PlanSummary,
-    _each,
     foreground_counts,
     patch_within,
     plan,
@@ -108,12 +106,6 @@ def test_a_dataset_that_was_not_converted_to_its_end_is_refused(tmp_path: Path) 
     (workspace.raw / DATASET).mkdir(parents=True)
     with pytest.raises(DatasetError, match=r"dataset\.json"):
         plan(DATASET_ID, "cpu", workspace=workspace)
-
-
-def test_a_killed_worker_is_an_error_that_names_its_case() -> None:
-    files: dict[str, Any] = {"case_a": {}, "case_b": {}}
-    with pytest.raises(WorkerError, match="case_b"):
-        list(_each(die_on_case_b, files, 2))
 
 
 def test_a_3d_dataset_gets_small_plans_for_both_configurations(planned_3d: Planned) -> None:

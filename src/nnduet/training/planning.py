@@ -301,7 +301,7 @@ def _each(work: Callable[[str, dict[str, Any]], None], files: dict[str, Any], wo
             try:
                 future.result()
             except BrokenProcessPool as error:
-                pending = sorted(futures[f] for f in futures if not f.done() or f.exception())[:workers]
+                pending = sorted(str(futures[f]) for f in futures if not f.done() or f.exception())[:workers]
                 raise WorkerError(f"a preprocessing worker died, perhaps out of memory, near cases {pending}") from error
             yield futures[future]
 
