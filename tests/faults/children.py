@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -77,3 +78,27 @@ def plan_with_small_files(folders: list[str], largest: int) -> None:
     except DiskFullError:
         os._exit(42)
     os._exit(0)
+
+
+ALONE = """
+import multiprocessing.process, sys
+
+def refuse(event, arguments):
+    if event in ("socket.bind", "socket.connect"):
+        raise PermissionError(1, f"not here: {event} {arguments}")
+
+def start(self):
+    raise PermissionError(1, f"not here: a process {self.name}")
+
+multiprocessing.process.BaseProcess.start = start
+sys.addaudithook(refuse)
+from nnduet.cli import main
+main()
+"""
+"""A program that is the command without sockets and without processes of multiprocessing."""
+
+
+def in_a_small_container(shm_bytes: int, *arguments: str) -> list[str]:
+    """The command line that runs ``nnduet`` ARGUMENTS as ALONE, with a network of its own and ``shm_bytes`` of /dev/shm."""
+    mount = f'mount -t tmpfs -o size={shm_bytes} tmpfs /dev/shm && exec "$@"'
+    return ["unshare", "--mount", "--net", "sh", "-c", mount, "sh", sys.executable, "-c", ALONE, *arguments]

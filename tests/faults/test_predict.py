@@ -1,4 +1,4 @@
-"""Prediction survives rows 36 to 42 and 47 of the list of faults."""
+"""Prediction survives rows 35 to 42 and 47 of the list of faults."""
 
 from __future__ import annotations
 
@@ -33,6 +33,19 @@ def predict_command(model: Path, images: Path, output: Path, *, before: str = ""
     program = f"import sys\n{before}\nfrom nnduet.cli import main\nmain()"
     arguments = ["predict", "-m", str(model), "-i", str(images), "-o", str(output), "--device", "cpu"]
     return subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.skipif(
+    subprocess.run(["unshare", "--mount", "--net", "true"]).returncode != 0, reason="needs the rights to unshare"
+)
+def test_row_35_without_shared_memory_sockets_and_processes_it_predicts_as_ever(model_3d: Path, tmp_path: Path) -> None:
+    images = write_tiny_dataset(tmp_path / "user", 3, 3) / "images"
+    predict_folder(Predictor.load(model_3d, device="cpu"), images, tmp_path / "expected")
+    arguments = ["predict", "-m", str(model_3d), "-i", str(images), "-o", str(tmp_path / "out"), "--device", "cpu"]
+    done = subprocess.run(children.in_a_small_container(4096, *arguments), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for path in (tmp_path / "expected").glob("*.nii.gz"):
+        assert (tmp_path / "out" / path.name).read_bytes() == path.read_bytes()
 
 
 @pytest.mark.slow

@@ -272,3 +272,16 @@ def test_row_34_two_folds_that_start_together_both_finish(workspace: Workspace, 
 def test_row_34_the_same_fold_twice_is_refused(workspace: Workspace) -> None:
     with locked(workspace.results / FOLD), pytest.raises(LockedError, match="fold_0: another process is writing here"):
         train(1, "3d_fullres", 0, workspace=workspace, epochs=1, device="cpu")
+
+
+@pytest.mark.skipif(
+    subprocess.run(["unshare", "--mount", "--net", "true"]).returncode != 0, reason="needs the rights to unshare"
+)
+def test_row_35_with_64_mb_of_shared_memory_no_sockets_and_no_processes_it_trains_as_ever(
+    workspace: Workspace, uninterrupted: Path
+) -> None:
+    command = children.in_a_small_container(2**26, "train", "1", "--epochs", str(children.EPOCHS), "--device", "cpu")
+    environment = os.environ | workspace.environment() | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert_same_training(workspace.results / FOLD, uninterrupted)
