@@ -67,7 +67,12 @@ def fuzz(name: str, corpus: Path, seconds: int) -> None:
     def once(content: bytes) -> None:
         target(content, path)
 
-    options = [f"-max_total_time={seconds}", f"-max_len={LARGEST.get(name, 4096)}", "-print_final_stats=1", "-rss_limit_mb=8192"]
+    options = [
+        f"-max_total_time={seconds}",
+        f"-max_len={LARGEST.get(name, 4096)}",
+        "-print_final_stats=1",
+        "-rss_limit_mb=8192",
+    ]
     atheris.Setup([sys.argv[0], str(corpus), f"-artifact_prefix={corpus.parent}/{name}-", "-timeout=30", *options], once)
     atheris.Fuzz()
 
@@ -82,8 +87,13 @@ def run(name: str, folder: Path, seconds: int) -> dict[str, Any]:
     if not executed:
         raise SystemExit(f"{name}: atheris did not run: {done.stderr[-2000:]}")
     if found:
-        print(done.stdout[-3000:], done.stderr[-3000:], file=sys.stderr)
-    return {"seconds": seconds, "inputs": int(executed[1]), "covered_edges": int(covered[-1]) if covered else None, "failing": found}
+        sys.stderr.write(done.stdout[-3000:] + done.stderr[-3000:])
+    return {
+        "seconds": seconds,
+        "inputs": int(executed[1]),
+        "covered_edges": int(covered[-1]) if covered else None,
+        "failing": found,
+    }
 
 
 def main() -> int:
@@ -110,7 +120,8 @@ def main() -> int:
                 (folder / f"corpus-{target}").mkdir()
                 (folder / f"corpus-{target}" / "sound").write_bytes(content)
                 results[target] = run(target, folder, arguments.seconds)
-                print(target, results[target], flush=True)
+                sys.stdout.write(f"{target} {results[target]}\n")
+                sys.stdout.flush()
         for found in (path for target in results for path in folder.glob(f"{target}-*")):
             (arguments.output.parent / found.name).write_bytes(found.read_bytes())
     head = {"commit": commit(), "machine": machine(), "atheris": version("atheris")}

@@ -19,7 +19,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from nnduet.errors import DISK_FULL_NUMBERS, CorruptFileError, DiskFullError, LockedError
+from nnduet.errors import DISK_FULL_NUMBERS, CorruptFileError, DiskFullError, LockedError, StorageError
 
 __all__ = [
     "LOCK_FILE",
@@ -30,7 +30,7 @@ __all__ = [
     "json_text",
     "link_atomically",
     "locked",
-    "naming_full_disk",
+    "naming_disk_errors",
     "remove_temporaries",
     "replace_together",
     "replacing",
@@ -143,28 +143,33 @@ def link_atomically(source: Path, target: Path) -> None:
 
 
 @contextmanager
-def naming_full_disk(folder: Path) -> Iterator[None]:
-    """For libraries that write files and do not pass on why they could not: on any error ask the disk by writing 1 MiB.
+def naming_disk_errors(folder: Path, what: str) -> Iterator[None]:
+    """For libraries that read or write below ``folder`` and do not pass on why they could not; ``what`` begins the message.
 
     Raises:
-        DiskFullError: the block failed and there is no room.
+        DiskFullError: the block failed, and there is no room for 1 MiB either.
+        StorageError: it failed otherwise.
     """
     try:
         yield
     except (OSError, RuntimeError) as error:
-        if getattr(error, "errno", None) in DISK_FULL_NUMBERS:
-            raise DiskFullError(f"{folder}: the disk is full ({error})") from error
-        probe = folder / f"{_TEMPORARY_PREFIX}{secrets.token_hex(6)}"
-        try:
-            probe.write_bytes(bytes(2**20))
-            _sync(probe)
-        except OSError as reason:
-            if reason.errno in DISK_FULL_NUMBERS:
-                raise DiskFullError(f"{folder}: the disk is full ({error})") from error
-        finally:
-            with suppress(OSError):
-                probe.unlink(missing_ok=True)
-        raise
+        if getattr(error, "errno", None) in DISK_FULL_NUMBERS or not _has_room(folder):
+            raise DiskFullError(f"{what}: the disk of {folder} is full ({error})") from error
+        raise StorageError(f"{what}: {error}") from error
+
+
+def _has_room(folder: Path) -> bool:
+    """Whether 1 MiB can be written; True where it cannot for other reasons."""
+    probe = folder / f"{_TEMPORARY_PREFIX}{secrets.token_hex(6)}"
+    try:
+        probe.write_bytes(bytes(2**20))
+        _sync(probe)
+    except OSError as reason:
+        return reason.errno not in DISK_FULL_NUMBERS
+    finally:
+        with suppress(OSError):
+            probe.unlink(missing_ok=True)
+    return True
 
 
 @contextmanager

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from nnduet.data.files import file_digest, is_whole, link_atomically, naming_full_disk, sums_of, write_sums
-from nnduet.errors import DiskFullError, ResumeError, StoppedError
+from nnduet.data.files import file_digest, is_whole, link_atomically, naming_disk_errors, sums_of, write_sums
+from nnduet.errors import ResumeError, StoppedError
 from nnduet.inference.model_folder import FINAL_CHECKPOINT
 
 __all__ = ["FINAL", "LATEST", "PREVIOUS", "find_checkpoint", "remove_passing_checkpoints", "replace_checkpoint", "stoppable"]
@@ -26,10 +26,11 @@ def replace_checkpoint(save: Callable[[str], None], filename: str) -> None:
 
     Raises:
         DiskFullError: no space; the previous checkpoint is untouched.
+        StorageError: it could not be written for another reason; likewise.
     """
     path, partial = Path(filename), Path(f"{filename}.partial")
     try:
-        with naming_full_disk(path.parent):
+        with naming_disk_errors(path.parent, f"{filename}: the previous checkpoint is untouched, this one was not written"):
             save(str(partial))
             with partial.open("rb") as handle:
                 os.fsync(handle.fileno())
@@ -37,8 +38,6 @@ def replace_checkpoint(save: Callable[[str], None], filename: str) -> None:
                 _keep_as(path, path.with_name(PREVIOUS))
             write_sums(path, file_digest(partial))
             os.replace(partial, path)
-    except DiskFullError as error:
-        raise DiskFullError(f"{filename}: no space left; the previous checkpoint is untouched") from error
     finally:
         partial.unlink(missing_ok=True)
 

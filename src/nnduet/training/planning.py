@@ -29,7 +29,7 @@ from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPre
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 
-from nnduet.data.files import copy_atomically, naming_full_disk, write_json_atomically
+from nnduet.data.files import copy_atomically, naming_disk_errors, write_json_atomically
 from nnduet.errors import DatasetError, SettingsError, WorkerError
 from nnduet.model.network import PLANS_KEY
 from nnduet.schema import LABELS_FILE, SPLITS_FILE, Workspace
@@ -217,7 +217,8 @@ def _fingerprint(target: Path, extractor: Any, progress: Progress | None) -> Non
     reader = determine_reader_writer_from_dataset_json(extractor.dataset_json, example)
     results = []
     for index, (case_id, entry) in enumerate(extractor.dataset.items()):
-        results.append(extractor.analyze_case(entry["images"], entry["label"], reader, FINGERPRINT_SAMPLES_PER_CASE))
+        with naming_disk_errors(target, str(case_id)):
+            results.append(extractor.analyze_case(entry["images"], entry["label"], reader, FINGERPRINT_SAMPLES_PER_CASE))
         if progress:
             progress(index + 1, len(extractor.dataset), f"fingerprint {case_id}")
     channels = range(len(extractor.dataset_json["channel_names"]))
@@ -268,11 +269,10 @@ def _preprocess(
         checksums_of(folder).unlink(missing_ok=True)
         partial_folder.mkdir(parents=True)
         work = partial(preprocess_case, plans.plans, configuration, dataset_json, str(partial_folder))
-        with naming_full_disk(partial_folder):
-            for case_id in _each(work, files, workers):
-                done += 1
-                if progress:
-                    progress(done, total, f"preprocess {configuration} {case_id}")
+        for case_id in _each(work, files, workers):
+            done += 1
+            if progress:
+                progress(done, total, f"preprocess {configuration} {case_id}")
         partial_folder.rename(folder)
         write_checksums(folder)
     _copy_references(files, target, dataset_json["file_ending"])
@@ -317,14 +317,15 @@ def preprocess_case(
     """Write one case, {"images": [path per channel], "label": path}, preprocessed into ``folder``."""
     manager = PlansManager(plans)
     preprocessor = DefaultPreprocessor(verbose=False)
-    preprocessor.run_case_save(
-        str(Path(folder) / case_id),
-        entry["images"],
-        entry["label"],
-        manager,
-        manager.get_configuration(configuration),
-        dataset_json,
-    )
+    with naming_disk_errors(Path(folder), case_id):
+        preprocessor.run_case_save(
+            str(Path(folder) / case_id),
+            entry["images"],
+            entry["label"],
+            manager,
+            manager.get_configuration(configuration),
+            dataset_json,
+        )
 
 
 def foreground_counts(class_locations: dict[Any, Any]) -> np.ndarray:

@@ -7,14 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 
-from nnduet.data.files import file_digest, locked, write_json_atomically
+from nnduet.data.files import file_digest, locked, naming_disk_errors, write_json_atomically
 from nnduet.errors import CorruptFileError
 from nnduet.schema import Workspace
 
-__all__ = ["PreprocessCase", "checksums_of", "damaged_cases", "mend_preprocessed", "write_checksums"]
+__all__ = ["PreprocessCase", "PreprocessedCases", "checksums_of", "damaged_cases", "mend_preprocessed", "write_checksums"]
 
 PreprocessCase = Callable[[dict[str, Any], str, dict[str, Any], str, str, dict[str, Any]], None]
 """(plans, configuration, dataset_json, folder, case_id, {"images", "label"}): writes a preprocessed case."""
@@ -83,3 +84,11 @@ def damaged_cases(folder: Path, progress: Callable[[int, int, str], None] | None
 
 def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.suffix in (".b2nd", ".pkl"))
+
+
+class PreprocessedCases(nnUNetDatasetBlosc2):  # type: ignore[misc]
+    """nnU-Net's dataset; a case that cannot be read is a StorageError with its name."""
+
+    def load_case(self, identifier: str) -> Any:
+        with naming_disk_errors(Path(self.source_folder), f"{identifier}: the preprocessed case could not be read"):
+            return super().load_case(identifier)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from nnunetv2.paths import nnUNet_raw
+from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class, nnUNetDatasetBlosc2
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import Tensor, nn
 
@@ -31,6 +32,7 @@ from nnduet.training.history import History, SparsePlots
 from nnduet.training.labels import inner_fold, read_case_labels
 from nnduet.training.mirroring import fixed_patch_axes, keep_sides
 from nnduet.training.optimizer import JointOptimizer, PolynomialDecay, build_optimizer
+from nnduet.training.preprocessed import PreprocessedCases
 from nnduet.training.selection import select_checkpoint, take_selected_checkpoint, withhold
 from nnduet.training.settings import TrainingSettings
 from nnduet.training.validation import validate_fold
@@ -113,6 +115,8 @@ class nnUNetTrainerMultitask(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801
             )
         self._seed(0)
         super().initialize()
+        if infer_dataset_class(self.preprocessed_dataset_folder) is nnUNetDatasetBlosc2:
+            self.dataset_class = PreprocessedCases
         if self.device.type == "cpu":
             use_cpu_layers(self._joint_network())
 
