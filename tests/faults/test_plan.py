@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import children
@@ -29,9 +30,12 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 PREPARED = Path("Dataset001_Small") / "nnDuetCpuPlans_3d_fullres"
 
 
-def converted(folder: Path, **images: np.ndarray) -> Workspace:
-    """The small volumes, with other voxels (Z, Y, X) in some cases, on the grid of the case."""
+def converted(folder: Path, *, one_slice: str | None = None, **images: np.ndarray) -> Workspace:
+    """The small volumes, with other voxels (Z, Y, X) in some cases, on the grid of the case, and a case cut to one slice."""
     source, workspace = write_volumes(folder / "cases"), workspace_in(folder / "workspace")
+    for path in source.glob(f"*/{one_slice}*") if one_slice else ():
+        image = read_image(path)
+        write_image(path, image.array[5:6], replace(image.geometry, shape=(1, *image.geometry.shape[1:])))
     for case_id, array in images.items():
         path = source / "images" / f"{case_id}_0000.nii.gz"
         write_image(path, np.broadcast_to(array, read_image(path).array.shape).copy(), read_image(path).geometry)
@@ -81,10 +85,9 @@ def test_row_24_a_killed_worker_is_named_within_a_minute_with_its_cases_and_a_re
     assert len(list((workspace.preprocessed / PREPARED).glob("*.pkl"))) == 10
 
 
-def test_row_26_constant_and_all_air_volumes_give_finite_inputs_and_a_training(tmp_path: Path) -> None:
-    workspace = converted(
-        tmp_path, case_00=np.array(0, np.int16), case_01=np.array(7, np.int16), case_02=np.array(-1024, np.int16)
-    )
+def test_row_26_constant_one_slice_and_all_air_volumes_give_finite_inputs_and_a_training(tmp_path: Path) -> None:
+    constant = {name: np.array(value, np.int16) for name, value in {"case_00": 0, "case_01": 7, "case_02": -1024}.items()}
+    workspace = converted(tmp_path, one_slice="case_04", **constant)
     planned = plan(1, "cpu", workspace=workspace, configurations=("3d_fullres",), num_processes=1)
     plans = json.loads(Path(planned.plans_file).read_text())
     plans["nnduet"]["training"] |= {"iterations_per_epoch": 2, "validation_iterations": 1}

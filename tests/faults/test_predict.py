@@ -20,8 +20,9 @@ import torch
 from tiny import SPACING_MM, tiny_case, write_tiny_dataset
 
 from nnduet import Predictor
+from nnduet.data.files import locked
 from nnduet.data.images import Geometry, write_image
-from nnduet.errors import ModelError, TooLargeError
+from nnduet.errors import LockedError, ModelError, TooLargeError
 from nnduet.inference.folder import predict_folder
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -180,6 +181,52 @@ def test_row_41_a_full_output_disk_is_an_error_and_leaves_no_final_file(model_3d
     assert done.returncode == 1
     assert "DISK_FULL" in done.stderr.splitlines()[-2]
     assert [p.name for p in (tmp_path / "out").iterdir() if not p.name.startswith(".nnduet-lock")] == []
+
+
+def test_row_42_what_was_there_is_replaced_case_by_case_and_other_masks_are_left(model_3d: Path, tmp_path: Path) -> None:
+    predictor, images = Predictor.load(model_3d, device="cpu"), write_tiny_dataset(tmp_path / "user", 3, 2) / "images"
+    predict_folder(predictor, images, tmp_path / "expected")
+    (tmp_path / "out").mkdir()
+    for name in ("case_00.nii.gz", "another.nii.gz", "classification.csv"):
+        (tmp_path / "out" / name).write_text("old")
+    predict_folder(predictor, images, tmp_path / "out")
+    for name in ("case_00.nii.gz", "classification.csv"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "expected" / name).read_bytes()
+    assert (tmp_path / "out" / "another.nii.gz").read_text() == "old"
+
+
+def test_row_42_a_second_writer_is_refused(model_3d: Path, tmp_path: Path) -> None:
+    predictor, images = Predictor.load(model_3d, device="cpu"), write_tiny_dataset(tmp_path / "user", 3, 2) / "images"
+    with locked(tmp_path / "out"), pytest.raises(LockedError, match="another process is writing here"):
+        predict_folder(predictor, images, tmp_path / "out")
+    predict_folder(predictor, images, tmp_path / "out")
+
+
+@pytest.mark.slow
+def test_after_kill_9_the_same_command_with_resume_completes_the_folder(model_3d: Path, tmp_path: Path) -> None:
+    images = write_tiny_dataset(tmp_path / "user", 3, 12) / "images"
+    program = (
+        "import os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from nnduet.inference.folder import predict_folder\n"
+        "from nnduet.inference.predictor import Predictor\n"
+        "def die(done, total, text):\n"
+        "    done == 5 and os.kill(os.getpid(), signal.SIGKILL)\n"
+        "model, images, output = sys.argv[1:]\n"
+        "predict_folder(Predictor.load(model, device='cpu'), Path(images), Path(output), progress=die)\n"
+    )
+    killed = subprocess.run([sys.executable, "-c", program, str(model_3d), str(images), str(tmp_path / "out")], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert 0 < len(list((tmp_path / "out").glob("*.nii.gz"))) < 12
+    assert not (tmp_path / "out" / "run.json").exists()
+    command = [sys.executable, "-m", "nnduet.cli", "predict", "-m", str(model_3d), "-i", str(images), "--device", "cpu", "-o"]
+    subprocess.run([*command, str(tmp_path / "out"), "--resume"], check=True, stderr=subprocess.DEVNULL)
+    subprocess.run([*command, str(tmp_path / "whole")], check=True, stderr=subprocess.DEVNULL)
+    first, second = (
+        {path.name: path.read_bytes() for path in (tmp_path / name).iterdir() if path.name.endswith((".nii.gz", ".csv"))}
+        for name in ("out", "whole")
+    )
+    assert first == second and len(first) == 12 + 3  # masks and tables
 
 
 def test_row_47_prediction_and_its_imports_open_no_connection(tmp_path: Path) -> None:

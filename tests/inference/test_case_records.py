@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from tiny import write_tiny_dataset
 
-from nnduet.data.files import locked
-from nnduet.errors import LockedError, PartialFailureError, ResumeError
+from nnduet.errors import PartialFailureError, ResumeError
 from nnduet.inference.case_records import RECORDS_FILE
 from nnduet.inference.folder import predict_folder
 from nnduet.inference.predictor import Predictor
@@ -141,33 +137,3 @@ def test_nothing_to_resume_is_refused(predictor: Predictor, images: Path, tmp_pa
         (tmp_path / "out" / RECORDS_FILE).write_bytes(content)
     with pytest.raises(ResumeError, match="predict without --resume"):
         predict_folder(predictor, images, tmp_path / "out", resume=True)
-
-
-def test_row_42_a_second_writer_is_refused(predictor: Predictor, images: Path, tmp_path: Path) -> None:
-    with locked(tmp_path / "out"), pytest.raises(LockedError, match="another process is writing here"):
-        predict_folder(predictor, images, tmp_path / "out")
-    predict_folder(predictor, images, tmp_path / "out")
-
-
-@pytest.mark.slow
-def test_after_kill_9_the_same_command_with_resume_completes_the_folder(model_3d: Path, tmp_path: Path) -> None:
-    images = write_tiny_dataset(tmp_path / "user", 3, 12) / "images"
-    program = (
-        "import os, signal, sys\n"
-        "from pathlib import Path\n"
-        "from nnduet.inference.folder import predict_folder\n"
-        "from nnduet.inference.predictor import Predictor\n"
-        "def die(done, total, text):\n"
-        "    done == 5 and os.kill(os.getpid(), signal.SIGKILL)\n"
-        "model, images, output = sys.argv[1:]\n"
-        "predict_folder(Predictor.load(model, device='cpu'), Path(images), Path(output), progress=die)\n"
-    )
-    killed = subprocess.run([sys.executable, "-c", program, str(model_3d), str(images), str(tmp_path / "out")], check=False)
-    assert killed.returncode == -signal.SIGKILL
-    assert 0 < len(list((tmp_path / "out").glob("*.nii.gz"))) < 12
-    assert not (tmp_path / "out" / "run.json").exists()
-    command = [sys.executable, "-m", "nnduet.cli", "predict", "-m", str(model_3d), "-i", str(images), "--device", "cpu", "-o"]
-    subprocess.run([*command, str(tmp_path / "out"), "--resume"], check=True, stderr=subprocess.DEVNULL)
-    subprocess.run([*command, str(tmp_path / "whole")], check=True, stderr=subprocess.DEVNULL)
-    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
-    assert len(contents(tmp_path / "out")) == 12 + len(TABLES)

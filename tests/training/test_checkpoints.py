@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from nnduet.data.files import is_whole, sums_of
-from nnduet.errors import DiskFullError, ResumeError
+from nnduet.errors import DiskFullError, ResumeError, StorageError
 from nnduet.training import checkpoints
 from nnduet.training.checkpoints import (
     FINAL,
@@ -69,7 +69,7 @@ def test_a_folder_without_checkpoints_has_none(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("step", ["link_atomically", "write_sums", "os.replace"])
-def test_row_28_a_kill_at_any_step_of_saving_leaves_a_whole_checkpoint(
+def test_a_kill_at_any_step_of_saving_leaves_a_whole_checkpoint(
     tmp_path: Path, step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What a kill before, or after, each step leaves on the disk; ``finally`` does not run for a killed process."""
@@ -96,7 +96,7 @@ def test_row_28_a_kill_at_any_step_of_saving_leaves_a_whole_checkpoint(
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
-def test_row_30_a_signal_is_an_error_that_says_how_to_go_on(name: str) -> None:
+def test_a_signal_is_an_error_that_says_how_to_go_on(name: str) -> None:
     program = (
         "import os, signal, time\n"
         "from nnduet.training.checkpoints import stoppable\n"
@@ -125,7 +125,7 @@ def test_signals_are_left_alone_outside_the_main_thread() -> None:
 
 @pytest.mark.parametrize(
     ("error", "expected"),
-    [(OSError(errno.ENOSPC, "no space"), DiskFullError), (RuntimeError("unexpected pos"), RuntimeError)],
+    [(OSError(errno.ENOSPC, "no space"), DiskFullError), (RuntimeError("unexpected pos"), StorageError)],
 )
 def test_a_write_that_fails_half_way_leaves_the_old_checkpoint(
     tmp_path: Path, error: Exception, expected: type[Exception]
