@@ -1,6 +1,7 @@
 # make demo    the whole way on synthetic CT, into nnduet_demo/
 # make test    lint, types and tests with coverage
 # make lint    ruff and mypy only
+# make audit   known vulnerabilities of the pinned packages (pip-audit, in a venv of its own)
 # Needs Python 3.11 and make. Each target first brings .venv to the versions in constraints.txt.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -8,7 +9,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 OUTPUT ?= nnduet_demo
 
-.PHONY: demo test lint install
+.PHONY: demo test lint audit install
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -34,3 +35,8 @@ lint: install
 
 test: lint
 	$(BIN)/python -m pytest --cov=nnduet --cov-report=term --cov-fail-under=90
+
+audit:
+	test -x .venv-audit/bin/pip-audit || ($(PYTHON) -m venv --clear .venv-audit && \
+		.venv-audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit)
+	.venv-audit/bin/python .ci/audit.py
