@@ -2,8 +2,8 @@
 
     python benchmarks/soak.py        # docs/results/soak.json
 
-The model is the shipped ``lidc-nodule``, the images are noise with a ball of tissue. Exit status 1 where memory grows: more than
-5 % from prediction 100 to 300, measured as medians of 20 predictions so that one measurement decides nothing.
+The model is the shipped ``lidc-nodule``, the images are noise with a ball of tissue. Exit status 1 where memory grows by more
+than 5 % from prediction 100 to 300, measured as medians of 20 predictions so that one measurement decides nothing.
 """
 
 from __future__ import annotations
