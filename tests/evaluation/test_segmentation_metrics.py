@@ -114,12 +114,12 @@ NONE = np.zeros((4, 4, 4), dtype=np.uint8)
 @pytest.mark.parametrize(
     ("reference", "prediction", "expected"),
     [
-        (NONE, NONE, RegionScore(None, None, 0.0, None, "both_empty")),
-        (NONE, SOME, RegionScore(0.0, 0.0, 0.008, None, "empty_reference")),
-        (SOME, NONE, RegionScore(0.0, 0.0, 0.008, 1.0, "empty_prediction")),
-        (SOME, SOME, RegionScore(1.0, 1.0, 0.0, 0.0, "")),
-        (SOME, None, RegionScore(0.0, 0.0, 0.008, 1.0, "missing_prediction")),
-        (NONE, None, RegionScore(0.0, 0.0, 0.0, None, "missing_prediction")),
+        (NONE, NONE, RegionScore(None, None, 0.0, None, "both_empty", 0.0, 0.0)),
+        (NONE, SOME, RegionScore(0.0, 0.0, 0.008, None, "empty_reference", 0.0, 0.008)),
+        (SOME, NONE, RegionScore(0.0, 0.0, 0.008, 1.0, "empty_prediction", 0.008, 0.0)),
+        (SOME, SOME, RegionScore(1.0, 1.0, 0.0, 0.0, "", 0.008, 0.008)),
+        (SOME, None, RegionScore(0.0, 0.0, 0.008, 1.0, "missing_prediction", 0.008)),
+        (NONE, None, RegionScore(0.0, 0.0, 0.0, None, "missing_prediction", 0.0)),
     ],
     ids=["both empty", "empty reference", "empty prediction", "equal", "missing", "missing and empty reference"],
 )

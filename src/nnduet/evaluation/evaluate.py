@@ -122,6 +122,11 @@ def evaluate(
             "seed": seed,
             "resampling_unit": "patient" if any(rows[c].cells.get(GROUP_COLUMN) for c in cases if c in rows) else "case",
         },
+        "sources": {
+            "predictions": str(predictions.absolute()),
+            "references": str(references.absolute()) if references else None,
+            "table": str(table.absolute()) if table else None,
+        },
         "definitions": _DEFINITIONS,
         "num_cases": len(cases),
         "num_resampling_units": resamples.num_units,

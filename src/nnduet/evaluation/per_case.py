@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from nnduet.evaluation.answers import PREDICTIONS_FILE, TaskAnswers, answer_columns
 from nnduet.evaluation.segmentation_cases import CaseScore
@@ -29,9 +30,7 @@ def per_case_csv(cases: Sequence[str], scores: Sequence[CaseScore], answers: Seq
     lines: dict[str, dict[str, object]] = {case_id: {CASE_COLUMN: case_id} for case_id in cases}
     for score in scores:
         for name, region in score.regions.items():
-            fields = {"dsc": region.dsc, "nsd": region.nsd, "avd_ml": region.avd_ml, "avd_ratio": region.avd_ratio}
-            lines[score.case_id].update({f"{name}_{field}": value for field, value in fields.items()})
-            lines[score.case_id][f"{name}_reason"] = region.reason
+            lines[score.case_id].update({f"{name}_{field}": value for field, value in asdict(region).items()})
     for entry in answers:
         for index, case_id in enumerate(entry.case_ids):
             lines[case_id].update(_answer_cells(entry, index))

@@ -51,13 +51,18 @@ _SLACK_MM = 1e-5
 
 @dataclass(frozen=True)
 class RegionScore:
-    """Scores of one region in one case; None is undefined, ``reason`` then (or for a plain 0) says why, else it is empty."""
+    """Scores of one region in one case; None is undefined, ``reason`` then (or for a plain 0) says why, else it is empty.
+
+    ``reference_ml`` and ``prediction_ml`` are the volumes; the latter is None without a prediction.
+    """
 
     dsc: float | None
     nsd: float | None
     avd_ml: float
     avd_ratio: float | None
     reason: str = ""
+    reference_ml: float = 0.0
+    prediction_ml: float | None = None
 
 
 def region_labels(labels: Mapping[str, int | Sequence[int]]) -> dict[str, tuple[int, ...]]:
@@ -213,7 +218,7 @@ def _mask_of(segmentation: Segmentation, values: tuple[int, ...]) -> Mask:
 
 def _worst_score(reference: Mask, *, spacing_mm: Sequence[float]) -> RegionScore:
     volume, share = volume_difference(reference, np.zeros_like(reference), spacing_mm=spacing_mm)
-    return RegionScore(0.0, 0.0, volume, share, "missing_prediction")
+    return RegionScore(0.0, 0.0, volume, share, "missing_prediction", volume)
 
 
 def _score_masks(reference: Mask, prediction: Mask, *, spacing_mm: Sequence[float], tolerance_mm: float) -> RegionScore:
@@ -224,7 +229,13 @@ def _score_masks(reference: Mask, prediction: Mask, *, spacing_mm: Sequence[floa
         volume,
         share,
         _reason(bool(reference.any()), bool(prediction.any())),
+        _volume_ml(reference, spacing_mm),
+        _volume_ml(prediction, spacing_mm),
     )
+
+
+def _volume_ml(mask: Mask, spacing_mm: Sequence[float]) -> float:
+    return int(np.count_nonzero(mask)) * math.prod(spacing_mm) / 1000
 
 
 def _reason(has_reference: bool, has_prediction: bool) -> str:
