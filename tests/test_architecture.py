@@ -13,7 +13,7 @@ import pytest
 import nnduet
 
 PACKAGE = Path(nnduet.__file__).parent
-ROOMS = ("data", "model", "inference", "evaluation", "training")  # left to right; then the commands
+ROOMS = ("data", "model", "inference", "evaluation", "training", "report")  # left to right; then the commands
 CONTRACTS = {"errors", "schema"}
 MAY_IMPORT_NNUNET = ("model/network.py", "inference/", "training/")
 

@@ -10,7 +10,9 @@ import pytest
 from nnduet.demo import FLOORS, DemoSummary, run_demo
 from nnduet.errors import OutputExistsError
 
-SUMMARY = DemoSummary("out", "data", "model", "predictions", "metrics.json", dict(FLOORS), dict.fromkeys(FLOORS), dict(FLOORS))
+SUMMARY = DemoSummary(
+    "out", "data", "model", "predictions", "metrics.json", "page", dict(FLOORS), dict.fromkeys(FLOORS), dict(FLOORS)
+)
 
 
 def test_values_at_their_floors_pass() -> None:

@@ -1,11 +1,11 @@
-"""The whole road on synthetic CT: make cases, convert, plan, train, predict unseen cases, evaluate."""
+"""The whole road on synthetic CT: make cases, convert, plan, train, predict unseen cases, evaluate, report."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,9 @@ from nnduet.data.phantom import write_phantom
 from nnduet.evaluation.evaluate import evaluate
 from nnduet.inference.folder import predict_folder
 from nnduet.inference.predictor import Predictor
+from nnduet.report.explained_cases import ExplainedCases
+from nnduet.report.page import write_report
+from nnduet.report.runs import read_run
 from nnduet.schema import Workspace
 from nnduet.training.planning import plan
 from nnduet.training.run import train
@@ -42,6 +45,7 @@ class DemoSummary:
     model: str
     predictions: str
     metrics_file: str
+    report: str
     measured: dict[str, float]
     intervals: dict[str, list[float] | None]
     floors: dict[str, float]
@@ -91,12 +95,18 @@ def run_demo(output: Path, *, seed: int = 0, progress: Progress | None = None) -
             table=data / "test_cases.csv",
             output=output / "evaluation",
         )
+    with _timed(seconds, "report"):
+        images = workspace.raw / workspace.dataset_name(_ID) / "imagesTs"
+        run = replace(read_run(output / "evaluation", images=images), folds={"fold_0": Path(training.model) / "fold_0"})
+        explain = ExplainedCases(run, "subtype", training.model)
+        page = write_report(run, output / "report", viewer_cases=_NUM_TEST, explain=explain, progress=progress)
     summary = DemoSummary(
         output=str(output),
         data=str(data),
         model=training.model,
         predictions=str(predictions),
         metrics_file=str(output / "evaluation" / "metrics.json"),
+        report=page.page,
         measured={name: _entry(metrics, name)["value"] or 0.0 for name in FLOORS},
         intervals={name: _entry(metrics, name)["ci95"] for name in FLOORS},
         floors=dict(FLOORS),

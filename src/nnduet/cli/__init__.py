@@ -15,6 +15,7 @@ from nnduet.cli.heads import fit_head, probe
 from nnduet.cli.machine import demo, doctor, plugin_path
 from nnduet.cli.model import cross_validate, train
 from nnduet.cli.predictions import benchmark, evaluate, predict
+from nnduet.cli.reports import compare, preview, report
 
 __all__ = ["app", "main"]
 
@@ -28,6 +29,9 @@ COMMANDS = (
     probe,
     predict,
     evaluate,
+    report,
+    compare,
+    preview,
     benchmark,
     export,
     import_,

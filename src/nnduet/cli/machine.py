@@ -42,10 +42,10 @@ def _show_demo(summary: Mapping[str, Any]) -> None:
     show_table(("on unseen cases", "measured", "95 % interval", "floor", ""), rows, styles={"BELOW": "red"})
     minutes = sum(summary["seconds"].values()) / 60
     typer.echo(f"\n{minutes:.1f} minutes, of which training {summary['seconds']['train'] / 60:.1f}\n")
-    for title in ("data", "model", "predictions", "metrics_file"):
+    for title in ("data", "model", "predictions", "metrics_file", "report"):
         typer.echo(f"{title.replace('_file', ''):<12} {summary[title]}")
     typer.echo(
-        "\nOn your own cases (images/, labels/, cases.csv):\n"
+        "\nOpen the report in a browser. On your own cases (images/, labels/, cases.csv):\n"
         "  nnduet convert FOLDER --task COLUMN --dataset-id 2 --name Mine && nnduet plan 2 --preset cpu && nnduet train 2"
     )
 

@@ -268,7 +268,7 @@ class Predictor:
                     layout=model.layout,
                     overlapping=self.network.overlapping,
                     spacing_mm=grid_spacing_mm(properties, model.configuration, model.plans),
-                    voxel_scale=self._voxel_scale(properties),
+                    voxel_scale=self.voxel_scale(properties),
                     covariates=covariates,
                 )
             )
@@ -306,7 +306,7 @@ class Predictor:
         settings: dict[str, Any] = {"step_size": self.step_size, "tta": bool(self.mirror_axes), "fast": self.fast}
         return Predictor(model, device="cpu", runtime="torch", **settings)
 
-    def _voxel_scale(self, properties: Mapping[str, Any]) -> float:
+    def voxel_scale(self, properties: Mapping[str, Any]) -> float:
         """What voxel counts are multiplied by: the slice spacing in mm for slice-wise models of volumes, else 1.
 
         Slice-wise models do not resample between slices, so that a count of voxels means another volume in every case.

@@ -1,0 +1,101 @@
+"""Which features carry an answer: what it costs the case head when they are permuted among held-out cases."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nnduet.errors import ModelError
+from nnduet.model.case_features import FeatureTable
+from nnduet.model.case_head import CaseHead
+from nnduet.report.figures import importance_bars
+from nnduet.report.runs import Run
+from nnduet.schema import Task
+
+__all__ = ["NETWORK", "block_importances", "importances"]
+
+Array = NDArray[np.float64]
+NETWORK = "network head"
+_PERMUTATIONS = 20
+_FEATURES, _HEADS = "features_validation.npz", "case_head.json"
+
+
+def importances(run: Run, task: Task) -> str | None:
+    """A figure of the mean over the folds of the run; None where no case head answers the task, or its features are gone."""
+    costs: dict[str, list[float]] = {}
+    reference = next(cases.reference for cases in run.tasks if cases.task.name == task.name)
+    truth = dict(zip(run.cases, reference.tolist(), strict=True))
+    for folder in run.folds.values():
+        found = _head(folder, task)
+        if found is None:
+            continue
+        head, table = found
+        known = [case for case in table.case_ids if np.isfinite(truth.get(case, np.nan))]
+        if len(known) > 1:
+            for name, cost in block_importances(head, table.rows(known), np.array([truth[case] for case in known])).items():
+                costs.setdefault(name, []).append(cost)
+    if not costs:
+        return None
+    rows = [(name, float(np.mean(values)), float(np.std(values))) for name, values in costs.items()]
+    label = "rise of the loss when permuted (nats)" if task.is_classification else "rise of the absolute error when permuted"
+    return importance_bars(sorted(rows, key=lambda row: -row[1]), f"What the answers to {task.name} rest on", label)
+
+
+def block_importances(head: CaseHead, table: FeatureTable, truth: Array) -> dict[str, float]:
+    """Mean rise of the loss over permutations of each block that the head reads, and of the network head's answer.
+
+    Args:
+        head: of one task.
+        table: held-out cases (N).
+        truth: (N,) class indices or values.
+
+    Returns:
+        {block: rise of the mean log loss, or of the mean absolute error}; about 0 for a block that does not matter. Blocks that
+        tell the same can replace each other, so that each alone looks unimportant.
+
+    Source: Breiman, Machine Learning 45 (2001); model-agnostic form of Fisher, Rudin and Dominici, JMLR 20 (2019).
+    """
+    rng = np.random.default_rng(0)
+    values, network = table.values.astype(float), table.network.get(head.task.name)
+    answers = network.astype(float) if network is not None else None
+    before, read = _loss(head, values, answers, truth), set(head.columns.tolist())
+    out = {}
+    for name, columns in table.blocks.items():
+        used = sorted(read & set(columns))
+        if used and head.network_share < 1:
+            costs = []
+            for _ in range(_PERMUTATIONS):
+                changed = values.copy()
+                changed[:, used] = changed[np.ix_(rng.permutation(len(values)), used)]
+                costs.append(_loss(head, changed, answers, truth) - before)
+            out[name] = float(np.mean(costs))
+    if answers is not None and head.network_share > 0:
+        permuted = (answers[rng.permutation(len(answers))] for _ in range(_PERMUTATIONS))
+        out[NETWORK] = float(np.mean([_loss(head, values, other, truth) - before for other in permuted]))
+    return out
+
+
+def _loss(head: CaseHead, values: Array, network: Array | None, truth: Array) -> float:
+    answers = head(values, network)
+    if not head.task.is_classification:
+        return float(np.mean(np.abs(answers[:, 0] - truth)))
+    chosen = answers[np.arange(len(truth)), truth.astype(int)]
+    return float(-np.mean(np.log(np.clip(chosen, 1e-12, 1))))
+
+
+def _head(folder: Path, task: Task) -> tuple[CaseHead, FeatureTable] | None:
+    """The case head of a fold for a task with the features of its validation cases; None where one of them is missing."""
+    try:
+        content: Mapping[str, Any] = json.loads((folder / _HEADS).read_text(encoding="utf-8")).get("tasks", {})
+        return (
+            (CaseHead.from_json(task, content[task.name]), FeatureTable.load(folder / _FEATURES))
+            if task.name in content
+            else None
+        )
+    except (OSError, ValueError, ModelError):
+        return None
