@@ -26,6 +26,8 @@ from nnduet.report.runs import Run, read_run
 sys.path.insert(0, str(REPOSITORY / "tests" / "report"))
 
 IMAGES = REPOSITORY / "docs" / "images"
+KEPT = ("demo-viewer.png", "lidc-overview.png", "lidc-segmentation.png", "lidc-classification.png", "acdc-viewer.png")
+"""Pictures that the docs show."""
 NUM_CASES, MOST_SECONDS, MOST_MEGABYTES = 300, 3.0, 50.0
 
 
@@ -37,7 +39,7 @@ def look(name: str, page: Path) -> dict[str, Any]:
     with opened(page / "index.html", width=1100, height=760) as browser:
         started = time.perf_counter()
         browser.emulate_media(reduced_motion="reduce")
-        browser.goto((page / "index.html").as_uri(), wait_until="load")
+        browser.goto((page / "index.html").absolute().as_uri(), wait_until="load")
         seconds = time.perf_counter() - started
         sections = []
         for link in browser.locator("nav a").all():
@@ -46,7 +48,8 @@ def look(name: str, page: Path) -> dict[str, Any]:
             sections.append(section.locator("h2").first.inner_text())
             for summary in section.locator("details > summary").all()[1:]:
                 summary.click()
-            browser.screenshot(path=IMAGES / f"{name}-{sections[-1].lower()}.png")
+            section.evaluate("section => section.scrollIntoView()")
+            _picture(browser, f"{name}-{sections[-1].lower()}.png")
         if browser.locator("#case-table").count():
             browser.locator("#case-table thead button").nth(1).click()
             browser.locator("#find").fill("1")
@@ -56,9 +59,14 @@ def look(name: str, page: Path) -> dict[str, Any]:
             viewers.first.click()
             browser.locator("#viewer canvas").wait_for(state="visible", timeout=60_000)
             browser.wait_for_timeout(4000)
-            browser.screenshot(path=IMAGES / f"{name}-viewer.png")
+            _picture(browser, f"{name}-viewer.png")
             browser.locator("#viewer-close").click()
     return {"sections": sections, "seconds_until_loaded": round(seconds, 2)}
+
+
+def _picture(browser: Any, file_name: str) -> None:
+    if file_name in KEPT:
+        browser.screenshot(path=IMAGES / file_name)
 
 
 def of_cases(run: Run, count: int) -> Run:
