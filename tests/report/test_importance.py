@@ -35,6 +35,11 @@ def test_the_block_that_tells_the_class_matters_and_the_others_do_not() -> None:
     assert set(found) == {"told", "noise"}
 
 
+def test_single_columns_can_be_asked_for() -> None:
+    found = block_importances(head(0.0), TABLE, TRUTH, {"the class": range(0, 1), "not read": range(2, 3)})
+    assert set(found) == {"the class"} and found["the class"] > 1
+
+
 def test_the_network_head_matters_where_it_has_a_share() -> None:
     assert block_importances(head(0.5), TABLE, TRUTH)[NETWORK] > 0.1
     only = block_importances(head(1.0), TABLE, TRUTH)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from scored_run import NASTY, NASTY_CASE, NUM_CASES, write_scored_run
 
-from nnduet.errors import DatasetError
+from nnduet.errors import DatasetError, OutputExistsError
 from nnduet.report.facts import facts_of, warnings_of
 from nnduet.report.page import write_report
 from nnduet.report.runs import is_finished, read_run
@@ -110,6 +110,14 @@ def test_a_second_report_replaces_the_first(scored: Path, tmp_path: Path) -> Non
     write_report(run, tmp_path, viewer_cases=9)
     write_report(run, tmp_path, viewer_cases=1)
     assert len(list((tmp_path / "volumes").iterdir())) == 1
+
+
+def test_a_folder_with_other_files_is_refused_and_left_as_it_is(scored: Path, tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "holiday.png").write_text("mine")
+    with pytest.raises(OutputExistsError, match="expected an empty folder or an earlier report"):
+        write_report(read_run(scored), tmp_path)
+    assert (tmp_path / "pictures" / "holiday.png").read_text() == "mine"
 
 
 def test_warnings_name_small_samples_and_what_is_undefined(scored: Path) -> None:

@@ -31,6 +31,7 @@ from nnduet.inference.shipped_models import open_model
 from nnduet.inference.sliding_window import JointPass, predict_tiles
 from nnduet.model.heads import JointNetwork, task_probabilities
 from nnduet.model.pooling import PooledSums, region_weights, sum_channels, sum_stages
+from nnduet.report.runs import region_names
 from nnduet.schema import Task
 
 __all__ = ["ELSEWHERE", "Evidence", "EvidenceMaps", "class_gradients", "class_score", "contribution_map", "region_shares"]
@@ -106,7 +107,7 @@ class EvidenceMaps:
         return Evidence(
             values=values,
             class_name=name,
-            region_shares=region_shares(np.abs(contributions[0].numpy()), masks, _region_names(model.dataset_json)),
+            region_shares=region_shares(np.abs(contributions[0].numpy()), masks, region_names(model.dataset_json)),
         )
 
     def _task(self, name: str, class_name: str | None) -> Task:
@@ -221,12 +222,6 @@ def region_shares(strength: NDArray[np.floating[Any]], masks: NDArray[np.bool_],
     sums = [float(split[mask].sum(dtype=np.float64)) for mask in (*masks, ~masks.any(axis=0))]
     total = sum(sums)
     return {name: part / total if total else float("nan") for name, part in zip((*names, ELSEWHERE), sums, strict=True)}
-
-
-def _region_names(dataset_json: Mapping[str, Any]) -> list[str]:
-    """Names of the foreground labels or regions in the order of the network's outputs, as nnU-Net's label manager has them."""
-    found = {name: value for name, value in dataset_json["labels"].items() if value != 0 and name != "ignore"}
-    return sorted(found, key=lambda name: found[name] if isinstance(found[name], int) else 0)
 
 
 def _channels(image: str | Path | Sequence[str | Path], number: int) -> list[Path]:

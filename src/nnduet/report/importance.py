@@ -13,46 +13,70 @@ from numpy.typing import NDArray
 from nnduet.errors import ModelError
 from nnduet.model.case_features import FeatureTable
 from nnduet.model.case_head import CaseHead
+from nnduet.model.descriptors import descriptor_names
 from nnduet.report.figures import importance_bars
-from nnduet.report.runs import Run
+from nnduet.report.runs import Run, region_names
 from nnduet.schema import Task
 
 __all__ = ["NETWORK", "block_importances", "importances"]
 
 Array = NDArray[np.float64]
 NETWORK = "network head"
+MOST_BARS = 12
 _PERMUTATIONS = 20
 _FEATURES, _HEADS = "features_validation.npz", "case_head.json"
 
 
-def importances(run: Run, task: Task) -> str | None:
-    """A figure of the mean over the folds of the run; None where no case head answers the task, or its features are gone."""
-    costs: dict[str, list[float]] = {}
+def importances(run: Run, task: Task) -> list[str]:
+    """Figures of the means over the folds of the run: blocks, then the descriptors and covariates that matter most.
+
+    Empty where no case head answers the task, or its features are gone.
+    """
     reference = next(cases.reference for cases in run.tasks if cases.task.name == task.name)
     truth = dict(zip(run.cases, reference.tolist(), strict=True))
+    blocks: dict[str, list[float]] = {}
+    columns: dict[str, list[float]] = {}
     for folder in run.folds.values():
         found = _head(folder, task)
-        if found is None:
+        known = [case for case in found[1].case_ids if np.isfinite(truth.get(case, np.nan))] if found else []
+        if found is None or len(known) < 2:
             continue
-        head, table = found
-        known = [case for case in table.case_ids if np.isfinite(truth.get(case, np.nan))]
-        if len(known) > 1:
-            for name, cost in block_importances(head, table.rows(known), np.array([truth[case] for case in known])).items():
+        head, table, answers = found[0], found[1].rows(known), np.array([truth[case] for case in known])
+        for costs, parts in ((blocks, table.blocks), (columns, _named_columns(run, table))):
+            for name, cost in block_importances(head, table, answers, parts).items():
                 costs.setdefault(name, []).append(cost)
-    if not costs:
-        return None
-    rows = [(name, float(np.mean(values)), float(np.std(values))) for name, values in costs.items()]
     label = "rise of the loss when permuted (nats)" if task.is_classification else "rise of the absolute error when permuted"
-    return importance_bars(sorted(rows, key=lambda row: -row[1]), f"What the answers to {task.name} rest on", label)
+    columns.pop(NETWORK, None)
+    titles = (f"What the answers to {task.name} rest on", f"Descriptors and covariates behind the answers to {task.name}")
+    return [_bars(costs, title, label) for costs, title in zip((blocks, columns), titles, strict=True) if costs]
 
 
-def block_importances(head: CaseHead, table: FeatureTable, truth: Array) -> dict[str, float]:
+def _bars(costs: Mapping[str, list[float]], title: str, label: str) -> str:
+    rows = [(name, float(np.mean(values)), float(np.std(values))) for name, values in costs.items()]
+    return importance_bars(sorted(rows, key=lambda row: -row[1])[:MOST_BARS], title, label)
+
+
+def _named_columns(run: Run, table: FeatureTable) -> dict[str, range]:
+    """{name: its one column} of descriptors and covariates; empty where the names are not known."""
+    content = json.loads((run.model / "dataset.json").read_text(encoding="utf-8")) if run.model else {}
+    names = {
+        "shape": descriptor_names(region_names(content), len(content.get("channel_names", {}))),
+        "covariates": tuple(content.get("covariates", ())),
+    }
+    found = {block: (table.blocks[block], of) for block, of in names.items() if len(table.blocks.get(block, ())) == len(of)}
+    return {name: range(c, c + 1) for columns, of in found.values() for c, name in zip(columns, of, strict=True)}
+
+
+def block_importances(
+    head: CaseHead, table: FeatureTable, truth: Array, blocks: Mapping[str, range] | None = None
+) -> dict[str, float]:
     """Mean rise of the loss over permutations of each block that the head reads, and of the network head's answer.
 
     Args:
         head: of one task.
         table: held-out cases (N).
         truth: (N,) class indices or values.
+        blocks: {name: columns}; None takes those of the table.
 
     Returns:
         {block: rise of the mean log loss, or of the mean absolute error}; about 0 for a block that does not matter. Blocks that
@@ -65,7 +89,7 @@ def block_importances(head: CaseHead, table: FeatureTable, truth: Array) -> dict
     answers = network.astype(float) if network is not None else None
     before, read = _loss(head, values, answers, truth), set(head.columns.tolist())
     out = {}
-    for name, columns in table.blocks.items():
+    for name, columns in (table.blocks if blocks is None else blocks).items():
         used = sorted(read & set(columns))
         if used and head.network_share < 1:
             costs = []

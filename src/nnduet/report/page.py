@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import jinja2
 import numpy as np
 
 from nnduet.data.files import write_bytes_atomically, write_text_atomically
+from nnduet.errors import OutputExistsError
 from nnduet.report import figures
 from nnduet.report.explained_cases import ExplainedCases
 from nnduet.report.facts import facts_of, warnings_of
@@ -25,6 +25,7 @@ from nnduet.report.volumes import write_volumes
 __all__ = ["INDEX", "ReportSummary", "write_report"]
 
 INDEX = "index.html"
+GENERATOR = '<meta name="generator" content="nnDuet">'
 NUM_PICTURES = 3
 """Worst, median and best cases of each region; wrong answers of each task get up to four times as many."""
 _HERE = Path(__file__).parent
@@ -79,30 +80,15 @@ def write_report(
         progress: called with (done, total, text) for each case that is drawn.
 
     Raises:
+        OutputExistsError: ``output`` holds something else than a report.
         DiskFullError: the disk is full.
     """
-    for name in ("pictures", "volumes"):
-        shutil.rmtree(output / name, ignore_errors=True)
+    _make_room(output)
     shown = ShownCases(run, output, explain)
     regions, tasks = [_region(run, name, shown) for name in run.regions], [_task(run, entry, shown) for entry in run.tasks]
-    viewer = [case for case in dict.fromkeys([*shown.wanted, *run.cases]) if shown.has_image(case)][:viewer_cases]
-    cases = [*dict.fromkeys([*shown.wanted, *viewer])]
-    volumes: dict[str, str] = {}
-    for index, case in enumerate(cases):
-        parts = shown.read(case)
-        flat = bool(parts) and parts[0].geometry.shape[0] == 1
-        if parts and (case in shown.wanted or flat):
-            shown.draw(case, parts)
-        if parts and case in viewer and not flat:
-            volumes[case] = str(len(volumes))
-            write_volumes(output / "volumes" / f"{volumes[case]}.js", volumes[case], shown.with_evidence(case, parts[0]))
-        if progress:
-            progress(index + 1, len(cases), case)
+    volumes = _show_cases(shown, viewer_cases, progress)
     _copy_assets(output, with_viewer=bool(volumes))
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_HERE / "templates"), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
-    page = environment.get_template("report.html").render(
+    page = _template().render(
         title=run.folder.absolute().name,
         refresh=refresh,
         facts=facts_of(run),
@@ -124,6 +110,41 @@ def write_report(
     write_text_atomically(output / INDEX, page)
     size = sum(path.stat().st_size for path in output.rglob("*") if path.is_file()) / 1e6
     return ReportSummary(str(output / INDEX), len(run.rows), len(volumes), len(shown.pictures), round(size, 1), shown.failed)
+
+
+def _make_room(output: Path) -> None:
+    """Remove pictures and volumes of an earlier report, and nothing else."""
+    if not output.is_dir() or not any(output.iterdir()):
+        return
+    index = output / INDEX
+    if not index.is_file() or GENERATOR not in index.read_text(encoding="utf-8", errors="replace"):
+        raise OutputExistsError(f"{output}: expected an empty folder or an earlier report, found other files; choose another")
+    for path in (*output.glob("pictures/*.png"), *output.glob("volumes/*.js")):
+        path.unlink()
+
+
+def _show_cases(shown: ShownCases, viewer_cases: int, progress: Progress | None) -> dict[str, str]:
+    """Draw the wanted cases and write the volumes of as many as may be viewed; {case: key of its volumes}."""
+    viewer = [case for case in dict.fromkeys([*shown.wanted, *shown.run.cases]) if shown.has_image(case)][:viewer_cases]
+    cases = [*dict.fromkeys([*shown.wanted, *viewer])]
+    volumes: dict[str, str] = {}
+    for index, case in enumerate(cases):
+        parts = shown.read(case)
+        flat = bool(parts) and parts[0].geometry.shape[0] == 1
+        if parts and (case in shown.wanted or flat):
+            shown.draw(case, parts)
+        if parts and case in viewer and not flat:
+            volumes[case] = str(len(volumes))
+            content = shown.with_evidence(case, parts[0])
+            write_volumes(shown.output / "volumes" / f"{volumes[case]}.js", volumes[case], content)
+        if progress:
+            progress(index + 1, len(cases), case)
+    return volumes
+
+
+def _template() -> jinja2.Template:
+    loader = jinja2.FileSystemLoader(_HERE / "templates")
+    return jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True).get_template("report.html")
 
 
 def _text(value: float | None, digits: int = 3) -> str:

@@ -21,7 +21,7 @@ from nnduet.evaluation.answers import PREDICTIONS_FILE, Row, answer_columns, rea
 from nnduet.evaluation.evaluate import METRICS_FILE, PER_CASE_FILE
 from nnduet.schema import Task, tasks_from_json
 
-__all__ = ["CROSS_VALIDATION", "Run", "TaskCases", "find_file", "is_finished", "read_progress", "read_run"]
+__all__ = ["CROSS_VALIDATION", "Run", "TaskCases", "find_file", "is_finished", "read_progress", "read_run", "region_names"]
 
 Array = NDArray[np.float64]
 CROSS_VALIDATION, FOLD_METRICS, PROGRESS, RUN_FILE = "cross_validation", "final_metrics.json", "progress.csv", "run.json"
@@ -176,6 +176,12 @@ def read_progress(fold: Path) -> dict[str, Array]:
 def is_finished(path: Path) -> bool:
     """Whether no fold of a model, nor a fold itself, is being trained: each with epochs has its ``final_metrics.json``."""
     return all((folder / FOLD_METRICS).is_file() for folder in _folds_of(path).values())
+
+
+def region_names(dataset_json: Mapping[str, Any]) -> list[str]:
+    """Names of the foreground labels or regions in the order of the network's outputs, as nnU-Net's label manager has them."""
+    found = {name: value for name, value in dataset_json.get("labels", {}).items() if value != 0 and name != "ignore"}
+    return sorted(found, key=lambda name: found[name] if isinstance(found[name], int) else 0)
 
 
 def _results_of(path: Path) -> Path | None:
