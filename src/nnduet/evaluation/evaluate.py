@@ -123,7 +123,9 @@ def evaluate(
             "resampling_unit": "patient" if any(rows[c].cells.get(GROUP_COLUMN) for c in cases if c in rows) else "case",
         },
         "sources": {
-            "predictions": str(predictions.absolute()),
+            "predictions": "."
+            if output is not None and predictions.absolute() == output.absolute()
+            else str(predictions.absolute()),
             "references": str(references.absolute()) if references else None,
             "table": str(table.absolute()) if table else None,
         },

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
-import subprocess
 from collections.abc import Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from nnduet.report.runs import Run, read_progress
+from nnduet.training.provenance import provenance
 
 __all__ = ["facts_of", "warnings_of"]
 
@@ -36,7 +33,13 @@ def facts_of(run: Run) -> list[tuple[str, str]]:
         (f"answers to {task}", text) for task, text in (metrics.get("heads") or run.prediction_run.get("heads") or {}).items()
     ]
     facts += _of_model(run) + _of_training(run) + _of_prediction(run)
-    return [*facts, ("report made by", f"nnDuet {version('nnduet')}{_commit()} on Python {platform.python_version()}")]
+    if "made_by" in metrics:
+        facts.append(("measured with", _in_words(metrics["made_by"])))
+    return [*facts, ("report made with", _in_words(provenance()))]
+
+
+def _in_words(made_by: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in made_by.items())
 
 
 def _of_model(run: Run) -> list[tuple[str, str]]:
@@ -145,16 +148,3 @@ def _json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return loaded if isinstance(loaded, dict) else {}
-
-
-def _commit() -> str:
-    """ ", commit abc1234" of a checkout that nnDuet runs from; nothing for an installed package."""
-    source = Path(__file__).parents[3]
-    if not (source / ".git").exists():
-        return ""
-    command = ["git", "-C", os.fspath(source), "rev-parse", "--short", "HEAD"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    except OSError:
-        return ""
-    return f", commit {done.stdout.strip()}" if done.returncode == 0 else ""

@@ -124,7 +124,7 @@ def read_run(path: Path, *, images: Path | None = None, references: Path | None 
         )
     metrics = _metrics_of(folder)
     sources = (metrics or {}).get("sources", {})
-    predictions = _folder(sources.get("predictions")) or folder
+    predictions = _folder(sources.get("predictions"), folder) or folder
     run = _json(predictions / RUN_FILE) or _json(folder / RUN_FILE) or {}
     if metrics and (folder / PER_CASE_FILE).is_file():
         rows = {case: row.cells for case, row in read_rows(folder / PER_CASE_FILE, []).items()}
@@ -134,7 +134,7 @@ def read_run(path: Path, *, images: Path | None = None, references: Path | None 
         rows = {case: row.cells for case, row in answered.items()}
         tasks = tuple(_answered_task(task, answered) for task in _tasks_of(folder, answered))
         metrics = None
-    found_references = references or _folder(sources.get("references")) or _masks_beside(folder)
+    found_references = references or _folder(sources.get("references"), folder) or _masks_beside(folder)
     dataset = _DATASET.search(str(found_references or folder))
     training_images = raw / dataset[0] / "imagesTr" if raw and dataset else None
     return Run(
@@ -145,7 +145,7 @@ def read_run(path: Path, *, images: Path | None = None, references: Path | None 
         predictions=predictions if any(find_file(predictions, case) for case in list(rows)[:20]) else None,
         references=found_references if metrics else references,
         images=images
-        or _folder(run.get("images"))
+        or _folder(run.get("images"), folder)
         or (training_images if training_images and training_images.is_dir() else None),
         model=_model_of(folder),
         folds=folds,
@@ -208,8 +208,10 @@ def _json(path: Path) -> dict[str, Any] | None:
     return loaded if isinstance(loaded, dict) else None
 
 
-def _folder(name: object) -> Path | None:
-    return Path(name) if isinstance(name, str) and Path(name).is_dir() else None
+def _folder(name: object, base: Path) -> Path | None:
+    """A noted folder, a relative one from ``base`` or from here; None where it is not there any more."""
+    places = (base / name, Path(name)) if isinstance(name, str) else ()
+    return next((place for place in places if place.is_dir()), None)
 
 
 def _masks_beside(folder: Path) -> Path | None:

@@ -13,6 +13,7 @@ from nnduet.inference.answers import CaseAnswers
 from nnduet.model.case_head import CaseHead, describe_head
 from nnduet.training.collapse import whole_case_alarms
 from nnduet.training.labels import CaseLabels
+from nnduet.training.provenance import provenance
 
 __all__ = ["FINAL_METRICS_FILE", "FoldTruth", "measure_fold"]
 
@@ -60,6 +61,7 @@ def measure_fold(
         "validated_on": "training cases" if fold == "all" else "validation cases of the fold",
         "num_validation_cases": len(answers),
         "alarms": _alarms(answers, truth.labels),
+        "made_by": provenance(),
         "heads": {task.name: describe_head(heads.get(task.name)) for task in tasks},
     }
 

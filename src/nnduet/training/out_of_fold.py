@@ -20,6 +20,7 @@ from nnduet.evaluation.uncertainty import DEFINITIONS, measure_uncertainty, nonc
 from nnduet.inference.model_folder import CASE_HEAD_FILE, CONFORMAL_FILE, read_case_heads
 from nnduet.inference.tables import CLASSIFICATION_FILE, OUTLIER_COLUMN, csv_text, write_results
 from nnduet.schema import Task
+from nnduet.training.provenance import provenance
 
 __all__ = ["FOLD_COLUMN", "gather_predictions", "measure_predictions"]
 
@@ -131,6 +132,7 @@ def measure_predictions(
     metrics = {
         **metrics,
         "definitions": {**metrics["definitions"], **DEFINITIONS},
+        "made_by": provenance(),
         "cross_validation": {
             "folds": list(parts),
             "cases_per_fold": {str(fold): len(part) for fold, part in parts.items()},
