@@ -295,15 +295,17 @@ def _each(work: Callable[[str, dict[str, Any]], None], files: dict[str, Any], wo
             work(case_id, entry)
             yield case_id
         return
+    finished: set[str] = set()
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        futures = {pool.submit(work, case_id, entry): case_id for case_id, entry in files.items()}
-        for future in as_completed(futures):
-            try:
+        try:
+            futures = {pool.submit(work, case_id, entry): case_id for case_id, entry in files.items()}
+            for future in as_completed(futures):
                 future.result()
-            except BrokenProcessPool as error:
-                pending = sorted(str(futures[f]) for f in futures if not f.done() or f.exception())[:workers]
-                raise WorkerError(f"a preprocessing worker died, perhaps out of memory, near cases {pending}") from error
-            yield futures[future]
+                finished.add(futures[future])
+                yield futures[future]
+        except (BrokenProcessPool, OSError) as error:  # OSError: it died while cases were being handed out
+            pending = [str(case_id) for case_id in files if case_id not in finished][:workers]
+            raise WorkerError(f"a preprocessing worker died, perhaps out of memory, near cases {pending}") from error
 
 
 def preprocess_case(
