@@ -59,7 +59,7 @@ from nnduet.training.planning import plan
 from nnduet.training.run import train
 
 RESULTS = REPOSITORY / "docs" / "results"
-EPOCHS = {"lidc": 80, "acdc": 100, "busbra": 60}
+EPOCHS = {"lidc": 80, "acdc": 100, "busbra": 120}
 ABLATION_FOLDS = (0, 1)
 """The folds whose features are fitted again for the rows d to g and t."""
 MASKS = {"acdc": {"ED": "labels", "ES": "labels_ES"}}
