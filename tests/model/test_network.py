@@ -118,10 +118,11 @@ def test_a_head_setting_outside_the_list_is_refused(name: str) -> None:
         tiny_network(2, plans=with_head(**{name: 1}))
 
 
+@pytest.mark.parametrize("batch", [1, 2])
 @pytest.mark.parametrize("dim", [2, 3])
-def test_layers_for_cpus_compute_the_same_with_the_same_parameters(dim: int) -> None:
+def test_layers_for_cpus_compute_the_same_with_the_same_parameters(dim: int, batch: int) -> None:
     network = tiny_network(dim).train()
-    image, parameters = torch.rand(2, 1, *[8] * dim), dict(network.named_parameters())
+    image, parameters = torch.rand(batch, 1, *[8] * dim), dict(network.named_parameters())
     expected = network.encoder(image)
     expected_gradients = torch.autograd.grad(expected[-1].square().sum(), list(network.encoder.parameters()))
     use_cpu_layers(network)
@@ -139,3 +140,17 @@ def test_layers_for_cpus_compute_the_same_with_the_same_parameters(dim: int) -> 
     norms = [type(m) for m in network.modules() if "InstanceNorm" in type(m).__name__]
     assert norms == [type(m) for m in tiny_network(dim).modules() if "InstanceNorm" in type(m).__name__]
     torch.testing.assert_close(network.encoder(image)[-1], expected[-1], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch without oneDNN")
+def test_one_small_patch_alone_is_not_left_to_the_slow_kernel() -> None:
+    def kernels(network: torch.nn.Module) -> set[str]:
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+            network(torch.rand(1, 8, 4, 8, 8))
+        return {event.key for event in profile.key_averages()}
+
+    network = torch.nn.Sequential(torch.nn.Conv3d(8, 8, 3, padding=1))
+    assert "aten::slow_conv3d" in kernels(network)  # where this fails, torch has mended it and our own call can go
+    use_cpu_layers(network)
+    assert "aten::mkldnn_convolution" in kernels(network)
+    assert "aten::slow_conv3d" not in kernels(network)
