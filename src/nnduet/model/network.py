@@ -105,17 +105,19 @@ class _ChannelsLastConv3d(nn.Conv3d):
     def forward(self, input: Tensor) -> Tensor:
         laid_out = input.contiguous(memory_format=torch.channels_last_3d)
         padding = self.padding
-        if len(input) > 1 or isinstance(padding, str) or not self._can_be_called_directly(input):
+        if isinstance(padding, str) or not self._can_be_called_directly(input):
             return super().forward(laid_out).contiguous()
         weight, bias = self.weight, self.bias
         return torch.mkldnn_convolution(laid_out, weight, bias, padding, self.stride, self.dilation, self.groups).contiguous()
 
     def _can_be_called_directly(self, input: Tensor) -> bool:
-        """Whether oneDNN is there, and nobody converts the network or computes it in another number format."""
+        """Whether it is one patch, oneDNN is there, and nobody converts the network or computes in another number format."""
         recorded = torch.jit.is_tracing() or torch.compiler.is_compiling()  # type: ignore[attr-defined, no-untyped-call]
-        as_it_is = self.padding_mode == "zeros" and input.dtype == self.weight.dtype == torch.float32
+        if recorded or len(input) != 1 or torch.is_autocast_enabled("cpu"):
+            return False
+        as_it_is = self.padding_mode == "zeros" and input.is_cpu and input.dtype == self.weight.dtype == torch.float32
         available: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-        return available and as_it_is and not recorded and not torch.is_autocast_enabled("cpu")
+        return available and as_it_is
 
 
 def use_cpu_layers(network: nn.Module) -> None:
