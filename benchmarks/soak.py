@@ -2,8 +2,8 @@
 
     python benchmarks/soak.py        # docs/results/soak.json
 
-The model is the shipped ``lidc-nodule`` (five folds, without mirroring, which would only take longer), the images are noise with
-a ball of tissue. Exit status 1 where memory grows by more than 5 % from prediction 100 to 300, measured as medians of 20
+The model is the shipped ``lidc-nodule`` (five folds, without mirroring, which would only take longer), the images are noise
+with a ball of tissue. Exit status 1 where memory grows by more than 5 % from prediction 100 to 300, measured as medians of 20
 predictions so that one measurement decides nothing.
 """
 

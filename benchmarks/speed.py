@@ -1,16 +1,18 @@
-"""Time stock nnU-Net against nnDuet on a ResEnc-M network and a quiz-sized case, on this machine.
+"""Time stock nnU-Net against nnDuet on a ResEnc-M network and quiz-sized cases, on this machine.
 
     python benchmarks/speed.py                   # trains for some minutes on synthetic CT, then measures; resumable
     python benchmarks/speed.py --precision bfloat16
 
 Writes ``docs/results/speed-<precision>.json``: the arms of ``nnduet benchmark`` with the model loaded (same weights, tiles and
-mirroring), whole commands of one case, resampling of an image, and each target beside what was measured. The training, with
-small patches, is only there to give the weights margins like those of a trained network; predictions use the planned patch.
+mirroring), whole commands of one case, resampling of an image, what a pass of the network asks of the processor and what that
+can do at all, and each target beside what was measured. The training, with small patches, is only there to give the weights
+margins like those of a trained network; predictions use the planned patch.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import os
 import sys
@@ -23,6 +25,7 @@ import numpy as np
 import torch
 from nnunetv2.preprocessing.resampling.default_resampling import resample_data_or_seg_to_shape
 from road import REPOSITORY, commit, machine
+from torch.utils.flop_counter import FlopCounterMode
 
 from nnduet.console import progress_bar
 from nnduet.data.conversion import convert
@@ -30,6 +33,7 @@ from nnduet.data.files import write_json_atomically
 from nnduet.data.layouts import read_subtype_folders
 from nnduet.data.phantom import write_phantom
 from nnduet.evaluation.speed import DICE_BOUND, OWN, compare_speed
+from nnduet.inference.model_folder import load_model, open_model
 from nnduet.inference.resampling import Resampling
 from nnduet.model.network import PLANS_KEY
 from nnduet.schema import Workspace
@@ -39,6 +43,7 @@ from nnduet.training.planning import plan, plans_name_of
 from nnduet.training.settings import TrainingSettings
 from nnduet.training.trainer import nnUNetTrainerMultitask
 
+NUM_CASES = 2
 SIZE = (64, 118, 181)
 """Voxels (Z, Y, X) of a case, about those of the pancreas quiz's crops."""
 SETTINGS = TrainingSettings(
@@ -53,18 +58,20 @@ TARGETS = {"warm": {"float32": 2.0, "bfloat16": 8.0}, "cold": 5.0, "resampling":
 def prepare(folder: Path) -> tuple[Path, Path]:
     """Synthetic cases and a briefly trained ResEnc-M model with its planned patch; returns model and test images."""
     workspace, data = Workspace.from_environment({}, folder / "nnduet_data"), folder / "images"
-    if not (data / "test").is_dir():
-        write_phantom(data, num_train=9, num_validation=3, num_test=1, seed=0, size=SIZE)
+    if not (data / "train").is_dir():
+        write_phantom(data, num_train=9, num_validation=3, seed=0, size=SIZE)
         with progress_bar("convert") as progress:
             convert(read_subtype_folders(data), workspace=workspace, dataset_id=1, name="Quiz", progress=progress)
         with progress_bar("plan") as progress:
             plan(1, "resenc-m", workspace=workspace, configurations=(CONFIGURATION,), progress=progress)
     dataset = workspace.dataset_name(1)
     plans = json.loads((workspace.preprocessed / dataset / f"{plans_name_of('resenc-m')}.json").read_text())
-    images = workspace.raw / dataset / "imagesTs"
+    cases = folder / "cases"
+    if not cases.is_dir():
+        write_phantom(cases, num_train=0, num_validation=0, num_test=NUM_CASES, seed=1, size=SIZE)
     with host_environment(workspace.environment() | {"nnUNet_n_proc_DA": "0"}), progress_bar("train") as progress:
         model = _train(workspace.preprocessed / dataset, plans, progress)
-    return model, images
+    return model, cases / "test"
 
 
 def _train(prepared: Path, plans: dict[str, Any], progress: Callable[[int, int, str], None]) -> Path:
@@ -110,6 +117,36 @@ def time_resampling(rounds: int) -> dict[str, Any]:
     }
 
 
+def time_network(model: Path) -> dict[str, Any]:
+    """A pass of the network by torch, as nnU-Net calls it, beside a product of matrices: what the processor can do."""
+    network = load_model(open_model(model)).network
+    plan = json.loads((model / "plans.json").read_text())["configurations"][CONFIGURATION]
+    patch = torch.zeros(1, 1, *plan["patch_size"])
+    meta = copy.deepcopy(network).to("meta")
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        meta.decoder(meta.encoder(patch.to("meta")))
+    matrix = torch.rand(2048, 2048)
+    with torch.inference_mode():
+        product = _least_seconds(lambda: matrix @ matrix, 15)
+        whole = _least_seconds(lambda: network.decoder(network.encoder(patch)), 2)
+    operations = counter.get_total_flops()
+    return {
+        "gigaflop_of_a_pass": round(operations / 1e9, 1),
+        "seconds_of_a_pass": round(whole, 2),
+        "gigaflop_per_second": round(operations / whole / 1e9, 1),
+        "gigaflop_per_second_of_a_matrix_product": round(2 * len(matrix) ** 3 / product / 1e9, 1),
+    }
+
+
+def _least_seconds(work: Callable[[], object], rounds: int) -> float:
+    seconds = []
+    for _ in range(rounds):
+        started = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - started)
+    return min(seconds)
+
+
 def targets(result: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Each target, what was measured, and whether it is met."""
     own, found = result["ratios"][OWN], result["agreement"][OWN]
@@ -145,7 +182,7 @@ def main() -> None:
     # stock commands look trainers up by name, which imports torchvision; it fails beside a CPU build of torch
     paths = [str(REPOSITORY / "tests" / "torchvision_stand_in"), os.environ.get("PYTHONPATH", "")]
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
-    resampling = time_resampling(max(arguments.rounds, 5))
+    resampling, network = time_resampling(max(arguments.rounds, 5)), time_network(model)
     with progress_bar("measure") as progress:
         result = compare_speed(
             model,
@@ -158,7 +195,7 @@ def main() -> None:
         )
     plans = json.loads((model / "plans.json").read_text())["configurations"][CONFIGURATION]
     result |= {"resampling": resampling, "patch_size": plans["patch_size"], "spacing_mm": plans["spacing"]}
-    result |= {"images": "one synthetic case", "targets": targets(result), "commit": commit()}
+    result |= {"network": network, "images": f"{NUM_CASES} synthetic cases", "targets": targets(result), "commit": commit()}
     result["machine"] |= machine() | {"torch_threads": torch.get_num_threads()}
     write_json_atomically(REPOSITORY / "docs" / "results" / f"speed-{arguments.precision}.json", result)
     for row in result["targets"]:

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from nnduet.errors import SettingsError
 from nnduet.inference.model_folder import Member, ModelFolder
 from nnduet.inference.sliding_window import JointPass, patches_per_pass
+from nnduet.inference.winograd import use_winograd
 from nnduet.model.hardware import select_precision
 from nnduet.model.heads import JointNetwork, task_probabilities
 from nnduet.model.network import use_instance_norms
@@ -81,9 +82,9 @@ class MemberPasses:
         self.shape = (batch, len(model.dataset_json["channel_names"]), *patch)
         self._opened: dict[str, JointPass] = {}
         self._alone = len(model.members) == 1
+        self.precision = "float32" if self.name == "onnx" and precision == "auto" else select_precision(precision, device)
         if self.name == "auto":
             self.name = "openvino" if self._is_worth_it(model.members) else "torch"
-        self.precision = "float32" if self.name == "onnx" and precision == "auto" else select_precision(precision, device)
         if (self.name == "onnx" and self.precision != "float32") or (self.name == "openvino" and self.precision == "float16"):
             raise SettingsError(f"precision: runtime {self.name} on CPUs does not compute in {self.precision}")
 
@@ -117,7 +118,7 @@ class MemberPasses:
 
     def _converted(self, member: Member, runtime: str) -> Path:
         assert member.origin is not None
-        return _writable(member.origin.converted) / _converted_name(member, self.shape, runtime)
+        return _writable(member.origin.converted) / _converted_name(member, self.shape, runtime, self.precision)
 
 
 def _release(network: JointNetwork) -> None:
@@ -178,7 +179,7 @@ def openvino_pass(network: JointNetwork, shape: Sequence[int], converted: Path, 
 
     core = ov.Core()
     if not converted.is_file():
-        _convert(ov, network, shape, converted)
+        _convert(ov, network, shape, converted, precision)
     options = {
         "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[precision],
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
@@ -188,9 +189,11 @@ def openvino_pass(network: JointNetwork, shape: Sequence[int], converted: Path, 
     return _from_arrays(lambda patches, shares: list(compiled([patches, shares]).values()), shape[0])
 
 
-def _convert(ov: Any, network: JointNetwork, shape: Sequence[int], target: Path) -> None:
+def _convert(ov: Any, network: JointNetwork, shape: Sequence[int], target: Path, precision: str) -> None:
     network = copy.deepcopy(network)
     use_instance_norms(network, len(shape) - 2)  # OpenVINO 2026.4 crashes on group norms of some batches
+    if precision == "float32":
+        use_winograd(network)
     patches, shares = torch.zeros(*shape), torch.zeros(shape[0], 1, *shape[2:])
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")  # the tracer notes that shapes are constants, which they are
@@ -258,10 +261,10 @@ def _from_arrays(compute: Any, batch: int) -> JointPass:
     return run
 
 
-def _converted_name(member: Member, shape: Sequence[int], runtime: str) -> str:
-    """File name of a converted network: it changes with weights, plans, batch, and the versions that convert."""
+def _converted_name(member: Member, shape: Sequence[int], runtime: str, precision: str) -> str:
+    """File name of a converted network: it changes with weights, plans, batch, precision, and the versions that convert."""
     assert member.origin is not None
     versions = [version(package) for package in ("nnduet", "torch", *_PACKAGES[runtime])]
-    digest = hashlib.sha256(repr([member.fold, list(shape), versions]).encode())
+    digest = hashlib.sha256(repr([member.fold, list(shape), precision, versions]).encode())
     digest.update("".join(member.origin.digests).encode())
     return f"{digest.hexdigest()[:24]}.{'xml' if runtime == 'openvino' else 'onnx'}"

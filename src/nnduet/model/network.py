@@ -20,6 +20,7 @@ __all__ = [
     "PLANS_KEY",
     "build_joint_network",
     "has_regions",
+    "replace_layers",
     "use_cpu_layers",
     "use_instance_norms",
 ]
@@ -128,18 +129,21 @@ def use_cpu_layers(network: nn.Module) -> None:
 
     def faster(module: nn.Module) -> nn.Module | None:
         if isinstance(module, nn.InstanceNorm2d | nn.InstanceNorm3d) and module.affine and not module.track_running_stats:
-            return nn.GroupNorm(module.num_features, module.num_features, module.eps, device="meta")
+            return _with_parameters_of(
+                module, nn.GroupNorm(module.num_features, module.num_features, module.eps, device="meta")
+            )
         if type(module) is nn.Conv3d and module.kernel_size != (1, 1, 1):
             module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last_3d)
             return _with_channels_last(module)
         return None
 
-    _replace(network, faster)
+    replace_layers(network, faster)
 
 
 def _with_channels_last(module: nn.Conv3d) -> nn.Module:
     names = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "padding_mode")
-    return _ChannelsLastConv3d(**{n: getattr(module, n) for n in names}, bias=module.bias is not None, device="meta")
+    layer = _ChannelsLastConv3d(**{n: getattr(module, n) for n in names}, bias=module.bias is not None, device="meta")
+    return _with_parameters_of(module, layer)
 
 
 def use_instance_norms(network: nn.Module, dim: int) -> None:
@@ -149,18 +153,22 @@ def use_instance_norms(network: nn.Module, dim: int) -> None:
     def instance_norm(module: nn.Module) -> nn.Module | None:
         if not isinstance(module, nn.GroupNorm) or module.num_groups != module.num_channels:
             return None
-        return kind(module.num_channels, module.eps, affine=True, device="meta")
+        return _with_parameters_of(module, kind(module.num_channels, module.eps, affine=True, device="meta"))
 
-    _replace(network, instance_norm)
+    replace_layers(network, instance_norm)
 
 
-def _replace(network: nn.Module, make: Callable[[nn.Module], nn.Module | None]) -> None:
-    """Put what ``make`` returns, with the parameters of the old layer, in every place where that stands; None keeps it."""
+def replace_layers(network: nn.Module, make: Callable[[nn.Module], nn.Module | None]) -> None:
+    """Put what ``make`` returns in every place where a layer stands, in place; None keeps the layer."""
     made: dict[nn.Module, nn.Module] = {}
     for parent in list(network.modules()):
         for name, child in parent.named_children():
             layer = made.get(child) or make(child)
             if layer is not None:
-                layer.weight, layer.bias = child.weight, child.bias
                 made[child] = layer.train(child.training)
                 setattr(parent, name, layer)
+
+
+def _with_parameters_of(old: nn.Module, layer: nn.Module) -> nn.Module:
+    layer.weight, layer.bias = old.weight, old.bias
+    return layer

@@ -1,0 +1,64 @@
+"""Convolutions with fewer products are the same convolutions."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from nnduet.inference.winograd import WinogradConv3d, use_winograd
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 4, 5, 8, 13])
+@pytest.mark.parametrize("bias", [True, False])
+def test_the_outputs_are_those_of_the_convolution(rows: int, bias: bool) -> None:
+    torch.manual_seed(0)
+    convolution = nn.Conv3d(5, 7, 3, padding=1, bias=bias).double()
+    image = torch.rand(2, 5, 3, rows, 6, dtype=torch.float64)
+    computed = WinogradConv3d(convolution.float()).double()(image)
+    torch.testing.assert_close(computed, convolution.double()(image), atol=1e-6, rtol=1e-6)  # the weights went through float32
+
+
+def test_in_float32_they_are_within_rounding() -> None:
+    torch.manual_seed(0)
+    convolution, image = nn.Conv3d(128, 64, 3, padding=1), torch.randn(1, 128, 6, 16, 16)
+    with torch.inference_mode():
+        expected, computed = convolution(image), WinogradConv3d(convolution)(image)
+    torch.testing.assert_close(computed, expected, atol=2e-5, rtol=1e-4)
+
+
+def test_only_convolutions_that_gain_are_replaced() -> None:
+    def network(*layers: nn.Module) -> nn.Sequential:
+        return nn.Sequential(*layers)
+
+    left = network(
+        nn.Conv3d(32, 64, 3, padding=1),
+        nn.Conv3d(320, 320, 3, padding=1),
+        nn.Conv3d(64, 64, 3, padding=1, stride=2),
+        nn.Conv3d(64, 64, (1, 3, 3), padding=(0, 1, 1)),
+        nn.Conv3d(64, 64, 3),
+        nn.Conv3d(64, 64, 3, padding=2, dilation=2),
+        nn.Conv3d(64, 64, 3, padding=1, groups=2),
+        nn.Conv3d(64, 64, 3, padding=1, padding_mode="reflect"),
+        nn.Conv2d(64, 64, 3, padding=1),
+    )
+    use_winograd(left)
+    assert not any(isinstance(layer, WinogradConv3d) for layer in left)
+    shared = nn.Conv3d(64, 64, 3, padding=1)
+    gaining = network(shared, nn.Conv3d(256, 64, 3, padding=1), network(shared))
+    use_winograd(gaining)
+    assert [type(m) for m in gaining.modules() if not isinstance(m, nn.Sequential)] == [WinogradConv3d] * 2
+    assert gaining[0] is gaining[2][0]
+
+
+def test_openvino_computes_them() -> None:
+    ov = pytest.importorskip("openvino")
+    torch.manual_seed(0)
+    network, image = nn.Sequential(nn.Conv3d(64, 64, 3, padding=1), nn.LeakyReLU()), torch.randn(1, 64, 4, 10, 8)
+    with torch.inference_mode():
+        expected = network(image)
+        use_winograd(network)
+        converted = ov.convert_model(network, example_input=image)
+    converted.reshape(list(image.shape))
+    compiled = ov.Core().compile_model(converted, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    torch.testing.assert_close(torch.from_numpy(compiled(image.numpy())[0]), expected, atol=2e-5, rtol=1e-4)
