@@ -33,8 +33,9 @@ from nnduet.data.files import write_json_atomically
 from nnduet.data.layouts import read_subtype_folders
 from nnduet.data.phantom import write_phantom
 from nnduet.evaluation.speed import DICE_BOUND, OWN, compare_speed
-from nnduet.inference.model_folder import load_model, open_model
+from nnduet.inference.model_folder import load_model
 from nnduet.inference.resampling import Resampling
+from nnduet.inference.shipped_models import open_model
 from nnduet.model.network import PLANS_KEY
 from nnduet.schema import Workspace
 from nnduet.training.checkpoints import FINAL, LATEST
