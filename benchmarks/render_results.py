@@ -87,7 +87,17 @@ def render_speed(speed: list[dict[str, Any]], training: list[dict[str, Any]]) ->
         what = f"training, {result['configuration']}, cpu preset: times faster, an iteration"
         lines.append(f"| {what} | {target['times_faster']:g} | {result['times_faster']:.2f} | {_met(target['met'])} |")
     machine = (speed or training)[0]["machine"]
-    return "\n".join(["", *lines, "", f"On {machine['cpu']}, {machine['torch_threads']} thread(s), without a GPU."])
+    said = f"On {machine['cpu']}, {machine['torch_threads']} thread(s), without a GPU."
+    return "\n".join(["", *lines, "", said, *(_limits(result["network"]) for result in speed if "network" in result)])
+
+
+def _limits(network: dict[str, Any]) -> str:
+    torch, most = network["gigaflop_per_second"], network["gigaflop_per_second_of_a_matrix_product"]
+    return (
+        f"A pass of ResEnc-M is {network['gigaflop_of_a_pass']:.0f} Gflop. Torch computes {torch:.0f} Gflop/s of it, and the "
+        f"product of two matrices, the most that this processor can do, runs at {most:.0f}: as many operations cannot be done "
+        f"more than {most / torch:.1f} times faster here."
+    )
 
 
 def _met(met: bool) -> str:
