@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from nnduet.data.images import Geometry, write_segmentation
 from nnduet.errors import NNDuetError, SettingsError
 from nnduet.evaluation import speed
 from nnduet.evaluation.speed import CHEAPER, OWN, REFERENCE, SPEED_FILE, STOCK, agreement, compare_speed
+from nnduet.inference.timed_arm import Arm, run_arm
 
 GRID = Geometry((2, 4, 4), (1.0, 1.0, 1.0))
 
@@ -47,6 +49,18 @@ def test_the_same_weights_give_the_same_masks_and_answers(compared: tuple[dict[s
     assert found["ratios"][OWN]["times_faster"] > 0
 
 
+def test_a_network_is_converted_before_anything_is_timed(model_3d: Path, tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    model = shutil.copytree(model_3d, tmp_path / "model")
+    images = write_tiny_dataset(tmp_path / "user", 3, 1) / "images"
+    arm = Arm(OWN, stock=False, runtime="openvino")
+    assert run_arm(arm, model, images, tmp_path / "out", warm_up_only=True)["seconds"] == {}
+    converted = {path: path.stat().st_mtime_ns for path in (model / "converted").glob("*.xml")}
+    assert converted
+    assert list(run_arm(arm, model, images, tmp_path / "out")["seconds"]) == ["case_00"]
+    assert {path: path.stat().st_mtime_ns for path in (model / "converted").glob("*.xml")} == converted
+
+
 def test_fewer_passes_are_no_speed_up(compared: tuple[dict[str, Any], Path]) -> None:
     ratio = compared[0]["ratios"][CHEAPER]
     assert not ratio["is_speed_up"]
@@ -60,7 +74,7 @@ def test_one_round_is_refused(model_3d: Path, tmp_path: Path) -> None:
 
 def test_what_an_arm_died_of_is_told(model_3d: Path, tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
-    with pytest.raises(NNDuetError, match=r"(?s)benchmark: nnU-Net failed: .*expected images named"):
+    with pytest.raises(NNDuetError, match=r"(?s)benchmark: nnDuet failed: .*expected images named"):
         compare_speed(model_3d, tmp_path / "images", tmp_path / "out")
 
 

@@ -87,6 +87,7 @@ def compare_speed(
     ]
     output.mkdir(parents=True, exist_ok=True)
     measured: dict[str, list[dict[str, Any]]] = {arm.name: [] for arm in arms}
+    _run(arms[1], model, images, output, warm_up_only=True)  # or the first round's memory would be that of converting
     for turn in range(rounds):
         for place, arm in enumerate(_abba(arms, turn)):
             measured[arm.name].append(_run(arm, model, images, output))
@@ -120,13 +121,14 @@ def _abba(arms: list[T], turn: int) -> list[T]:
     return arms if turn % 2 == 0 else arms[::-1]
 
 
-def _run(arm: Arm, model: Path, images: Path, output: Path) -> dict[str, Any]:
+def _run(arm: Arm, model: Path, images: Path, output: Path, *, warm_up_only: bool = False) -> dict[str, Any]:
     """One arm in a fresh process; its masks and tables stay in ``output/<arm>``."""
     place = output / arm.name
     shutil.rmtree(place, ignore_errors=True)
     specification, result = output / "specification.json", output / "result.json"
-    given = {"arm": arm.to_json(), "model": model, "images": images, "output": place, "result": result}
-    write_json_atomically(specification, {k: v if k == "arm" else str(Path(str(v)).absolute()) for k, v in given.items()})
+    places = {"model": model, "images": images, "output": place, "result": result}
+    given = {name: str(path.absolute()) for name, path in places.items()}
+    write_json_atomically(specification, given | {"arm": arm.to_json(), "warm_up_only": warm_up_only})
     command = [sys.executable, "-m", "nnduet.inference.timed_arm", str(specification)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
