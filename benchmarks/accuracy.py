@@ -259,7 +259,7 @@ def summarise(bench: Bench) -> dict[str, Any]:
         "folds": [fold["fold"] for fold in default],
         "of_folds": bench.num_folds,
         "commits": sorted({fold["commit"] for fold in stored}),
-        "epochs": EPOCHS[bench.name],
+        "epochs": sorted({fold["epochs"] for fold in default}),
         "preset": "cpu",
         "segmentation": _dice(bench, default),
         "tasks": measure(bench, {c: cells for fold in rows["h"].values() for c, cells in fold.items()}),
@@ -328,11 +328,12 @@ SHOWN = {"macro_f1": "macro-F1", "accuracy": "accuracy", "auroc": "AUROC", "quad
 
 def render(result: Mapping[str, Any]) -> str:
     """The page of one set."""
+    epochs = " and ".join(map(str, result["epochs"]))
     lines = [
         f"# {result['set']}: out-of-fold accuracy",
         "",
         f"`python benchmarks/accuracy.py --set {result['set']}`, folds {result['folds']} of {result['of_folds']}, preset "
-        f"`{result['preset']}`, {result['epochs']} epochs, commits {', '.join(result['commits'])}. Every case by the fold that "
+        f"`{result['preset']}`, {epochs} epochs, commits {', '.join(result['commits'])}. Every case by the fold that "
         "had not seen it; 95 % intervals by resampling patients.",
         "",
         "| region | Dice |",

@@ -94,9 +94,9 @@ def render_speed(speed: list[dict[str, Any]], training: list[dict[str, Any]]) ->
 def _limits(network: dict[str, Any]) -> str:
     torch, most = network["gigaflop_per_second"], network["gigaflop_per_second_of_a_matrix_product"]
     return (
-        f"A pass of ResEnc-M is {network['gigaflop_of_a_pass']:.0f} Gflop. Torch computes {torch:.0f} Gflop/s of it, and the "
-        f"product of two matrices, the most that this processor can do, runs at {most:.0f}: as many operations cannot be done "
-        f"more than {most / torch:.1f} times faster here."
+        f"A pass of ResEnc-M is {network['gigaflop_of_a_pass']:.0f} Gflop. Torch alone computes it at {torch:.0f} Gflop/s; a "
+        f"product of two matrices runs at {most:.0f} here. At that rate a pass of as many operations would be "
+        f"{most / torch:.1f} times faster."
     )
 
 

@@ -16,7 +16,6 @@ import os
 import platform
 import resource
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -41,6 +40,7 @@ from nnduet.model.hardware import processor_name
 from nnduet.schema import Workspace
 from nnduet.training.history import HISTORY_FILE
 from nnduet.training.planning import plan
+from nnduet.training.provenance import provenance
 from nnduet.training.run import train
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -172,8 +172,7 @@ def machine() -> dict[str, Any]:
 
 def commit() -> str:
     """The commit of the code that ran, with ``-dirty`` where the work tree differs from it."""
-    command = ["git", "-C", str(REPOSITORY), "describe", "--always", "--dirty", "--exclude=*"]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    return provenance().get("commit", "")
 
 
 def main() -> None:

@@ -119,7 +119,7 @@ def time_resampling(rounds: int) -> dict[str, Any]:
 
 
 def time_network(model: Path) -> dict[str, Any]:
-    """A pass of the network by torch, as nnU-Net calls it, beside a product of matrices: what the processor can do."""
+    """A pass of the network by torch, as nnU-Net calls it, beside a product of matrices, whose rate few codes exceed."""
     network = load_model(open_model(model)).network
     plan = json.loads((model / "plans.json").read_text())["configurations"][CONFIGURATION]
     patch = torch.zeros(1, 1, *plan["patch_size"])

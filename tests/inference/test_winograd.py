@@ -28,10 +28,7 @@ def test_in_float32_they_are_within_rounding() -> None:
 
 
 def test_only_convolutions_that_gain_are_replaced() -> None:
-    def network(*layers: nn.Module) -> nn.Sequential:
-        return nn.Sequential(*layers)
-
-    left = network(
+    left = nn.Sequential(
         nn.Conv3d(32, 64, 3, padding=1),
         nn.Conv3d(320, 320, 3, padding=1),
         nn.Conv3d(64, 64, 3, padding=1, stride=2),
@@ -45,7 +42,7 @@ def test_only_convolutions_that_gain_are_replaced() -> None:
     use_winograd(left)
     assert not any(isinstance(layer, WinogradConv3d) for layer in left)
     shared = nn.Conv3d(64, 64, 3, padding=1)
-    gaining = network(shared, nn.Conv3d(256, 64, 3, padding=1), network(shared))
+    gaining = nn.Sequential(shared, nn.Conv3d(256, 64, 3, padding=1), nn.Sequential(shared))
     use_winograd(gaining)
     assert [type(m) for m in gaining.modules() if not isinstance(m, nn.Sequential)] == [WinogradConv3d] * 2
     assert gaining[0] is gaining[2][0]
