@@ -33,8 +33,10 @@ lint: install
 	$(BIN)/ruff format --check src tests benchmarks
 	$(BIN)/mypy
 
+# Two processes of one thread each: small networks gain nothing from a second. Files are not split, for they share fixtures.
 test: lint
-	$(BIN)/python -m pytest --cov=nnduet --cov-report=term --cov-fail-under=90
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder \
+		--cov=nnduet --cov-report=term --cov-fail-under=90
 
 audit:
 	test -x .venv-audit/bin/pip-audit || ($(PYTHON) -m venv --clear .venv-audit && \

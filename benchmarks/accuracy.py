@@ -60,8 +60,6 @@ from nnduet.training.run import train
 
 RESULTS = REPOSITORY / "docs" / "results"
 EPOCHS = {"lidc": 80, "acdc": 100, "busbra": 120}
-ABLATION_FOLDS = (0, 1)
-"""The folds whose features are fitted again for the rows d to g and t."""
 MASKS = {"acdc": {"ED": "labels", "ES": "labels_ES"}}
 USUAL: dict[str, Any] = {
     "pooling": "average",
@@ -160,7 +158,7 @@ def run_fold(bench: Bench, fold: int, row: str) -> None:
     rows = {"h": _read_rows(folder / "validation" / "classification.csv")}
     if row != "h":
         rows = {row: rows_from_features(bench, folder)["d"]}
-    elif fold in ABLATION_FOLDS:
+    else:
         rows |= rows_from_features(bench, folder)
     metrics = json.loads((folder / "final_metrics.json").read_text())
     result = {
