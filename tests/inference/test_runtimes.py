@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime
+import psutil
 import pytest
 import torch
 from tiny import SPACING_MM, TASKS, tiny_case, tiny_network
@@ -144,3 +146,13 @@ def test_a_single_fold_that_was_converted_holds_its_weights_once(folder: Path) -
         assert found.tasks["grade"].probabilities == pytest.approx(expected.tasks["grade"].probabilities, abs=1e-3)
     assert sum(p.numel() for p in predictor.network.encoder.parameters()) == 0
     assert not predictor.model.members[0].weights
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the memory is left to the system")
+def test_the_files_of_a_converted_network_take_no_memory_beside_it(folder: Path) -> None:
+    image, _ = tiny_case(0, 3)
+    predictor = Predictor.load(folder, ["0"], device="cpu", runtime="openvino")
+    predictor(image, spacing_mm=SPACING_MM[3])
+    kept = predictor.model.members[0].origin.converted.resolve()
+    files = [part for part in psutil.Process().memory_maps(grouped=False) if Path(part.path).parent == kept]
+    assert files and sum(part.rss for part in files) == 0

@@ -4,21 +4,27 @@ Four neighbouring outputs of a filter of three weights take six multiplications 
 are those of Lavin and Gray, Fast Algorithms for Convolutional Neural Networks, CVPR 2016). Along the other two axes the
 convolution stays what it is: six convolutions of every fourth row take the place of one that visits all rows three times. The
 results are those of the convolution within rounding.
+
+Taking every fourth row and putting rows back in order costs time. So where convolutions follow each other with nothing between
+that looks at the order of rows, as in the residual blocks of a stage, rows stay in phases: 0, 4, 8, ..., then 1, 5, 9, ...
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 
 import torch
+from dynamic_network_architectures.building_blocks.residual import BasicBlockD, StackedResidualBlocks
+from dynamic_network_architectures.building_blocks.simple_conv_blocks import ConvDropoutNormReLU, StackedConvBlocks
 from torch import Tensor, nn
 from torch.nn import functional
 
 from nnduet.model.network import replace_layers
 
-__all__ = ["WinogradConv3d", "use_winograd"]
+__all__ = ["InPhases", "WinogradConv3d", "use_winograd"]
 
-LEAST_CHANNELS, MOST_CHANNELS = 64, 256
+LEAST_CHANNELS, MOST_CHANNELS = 32, 256
 """Channels of the layers that gain: with fewer the sums take the time that the products save, with more the weights, of which
 there are twice as many, take memory and little time. With OpenVINO 2026.4 on AVX2."""
 
@@ -35,6 +41,12 @@ _WEIGHTS = (
 )
 """(6, 3): what the six products are multiplied with, from the three weights."""
 
+_RUNS = {StackedResidualBlocks: "blocks", StackedConvBlocks: "convs"}
+"""Where layers follow each other in nnU-Net's networks."""
+
+_CONTAINERS = (BasicBlockD, ConvDropoutNormReLU, nn.Sequential)
+_BLIND_TO_ORDER = (nn.InstanceNorm3d, nn.LeakyReLU, nn.ReLU, nn.Identity)
+
 
 class WinogradConv3d(nn.Module):
     """What a 3 x 3 x 3 convolution with stride and padding 1 computes: (N, C, Z, Y, X) to (N, K, Z, Y, X).
@@ -42,6 +54,9 @@ class WinogradConv3d(nn.Module):
     Args:
         convolution: whose weights are taken.
     """
+
+    in_phases = False
+    """Whether rows come in phases, and go so; see :class:`InPhases`."""
 
     def __init__(self, convolution: nn.Conv3d) -> None:
         super().__init__()
@@ -51,21 +66,58 @@ class WinogradConv3d(nn.Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """The convolution; rows that are missing to a multiple of four are filled up with zeros, and their outputs cut."""
+        if self.in_phases:
+            return self._plus_bias(torch.cat(self._convolve(input.chunk(4, _ROWS)), _ROWS))
         length = int(input.shape[_ROWS])
+        missing = -length % 4
+        outputs = self._convolve(_phases(functional.pad(input, (0, 0, 0, missing)) if missing else input))
+        return self._plus_bias(_in_order(outputs).narrow(_ROWS, 0, length) if missing else _in_order(outputs))
+
+    def _convolve(self, phases: Sequence[Tensor]) -> list[Tensor]:
         products = [
             functional.conv3d(rows, weights, padding=(1, 0, 1))
-            for rows, weights in zip(_inputs(input), self.weights, strict=True)
+            for rows, weights in zip(_inputs(*phases), self.weights, strict=True)
         ]
-        outputs = torch.stack(_outputs(products), _ROWS + 1).flatten(_ROWS, _ROWS + 1)
-        outputs = outputs if int(outputs.shape[_ROWS]) == length else outputs.narrow(_ROWS, 0, length)
-        return outputs if self.bias is None else outputs + self.bias.view(1, -1, 1, 1, 1)
+        return _outputs(*products)
+
+    def _plus_bias(self, image: Tensor) -> Tensor:
+        return image if self.bias is None else image + self.bias.view(1, -1, 1, 1, 1)
 
 
-def _inputs(image: Tensor) -> list[Tensor]:
-    """The six sums of input rows, each (N, C, Z, ceil(Y / 4), X), from rows 4i - 1 to 4i + 4."""
-    missing = -int(image.shape[_ROWS]) % 4
-    padded = functional.pad(image, (0, 0, 0, missing)) if missing else image
-    first, second, third, fourth = (padded[:, :, :, start::4] for start in range(4))
+class InPhases(nn.Module):
+    """What layers compute, with rows in phases from the first to the last: (N, C, Z, Y, X) to (N, K, Z, Y, X).
+
+    Where rows are no multiple of four, they stay in order.
+
+    Args:
+        layers: with several convolutions, and nothing else that looks at the order of rows.
+    """
+
+    def __init__(self, layers: nn.Sequential) -> None:
+        super().__init__()
+        self.layers = layers
+
+    def forward(self, input: Tensor) -> Tensor:
+        whole = int(input.shape[_ROWS]) % 4 == 0
+        for convolution in _convolutions(self.layers):
+            convolution.in_phases = whole
+        if not whole:
+            return self.layers(input)  # type: ignore[no-any-return]
+        return _in_order(self.layers(torch.cat(_phases(input), _ROWS)).chunk(4, _ROWS))
+
+
+def _phases(image: Tensor) -> list[Tensor]:
+    """Rows 4i, 4i + 1, 4i + 2 and 4i + 3, each (N, C, Z, Y / 4, X)."""
+    return [image[:, :, :, start::4] for start in range(4)]
+
+
+def _in_order(phases: Sequence[Tensor]) -> Tensor:
+    """The image (N, C, Z, Y, X) that has these phases."""
+    return torch.stack(list(phases), _ROWS + 1).flatten(_ROWS, _ROWS + 1)
+
+
+def _inputs(first: Tensor, second: Tensor, third: Tensor, fourth: Tensor) -> list[Tensor]:
+    """The six sums of input rows 4i - 1 to 4i + 4, from the four phases."""
     outside, number = torch.zeros_like(first[:, :, :, :1]), first.shape[_ROWS]
     before = torch.cat([outside, fourth[:, :, :, : number - 1]], _ROWS)
     after = torch.cat([first[:, :, :, 1:], outside], _ROWS)
@@ -81,9 +133,8 @@ def _inputs(image: Tensor) -> list[Tensor]:
     ]
 
 
-def _outputs(products: Sequence[Tensor]) -> list[Tensor]:
-    """Output rows 4i to 4i + 3 from the six products."""
-    first, a, b, c, d, last = products
+def _outputs(first: Tensor, a: Tensor, b: Tensor, c: Tensor, d: Tensor, last: Tensor) -> list[Tensor]:
+    """The four phases of the output, from the six products."""
     near, near_difference, far, far_difference = a + b, a - b, c + d, c - d
     return [
         first + near + far,
@@ -100,6 +151,7 @@ def use_winograd(network: nn.Module) -> None:
         return WinogradConv3d(module) if isinstance(module, nn.Conv3d) and _gains(module) else None
 
     replace_layers(network, faster)
+    _keep_phases(network)
 
 
 def _gains(convolution: nn.Conv3d) -> bool:
@@ -107,3 +159,29 @@ def _gains(convolution: nn.Conv3d) -> bool:
     usual = (convolution.kernel_size, convolution.stride, convolution.dilation) == ((3, 3, 3), (1, 1, 1), (1, 1, 1))
     plain = convolution.padding == (1, 1, 1) and convolution.padding_mode == "zeros" and convolution.groups == 1
     return usual and plain and all(LEAST_CHANNELS <= number <= MOST_CHANNELS for number in channels)
+
+
+def _keep_phases(network: nn.Module) -> None:
+    for stage in list(network.modules()):
+        name = _RUNS.get(type(stage))
+        if name is not None:
+            setattr(stage, name, _with_phases(getattr(stage, name)))
+
+
+def _with_phases(layers: nn.Sequential) -> nn.Sequential:
+    """The same layers; those that follow each other are :class:`InPhases` if they hold more than one of the convolutions."""
+    runs = [(blind, nn.Sequential(*run)) for blind, run in groupby(layers, _is_blind_to_order)]
+    return nn.Sequential(*(InPhases(run) if blind and len(_convolutions(run)) > 1 else run for blind, run in runs))
+
+
+def _is_blind_to_order(module: nn.Module) -> bool:
+    """Whether permuted rows give permuted results, where :class:`WinogradConv3d` knows of the permutation."""
+    if isinstance(module, nn.Conv3d):
+        return (module.kernel_size, module.stride, module.padding) == ((1, 1, 1), (1, 1, 1), (0, 0, 0))
+    if isinstance(module, (WinogradConv3d, *_BLIND_TO_ORDER)):
+        return True
+    return isinstance(module, _CONTAINERS) and all(map(_is_blind_to_order, module.children()))
+
+
+def _convolutions(module: nn.Module) -> list[WinogradConv3d]:
+    return [layer for layer in module.modules() if isinstance(layer, WinogradConv3d)]
