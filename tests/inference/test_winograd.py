@@ -32,7 +32,7 @@ def test_in_float32_they_are_within_rounding() -> None:
 
 def test_only_convolutions_that_gain_are_replaced() -> None:
     left = nn.Sequential(
-        nn.Conv3d(16, 64, 3, padding=1),
+        nn.Conv3d(32, 64, 3, padding=1),
         nn.Conv3d(320, 320, 3, padding=1),
         nn.Conv3d(64, 64, 3, padding=1, stride=2),
         nn.Conv3d(64, 64, (1, 3, 3), padding=(0, 1, 1)),

@@ -10,6 +10,7 @@ import copy
 import ctypes
 import hashlib
 import importlib.util
+import math
 import mmap
 import os
 import sys
@@ -210,7 +211,8 @@ def _convert(ov: Any, network: JointNetwork, shape: Sequence[int], target: Path,
     use_instance_norms(network, len(shape) - 2)  # OpenVINO 2026.4 crashes on group norms of some batches
     if precision == "float32":
         use_winograd(network)
-    patches, shares = torch.zeros(*shape), torch.zeros(shape[0], 1, *shape[2:])
+    traced = _traced_shape(network, shape)
+    patches, shares = torch.zeros(*traced), torch.zeros(traced[0], 1, *traced[2:])
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")  # the tracer notes that shapes are constants, which they are
         model = ov.convert_model(_Joint(network).eval(), example_input=(patches, shares))
@@ -220,6 +222,19 @@ def _convert(ov: Any, network: JointNetwork, shape: Sequence[int], target: Path,
         ov.save_model(model, Path(folder) / target.name, compress_to_fp16=False)
         for ending in (".bin", ".xml"):  # the one that is looked for comes last
             os.replace(Path(folder) / target.with_suffix(ending).name, target.with_suffix(ending))
+
+
+def _traced_shape(network: JointNetwork, shape: Sequence[int]) -> tuple[int, ...]:
+    """(B, C, *patch) with the first and the last axis of a 3D patch shortened: tracing keeps every intermediate image, and
+    reads no other numbers off their shapes than that of rows and the strides from stage to stage."""
+    if len(shape) != 5:
+        return tuple(shape)
+    steps: Any = network.encoder.strides
+    patch = list(shape[2:])
+    for axis in (0, 2):
+        stride = math.prod(step[axis] for step in steps)
+        patch[axis] = min(2 * stride, patch[axis]) if patch[axis] % stride == 0 else patch[axis]
+    return (*shape[:2], *patch)
 
 
 def onnx_pass(network: JointNetwork, shape: Sequence[int], converted: Path) -> JointPass:

@@ -24,7 +24,7 @@ from nnduet.model.network import replace_layers
 
 __all__ = ["InPhases", "WinogradConv3d", "use_winograd"]
 
-LEAST_CHANNELS, MOST_CHANNELS = 32, 256
+LEAST_CHANNELS, MOST_CHANNELS = 64, 256
 """Channels of the layers that gain: with fewer the sums take the time that the products save, with more the weights, of which
 there are twice as many, take memory and little time. With OpenVINO 2026.4 on AVX2."""
 
@@ -70,8 +70,8 @@ class WinogradConv3d(nn.Module):
             return self._plus_bias(torch.cat(self._convolve(input.chunk(4, _ROWS)), _ROWS))
         length = int(input.shape[_ROWS])
         missing = -length % 4
-        outputs = self._convolve(_phases(functional.pad(input, (0, 0, 0, missing)) if missing else input))
-        return self._plus_bias(_in_order(outputs).narrow(_ROWS, 0, length) if missing else _in_order(outputs))
+        image = _in_order(self._convolve(_phases(functional.pad(input, (0, 0, 0, missing)) if missing else input)))
+        return self._plus_bias(image.narrow(_ROWS, 0, length) if missing else image)
 
     def _convolve(self, phases: Sequence[Tensor]) -> list[Tensor]:
         products = [
