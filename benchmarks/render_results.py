@@ -100,6 +100,16 @@ def _limits(network: dict[str, Any]) -> str:
     )
 
 
+def render_large_ct(result: dict[str, Any]) -> str:
+    """What a large image took, beside what it may take."""
+    shape = " x ".join(map(str, result["shape"]))
+    most, allowed = result["peak_bytes"] / 2**30, result["target_bytes"] / 2**30
+    return (
+        f"ResEnc-M on a CT of {shape} voxels without mirroring: {most:.1f} GiB at most (target {allowed:.0f}: "
+        f"{_met(result['met'])}), {result['seconds']:.0f} s with {result['computed_by']}."
+    )
+
+
 def _met(met: bool) -> str:
     return "met" if met else "**missed**"
 
@@ -142,6 +152,8 @@ def main() -> None:
     )
     if speed or training:
         headlines += "\n" + render_speed(speed, training)
+    if (large := RESULTS / "large-ct.json").is_file():
+        headlines += "\n\n" + render_large_ct(json.loads(large.read_text()))
     head = "# Results\n\nWritten by `python benchmarks/render_results.py` from the JSON files beside this page.\n"
     write_text_atomically(RESULTS / "README.md", "\n".join([head, headlines, "", *map(render_road, roads)]))
     readme = REPOSITORY / "README.md"
