@@ -155,11 +155,10 @@ def run_fold(bench: Bench, fold: int, row: str) -> None:
     """Train one fold and write what its model, and the rows that follow from its features, say of the validation cases."""
     code, started = commit(), time.perf_counter()
     folder = bench.train(fold, row)
-    rows = {"h": _read_rows(folder / "validation" / "classification.csv")}
-    if row != "h":
-        rows = {row: rows_from_features(bench, folder)["d"]}
+    if row == "h":
+        rows = {"h": _read_rows(folder / "validation" / "classification.csv"), **rows_from_features(bench, folder)}
     else:
-        rows |= rows_from_features(bench, folder)
+        rows = {row: _cells(bench, FeatureTable.load(folder / VALIDATION_FEATURES), {})}
     metrics = json.loads((folder / "final_metrics.json").read_text())
     result = {
         "set": bench.name,
@@ -189,22 +188,24 @@ def rows_from_features(bench: Bench, folder: Path) -> dict[str, dict[str, dict[s
     wanted = {"e": network, "f": [*network, "shape"]}
     if "covariates" in training.blocks:
         wanted["g"] = [*network, "shape", "covariates"]
-    answers = {"d": answer_table(validation, bench.tasks, {}, None)}
+    rows = {"d": _cells(bench, validation, {})}
     for row, names in wanted.items():
         blocks = {name: training.blocks[name] for name in names if name in training.blocks}
         heads = _fit(bench, training, blocks)
         uncalibrated = {name: replace(head, temperature=1.0) for name, head in heads.items()}  # calibration is the last row
-        answers[row] = answer_table(validation, bench.tasks, uncalibrated, None)
+        rows[row] = _cells(bench, validation, uncalibrated)
     if "shape" in training.blocks:
         training, validation = (_with_true_shapes(bench, table) for table in (training, validation))
         blocks = {name: training.blocks[name] for name in ("shape", "covariates") if name in training.blocks}
-        answers["t"] = answer_table(validation, bench.tasks, _fit(bench, training, blocks), None)
-    rows = {}
-    for row, of_cases in answers.items():
-        with tempfile.TemporaryDirectory() as place:
-            write_tables(Path(place), bench.tasks, of_cases)
-            rows[row] = _read_rows(Path(place) / "classification.csv")
+        rows["t"] = _cells(bench, validation, _fit(bench, training, blocks))
     return rows
+
+
+def _cells(bench: Bench, table: FeatureTable, heads: Mapping[str, CaseHead]) -> dict[str, dict[str, str]]:
+    """{case: cells} that a table of predictions has, by these case heads; by the network's heads where there are none."""
+    with tempfile.TemporaryDirectory() as place:
+        write_tables(Path(place), bench.tasks, answer_table(table, bench.tasks, heads, None))
+        return _read_rows(Path(place) / "classification.csv")
 
 
 def _fit(bench: Bench, table: FeatureTable, blocks: Mapping[str, range]) -> dict[str, CaseHead]:

@@ -72,9 +72,9 @@ def plain() -> nn.Module:
     return PlainConvUNet(1, 3, n_conv_per_stage=(1, 3, 2), n_conv_per_stage_decoder=(2, 1), **SMALL).eval()
 
 
-@pytest.mark.parametrize(("network", "runs"), [(residual, 2), (plain, 2)])
-@pytest.mark.parametrize("rows", [32, 24, 20])  # 20 and 24 are no multiples of four in the stages with strides
-def test_stages_that_stay_in_phases_compute_the_same(network: Any, runs: int, rows: int) -> None:
+@pytest.mark.parametrize("network", [residual, plain])
+@pytest.mark.parametrize("rows", [32, 24, 20])  # multiples of four in both stages with strides, in one, in none
+def test_stages_that_stay_in_phases_compute_the_same(network: Any, rows: int) -> None:
     torch.manual_seed(0)
     unet, image = network(), torch.randn(2, 1, 8, rows, 8)
     with torch.inference_mode():
@@ -82,7 +82,7 @@ def test_stages_that_stay_in_phases_compute_the_same(network: Any, runs: int, ro
         use_winograd(unet)
         computed = unet(image)
     in_phases = [layer for layer in unet.modules() if isinstance(layer, InPhases)]
-    assert len(in_phases) == runs
+    assert len(in_phases) == 2
     torch.testing.assert_close(computed, expected, atol=1e-4, rtol=1e-4)
 
 

@@ -79,15 +79,16 @@ def compare_speed(
         raise SettingsError(f"rounds: expected at least 2, got {rounds}; one run says nothing of its own noise")
     if not model.is_dir():
         raise SettingsError(f"{model}: expected a model folder; stock nnU-Net reads nothing else")
+    own = Arm(OWN, False, True, 0.5, runtime, precision, device, list(folds))
     arms = [
         Arm(STOCK, True, True, 0.5, "torch", "auto", device, list(folds)),
-        Arm(OWN, False, True, 0.5, runtime, precision, device, list(folds)),
+        own,
         Arm(REFERENCE, False, True, 0.5, "torch", "float32", device, list(folds)),
         Arm(CHEAPER, True, False, 0.75, "torch", "auto", device, list(folds)),
     ]
     output.mkdir(parents=True, exist_ok=True)
     measured: dict[str, list[dict[str, Any]]] = {arm.name: [] for arm in arms}
-    _run(arms[1], model, images, output, warm_up_only=True)  # or the first round's memory would be that of converting
+    _run(own, model, images, output, warm_up_only=True)  # or the first round's memory would be that of converting
     for turn in range(rounds):
         for place, arm in enumerate(_abba(arms, turn)):
             measured[arm.name].append(_run(arm, model, images, output))

@@ -197,13 +197,15 @@ def openvino_pass(network: JointNetwork, shape: Sequence[int], converted: Path, 
 
 def _let_go_of_files(folder: Path) -> None:
     """Free the memory of files of the folder that are mapped for reading: OpenVINO keeps the weights so, beside its own copies
-    in the layout that it computes with. What is needed again is read again. On Linux; elsewhere nothing happens."""
-    if sys.platform != "linux":
+    in the layout that it computes with. What is needed again is read again. On Linux; elsewhere, and where a sandbox does not
+    tell what is mapped, nothing happens."""
+    if sys.platform != "linux" or not hasattr(psutil.Process, "memory_maps"):
         return
+    libc = ctypes.CDLL(None)
     for part in psutil.Process().memory_maps(grouped=False):
         if Path(part.path).parent == folder and "w" not in part.perms:
             start, end = (int(address, 16) for address in part.addr.split("-"))
-            ctypes.CDLL(None).madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), mmap.MADV_DONTNEED)
+            libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), mmap.MADV_DONTNEED)
 
 
 def _convert(ov: Any, network: JointNetwork, shape: Sequence[int], target: Path, precision: str) -> None:
