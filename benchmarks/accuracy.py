@@ -52,11 +52,16 @@ from nnduet.model.case_features import FeatureTable
 from nnduet.model.case_head import CaseHead
 from nnduet.model.case_head_fit import fit_case_head
 from nnduet.model.descriptors import describe_regions
+from nnduet.report.compare import compare_runs
 from nnduet.schema import SPLITS_FILE, Task, Workspace
 from nnduet.training.head_fitting import TRAINING_FEATURES, VALIDATION_FEATURES, answer_table
 from nnduet.training.labels import CaseLabels, read_case_labels
 from nnduet.training.planning import plan
 from nnduet.training.run import train
+
+CaseRows = Mapping[str, Mapping[str, str]]
+"""Cells of classification.csv by case."""
+FoldRows = dict[int, CaseRows]
 
 RESULTS = REPOSITORY / "docs" / "results"
 EPOCHS = {"lidc": 80, "acdc": 100, "busbra": 120}
@@ -249,7 +254,7 @@ def summarise(bench: Bench) -> dict[str, Any]:
     """Measure all folds that are there, out of fold, and each row on the folds that have it."""
     stored = [json.loads(path.read_text()) for path in sorted((RESULTS / "accuracy" / bench.name).glob("fold_*.json"))]
     default = [fold for fold in stored if fold["row"] == "h"]
-    rows: dict[str, dict[int, dict[str, dict[str, str]]]] = {}
+    rows: dict[str, FoldRows] = {}
     for fold in stored:
         for row, cells in fold["rows"].items():
             rows.setdefault(row, {})[fold["fold"]] = cells
@@ -261,17 +266,18 @@ def summarise(bench: Bench) -> dict[str, Any]:
         "epochs": sorted({fold["epochs"] for fold in default}),
         "preset": "cpu",
         "segmentation": _dice(bench, default),
-        "tasks": measure(bench, {c: cells for fold in rows["h"].values() for c, cells in fold.items()}),
+        "tasks": measure(bench, _on_folds(rows["h"], sorted(rows["h"]))),
         "ablation": {
             row: {
                 "folds": sorted(of_folds),
-                "tasks": measure(bench, {c: cells for f in sorted(of_folds) for c, cells in of_folds[f].items()}),
+                "tasks": measure(bench, _on_folds(of_folds, sorted(of_folds))),
+                "gain_of_the_default": {} if row == "h" else gain(bench, of_folds, rows["h"]),
             }
             for row, of_folds in sorted(rows.items())
         },
     }
     for task in bench.tasks:
-        of_cases = {case_id: cells for fold in rows["h"].values() for case_id, cells in fold.items()}
+        of_cases = _on_folds(rows["h"], sorted(rows["h"]))
         result["tasks"][task.name]["coverage"] = coverage(bench, task, of_cases)
     result["sanity"] = {task: failures(entry) for task, entry in result["tasks"].items()}
     return result
@@ -283,15 +289,44 @@ def _dice(bench: Bench, folds: list[dict[str, Any]]) -> dict[str, Any]:
     return {name.removesuffix("_dsc"): bench.mean(list(cases), [cells[name] for cells in cases.values()]) for name in names}
 
 
-def measure(bench: Bench, rows: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
-    """Metrics of all tasks, by evaluate(), for {case: cells of classification.csv}."""
+def _on_folds(rows: FoldRows, folds: Sequence[int]) -> CaseRows:
+    return {case_id: cells for fold in folds for case_id, cells in rows[fold].items()}
+
+
+def gain(bench: Bench, row: FoldRows, default: FoldRows) -> dict[str, dict[str, Any]]:
+    """{task: {metric: the default's value less the row's, with its interval}} on the cases that both have; paired."""
+    folds = sorted(set(row) & set(default))
+    if not folds:
+        return {}
+    with tempfile.TemporaryDirectory() as place:
+        runs = {name: Path(place) / name for name in ("row", "default")}
+        for output, rows in zip(runs.values(), (row, default), strict=True):
+            measure(bench, _on_folds(rows, folds), output)
+        table = references_of_dataset(bench.workspace, DATASET_ID).table if SETS[bench.name].group_column else None
+        compared = compare_runs(runs["row"], runs["default"], table=table, num_bootstrap=1000)["tasks"]
+    return {
+        task: {
+            name: {"value": entry["metrics"][name]["difference"], "ci95": entry["metrics"][name]["ci95"]} for name in COMPARED
+        }
+        for task, entry in compared.items()
+    }
+
+
+def measure(bench: Bench, rows: CaseRows, output: Path | None = None) -> dict[str, Any]:
+    """Metrics of all tasks, by evaluate(), for {case: cells of classification.csv}; with ``output`` written there too."""
     references = references_of_dataset(bench.workspace, DATASET_ID)
     with tempfile.TemporaryDirectory() as place:
         header = ["case_id", *next(iter(rows.values()))]
         lines = [",".join(header), *(",".join([c, *(cells[h] for h in header[1:])]) for c, cells in rows.items())]
         write_text_atomically(Path(place) / "classification.csv", "\n".join(lines) + "\n")
         found = evaluate(
-            Path(place), None, labels=references.labels, tasks=bench.tasks, table=references.table, case_ids=list(rows)
+            Path(place),
+            None,
+            labels=references.labels,
+            tasks=bench.tasks,
+            table=references.table,
+            case_ids=list(rows),
+            output=output,
         )
     tasks: dict[str, Any] = found["tasks"]
     return tasks
@@ -322,6 +357,7 @@ def failures(entry: Mapping[str, Any]) -> list[str]:
     return found
 
 
+COMPARED = ("macro_f1", "auroc")
 SHOWN = {"macro_f1": "macro-F1", "accuracy": "accuracy", "auroc": "AUROC", "quadratic_kappa": "quadratic kappa", "ece": "ECE"}
 
 
@@ -346,12 +382,14 @@ def render(result: Mapping[str, Any]) -> str:
         lines += [
             f"## {task}",
             "",
-            "| row | folds | " + " | ".join(SHOWN[n] for n in shown) + " |",
-            "|---" * (len(shown) + 2) + "|",
+            "| row | folds | " + " | ".join([SHOWN[n] for n in shown] + [f"{SHOWN[n]}, h less row" for n in COMPARED]) + " |",
+            "|---" * (len(shown) + len(COMPARED) + 2) + "|",
         ]
         for row, measured in rows.items():
-            cells = " | ".join(cell(measured["tasks"][task]["metrics"][n]) for n in shown)
-            lines.append(f"| {row} | {' '.join(map(str, measured['folds']))} | {cells} |")
+            gains = [measured["gain_of_the_default"].get(task, {}).get(n) for n in COMPARED]
+            cells = [cell(measured["tasks"][task]["metrics"][n]) for n in shown]
+            cells += ["" if found is None else cell(found, sign="+") for found in gains]
+            lines.append(f"| {row} | {' '.join(map(str, measured['folds']))} | {' | '.join(cells)} |")
         baseline = entry["majority_baseline"]
         problems = "; ".join(result["sanity"][task]) or "none"
         sets, size = entry["coverage"], f"{entry['coverage']['mean_size']:.2f} of {len(entry['classes'])} classes"
@@ -361,14 +399,18 @@ def render(result: Mapping[str, Any]) -> str:
         ]
         lines += ["", f"A constant answer has macro-F1 {baseline['macro_f1']:.3f}. Failed sanity checks: {problems}.", ""]
     explained = (__doc__ or "").split("each on top of the one before:")[1].strip().splitlines()
-    return "\n".join([*lines, "Rows, each on top of the one before:", "", *(f"- {line.strip()}" for line in explained), ""])
+    paired = "The last columns compare the default with the row on the same cases; rows of fewer folds are to be read there."
+    return "\n".join(
+        [*lines, paired, "", "Rows, each on top of the one before:", "", *(f"- {line.strip()}" for line in explained), ""]
+    )
 
 
-def cell(entry: Mapping[str, Any]) -> str:
-    """``0.812 (0.790 to 0.834)``."""
+def cell(entry: Mapping[str, Any], sign: str = "") -> str:
+    """``0.812 (0.790 to 0.834)``; with ``sign="+"`` each number bears its sign."""
     if entry["value"] is None:
         return "undefined"
-    return f"{entry['value']:.3f}" + (f" ({entry['ci95'][0]:.3f} to {entry['ci95'][1]:.3f})" if entry["ci95"] else "")
+    value, *bounds = (f"{number:{sign}.3f}" for number in (entry["value"], *(entry["ci95"] or ())))
+    return f"{value} ({' to '.join(bounds)})" if bounds else value
 
 
 def parser_of(description: str | None) -> argparse.ArgumentParser:

@@ -8,7 +8,6 @@ Writes ``docs/results/large-ct.json``. Half-patch steps, no mirroring: mirrored 
 from __future__ import annotations
 
 import argparse
-import resource
 import sys
 import time
 from pathlib import Path
@@ -20,6 +19,7 @@ from speed import prepare
 from nnduet.data.files import write_json_atomically
 from nnduet.data.images import Geometry, write_image
 from nnduet.inference.folder import predict_folder
+from nnduet.inference.memory import peak_bytes
 from nnduet.inference.predictor import Predictor
 
 GEOMETRY = Geometry((300, 512, 512), (1.0, 0.8, 0.8))
@@ -43,11 +43,11 @@ def main() -> None:
     model, _ = prepare(folder)
     images = folder / "large"
     write_ct(images / "large_0000.nii.gz")
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    before = peak_bytes()
     predictor = Predictor.load(model, device="cpu", tta=False)
     started = time.perf_counter()
     predict_folder(predictor, images, folder / "large_predicted")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    peak = peak_bytes()
     result = {
         "shape": GEOMETRY.shape,
         "spacing_mm": GEOMETRY.spacing_mm,

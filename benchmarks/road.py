@@ -14,7 +14,6 @@ import csv
 import json
 import os
 import platform
-import resource
 import shutil
 import sys
 import time
@@ -35,6 +34,7 @@ from nnduet.evaluation.evaluate import evaluate
 from nnduet.evaluation.requests import references_of_dataset
 from nnduet.evaluation.summary import format_summary
 from nnduet.inference.folder import predict_folder
+from nnduet.inference.memory import peak_bytes
 from nnduet.inference.predictor import Predictor
 from nnduet.model.hardware import processor_name
 from nnduet.schema import Workspace
@@ -122,7 +122,7 @@ def run(name: str, data: Path, runs: Path, *, epochs: int | None, resume: bool) 
         "resumed": resume,
         "seconds": seconds,
         "epoch_seconds": round(epoch_seconds(Path(training.metrics_file).parent / HISTORY_FILE), 1),
-        "peak_memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "peak_memory_mib": round(peak_bytes() / 2**20),
         "conversion": {k: v for k, v in conversion.to_json().items() if k not in ("raw", "preprocessed", "notes")},
         "plan": planned and {k: v for k, v in planned.items() if k != "plans_file"},
         "heads": predicted.heads,

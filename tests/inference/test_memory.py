@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,7 +14,7 @@ from tiny import SPACING_MM, tiny_case
 
 from nnduet.errors import TooLargeError
 from nnduet.inference import memory
-from nnduet.inference.memory import choose_accumulator, needed_bytes
+from nnduet.inference.memory import choose_accumulator, needed_bytes, peak_bytes
 from nnduet.inference.predictor import Predictor
 
 SHAPE = (100, 200, 200)
@@ -73,3 +75,15 @@ def test_the_limit_of_a_container_counts_without_what_it_may_drop(tmp_path: Path
     assert memory.available_bytes(tmp_path) == 500
     (tmp_path / "memory.max").write_text("max")
     assert memory.available_bytes(tmp_path) == memory.available_bytes(tmp_path / "no container") > 1000
+
+
+def test_the_peak_of_a_process_is_not_that_of_the_one_that_started_it() -> None:
+    held = np.ones(10**9, dtype=np.uint8)
+    code = "import numpy; from nnduet.inference.memory import peak_bytes; numpy.ones(10**8); print(peak_bytes())"
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert 8e8 < int(child.stdout) < peak_bytes()
+    assert peak_bytes() > held.nbytes
+
+
+def test_without_proc_the_peak_comes_from_getrusage(tmp_path: Path) -> None:
+    assert peak_bytes(tmp_path / "none") >= peak_bytes() * 0.99

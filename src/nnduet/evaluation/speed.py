@@ -79,21 +79,9 @@ def compare_speed(
         raise SettingsError(f"rounds: expected at least 2, got {rounds}; one run says nothing of its own noise")
     if not model.is_dir():
         raise SettingsError(f"{model}: expected a model folder; stock nnU-Net reads nothing else")
-    own = Arm(OWN, False, True, 0.5, runtime, precision, device, list(folds))
-    arms = [
-        Arm(STOCK, True, True, 0.5, "torch", "auto", device, list(folds)),
-        own,
-        Arm(REFERENCE, False, True, 0.5, "torch", "float32", device, list(folds)),
-        Arm(CHEAPER, True, False, 0.75, "torch", "auto", device, list(folds)),
-    ]
+    arms = _arms(runtime, precision, device, list(folds))
     output.mkdir(parents=True, exist_ok=True)
-    measured: dict[str, list[dict[str, Any]]] = {arm.name: [] for arm in arms}
-    _run(own, model, images, output, warm_up_only=True)  # or the first round's memory would be that of converting
-    for turn in range(rounds):
-        for place, arm in enumerate(_abba(arms, turn)):
-            measured[arm.name].append(_run(arm, model, images, output))
-            if progress:
-                progress(turn * len(arms) + place + 1, rounds * len(arms), f"round {turn + 1}: {arm.name}")
+    measured = _measure(arms, model, images, output, rounds, progress)
     result: dict[str, Any] = {
         "images": str(images),
         "num_cases": len(measured[STOCK][0]["seconds"]),
@@ -110,12 +98,40 @@ def compare_speed(
         "versions": {name: version(name) for name in ("nnduet", "nnunetv2", "torch", "numpy")},
     }
     if cold:
-        result["cold"] = _cold(model, images, output, rounds, arms[1])
+        result["cold"] = _cold(model, images, output, rounds, _own(arms))
     for arm in arms[1:]:
         bound = DICE_BOUND["bfloat16" if "bfloat16" in result["arms"][arm.name]["computed_by"] else "float32"]
         result["ratios"][arm.name] |= _verdict(result["ratios"][arm.name], result["agreement"][arm.name], bound)
     write_json_atomically(output / SPEED_FILE, result)
     return result
+
+
+def _arms(runtime: str, precision: str, device: str, folds: list[str]) -> list[Arm]:
+    """What is compared, stock nnU-Net first."""
+    return [
+        Arm(STOCK, True, True, 0.5, "torch", "auto", device, folds),
+        Arm(OWN, False, True, 0.5, runtime, precision, device, folds),
+        Arm(REFERENCE, False, True, 0.5, "torch", "float32", device, folds),
+        Arm(CHEAPER, True, False, 0.75, "torch", "auto", device, folds),
+    ]
+
+
+def _own(arms: Sequence[Arm]) -> Arm:
+    return next(arm for arm in arms if arm.name == OWN)
+
+
+def _measure(
+    arms: list[Arm], model: Path, images: Path, output: Path, rounds: int, progress: Progress | None
+) -> dict[str, list[dict[str, Any]]]:
+    """{arm: what it measured in each round}, in ABBA order."""
+    measured: dict[str, list[dict[str, Any]]] = {arm.name: [] for arm in arms}
+    _run(_own(arms), model, images, output, warm_up_only=True)  # or the first round's memory would be that of converting
+    for turn in range(rounds):
+        for place, arm in enumerate(_abba(arms, turn)):
+            measured[arm.name].append(_run(arm, model, images, output))
+            if progress:
+                progress(turn * len(arms) + place + 1, rounds * len(arms), f"round {turn + 1}: {arm.name}")
+    return measured
 
 
 def _abba(arms: list[T], turn: int) -> list[T]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from math import prod
@@ -12,9 +13,10 @@ import torch
 
 from nnduet.errors import TooLargeError
 
-__all__ = ["available_bytes", "choose_accumulator", "needed_bytes"]
+__all__ = ["available_bytes", "choose_accumulator", "needed_bytes", "peak_bytes"]
 
 CGROUP = Path("/sys/fs/cgroup")
+STATUS = Path("/proc/self/status")
 
 
 def needed_bytes(
@@ -56,6 +58,20 @@ def available_bytes(cgroup: Path = CGROUP) -> int:
         if most != resource.RLIM_INFINITY:
             limits.append(most - psutil.Process().memory_info().vms)
     return max(min(limits), 0)
+
+
+def peak_bytes(status: Path = STATUS) -> int:
+    """The most memory that this process has held at once (resident).
+
+    On Linux from ``VmHWM``: the more common ``ru_maxrss`` survives ``execve`` (fs/exec.c, exec_mmap), so that a process begins
+    with the peak of the one that started it. Elsewhere from ``ru_maxrss``, bytes on macOS and KiB on other systems.
+    """
+    with suppress(OSError, StopIteration):
+        lines = status.read_text(encoding="utf-8").splitlines()
+        return 1024 * int(next(line.split()[1] for line in lines if line.startswith("VmHWM:")))
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def choose_accumulator(

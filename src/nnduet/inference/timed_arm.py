@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import resource
 import sys
 import time
 from collections.abc import Callable
@@ -60,6 +59,7 @@ def run_arm(arm: Arm, model: Path, images: Path, output: Path, *, warm_up_only: 
         ``load_seconds``, ``seconds`` and ``cpu_seconds`` by case, ``peak_bytes`` of this process, ``computed_by``.
     """
     from nnduet.inference.folder import find_cases
+    from nnduet.inference.memory import peak_bytes
 
     output.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
@@ -73,8 +73,13 @@ def run_arm(arm: Arm, model: Path, images: Path, output: Path, *, warm_up_only: 
         predict(case_id, paths, arm.tta)
         seconds[case_id], cpu[case_id] = time.perf_counter() - wall, time.process_time() - process
     finish()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return {"load_seconds": loaded, "seconds": seconds, "cpu_seconds": cpu, "peak_bytes": peak, "computed_by": computed_by}
+    return {
+        "load_seconds": loaded,
+        "seconds": seconds,
+        "cpu_seconds": cpu,
+        "peak_bytes": peak_bytes(),
+        "computed_by": computed_by,
+    }
 
 
 def _own(arm: Arm, model: Path, output: Path) -> tuple[Predict, Callable[[], None], str, str]:
