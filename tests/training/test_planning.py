@@ -21,8 +21,10 @@ from tiny import CONFIGURATIONS, DATASET, DATASET_ID, tiny_workspace
 
 from nnduet.errors import DatasetError, SettingsError
 from nnduet.schema import LABELS_FILE, SPLITS_FILE, Workspace
+from nnduet.training.host import host_environment
 from nnduet.training.planning import (
     FINGERPRINT_SAMPLES_PER_CASE,
+    CpuPlanner,
     PlanSummary,
     foreground_counts,
     patch_within,
@@ -123,7 +125,15 @@ def test_a_2d_dataset_gets_one_configuration(planned_2d: Planned) -> None:
     _, summary, _ = planned_2d
     assert set(summary.configurations) == {"2d"}
     assert summary.configurations["2d"]["patch_size"] == [32, 32]
-    assert summary.configurations["2d"]["features_per_stage"][0] == 16
+    assert summary.configurations["2d"]["features_per_stage"] == [8, 16, 32, 64]
+
+
+def test_pictures_get_a_deep_and_thin_network(planned_2d: Planned) -> None:
+    workspace, _, _ = planned_2d
+    with host_environment(workspace.environment()):
+        found = CpuPlanner(DATASET).get_plans_for_configuration(np.ones(2), np.array([192, 147]), "any", 1e8, {})
+    assert found["patch_size"] == [192, 160]
+    assert found["architecture"]["arch_kwargs"]["features_per_stage"] == [8, 16, 32, 64, 128, 256]
 
 
 def test_plans_carry_the_settings_of_the_preset(planned_3d: Planned) -> None:

@@ -55,14 +55,15 @@ class CpuPlanner(ResEncUNetPlanner):  # type: ignore[misc]
     voxel_budget: ClassVar[dict[int, tuple[int, int]]] = {2: (160 * 160, 9 * 128 * 128), 3: (16 * 100 * 100, 16 * 100 * 100)}
     """Voxels of the largest patch and of a batch, by dimension; a batch holds at least two patches."""
     max_batch: ClassVar[dict[int, int]] = {2: 16, 3: 8}
-    base_features: ClassVar[dict[int, int]] = {2: 16, 3: 8}
-    """About the same cost per iteration in 2d and 3d; multiples of 8 are what the CPU's convolutions are fast at."""
-    max_pooling = 3
+    base_features = 8
+    """Channels of the first stage; multiples of 8 are what the CPU's convolutions are fast at."""
+    max_pooling: ClassVar[dict[int, int]] = {2: 5, 3: 3}
+    """Stages after the first, by dimension: in 2d depth, and with it the view of a whole lesion, costs little."""
 
     def __init__(self, dataset_name_or_id: str | int, plans_name: str = "nnDuetCpuPlans", **kwargs: Any) -> None:
         kwargs.pop("gpu_memory_target_in_gb", None)
         super().__init__(dataset_name_or_id, gpu_memory_target_in_gb=1, plans_name=plans_name, **kwargs)
-        self.UNet_base_num_features = 8
+        self.UNet_base_num_features = self.base_features
         self.UNet_blocks_per_stage_encoder = (1, *(2,) * 11)
 
     def generate_data_identifier(self, configuration_name: str) -> str:
@@ -79,11 +80,11 @@ class CpuPlanner(ResEncUNetPlanner):  # type: ignore[misc]
         dim = len(spacing)
         patch_budget, batch_budget = self.voxel_budget[dim]
         wanted = patch_within(patch_budget, [float(s) for s in spacing], [float(m) for m in median_shape[:dim]])
-        _, strides, kernels, patch, _ = get_pool_and_conv_props(spacing, wanted, 4, self.max_pooling)
+        _, strides, kernels, patch, _ = get_pool_and_conv_props(spacing, wanted, 4, self.max_pooling[dim])
         stages = len(strides)
         plan["architecture"]["arch_kwargs"].update(
             n_stages=stages,
-            features_per_stage=[self.base_features[dim] * 2**i for i in range(stages)],
+            features_per_stage=[self.base_features * 2**i for i in range(stages)],
             kernel_sizes=kernels,
             strides=strides,
             n_blocks_per_stage=[1, *[2] * (stages - 1)],
