@@ -144,7 +144,7 @@ def test_all_ablations_together_are_validated_with_a_case_head_on_plain_averages
     fold = Path(train(DATASET_ID, "2d", 0, workspace=workspace, plans_name="changed", device="cpu").model) / "fold_0"
     heads = load_checkpoint(fold / "checkpoint_final.pth")["network_weights"]["heads.norm.mean"]
     case_head = json.loads((fold / "case_head.json").read_text())["tasks"]["grade"]
-    assert len(heads) == 128  # the bottleneck of the cpu preset in 2d
+    assert len(heads) == 64  # the bottleneck of the cpu preset for pictures of this size
     assert list(case_head["choice"]["inner_loss"]) == ["stage 3"]
 
 
