@@ -61,7 +61,6 @@ from nnduet.training.run import train
 
 CaseRows = Mapping[str, Mapping[str, str]]
 """Cells of classification.csv by case."""
-FoldRows = dict[int, CaseRows]
 
 RESULTS = REPOSITORY / "docs" / "results"
 EPOCHS = {"lidc": 80, "acdc": 100, "busbra": 120}
@@ -254,10 +253,16 @@ def summarise(bench: Bench) -> dict[str, Any]:
     """Measure all folds that are there, out of fold, and each row on the folds that have it."""
     stored = [json.loads(path.read_text()) for path in sorted((RESULTS / "accuracy" / bench.name).glob("fold_*.json"))]
     default = [fold for fold in stored if fold["row"] == "h"]
-    rows: dict[str, FoldRows] = {}
+    rows: dict[str, dict[int, CaseRows]] = {}
     for fold in stored:
         for row, cells in fold["rows"].items():
             rows.setdefault(row, {})[fold["fold"]] = cells
+    of_cases = {row: {c: cells for fold in sorted(folds) for c, cells in folds[fold].items()} for row, folds in rows.items()}
+    with tempfile.TemporaryDirectory() as place:
+        runs = {row: Path(place) / row for row in sorted(rows)}
+        measured = {row: measure(bench, of_cases[row], run) for row, run in runs.items()}
+        comparable = [row for row in runs if row != "h" and set(rows[row]) & set(rows["h"])]
+        gains = {row: gain(bench, runs[row], runs["h"]) for row in comparable}
     result = {
         "set": bench.name,
         "folds": [fold["fold"] for fold in default],
@@ -266,19 +271,14 @@ def summarise(bench: Bench) -> dict[str, Any]:
         "epochs": sorted({fold["epochs"] for fold in default}),
         "preset": "cpu",
         "segmentation": _dice(bench, default),
-        "tasks": measure(bench, _on_folds(rows["h"], sorted(rows["h"]))),
+        "tasks": {
+            task.name: {**measured["h"][task.name], "coverage": coverage(bench, task, of_cases["h"])} for task in bench.tasks
+        },
         "ablation": {
-            row: {
-                "folds": sorted(of_folds),
-                "tasks": measure(bench, _on_folds(of_folds, sorted(of_folds))),
-                "gain_of_the_default": {} if row == "h" else gain(bench, of_folds, rows["h"]),
-            }
-            for row, of_folds in sorted(rows.items())
+            row: {"folds": sorted(rows[row]), "tasks": tasks, "gain_of_the_default": gains.get(row, {})}
+            for row, tasks in measured.items()
         },
     }
-    for task in bench.tasks:
-        of_cases = _on_folds(rows["h"], sorted(rows["h"]))
-        result["tasks"][task.name]["coverage"] = coverage(bench, task, of_cases)
     result["sanity"] = {task: failures(entry) for task, entry in result["tasks"].items()}
     return result
 
@@ -289,21 +289,10 @@ def _dice(bench: Bench, folds: list[dict[str, Any]]) -> dict[str, Any]:
     return {name.removesuffix("_dsc"): bench.mean(list(cases), [cells[name] for cells in cases.values()]) for name in names}
 
 
-def _on_folds(rows: FoldRows, folds: Sequence[int]) -> CaseRows:
-    return {case_id: cells for fold in folds for case_id, cells in rows[fold].items()}
-
-
-def gain(bench: Bench, row: FoldRows, default: FoldRows) -> dict[str, dict[str, Any]]:
-    """{task: {metric: the default's value less the row's, with its interval}} on the cases that both have; paired."""
-    folds = sorted(set(row) & set(default))
-    if not folds:
-        return {}
-    with tempfile.TemporaryDirectory() as place:
-        runs = {name: Path(place) / name for name in ("row", "default")}
-        for output, rows in zip(runs.values(), (row, default), strict=True):
-            measure(bench, _on_folds(rows, folds), output)
-        table = references_of_dataset(bench.workspace, DATASET_ID).table if SETS[bench.name].group_column else None
-        compared = compare_runs(runs["row"], runs["default"], table=table, num_bootstrap=1000)["tasks"]
+def gain(bench: Bench, row: Path, default: Path) -> dict[str, dict[str, Any]]:
+    """{task: {metric: the default's value less the row's, with its interval}} of two measured runs, on their common cases."""
+    table = references_of_dataset(bench.workspace, DATASET_ID).table if SETS[bench.name].group_column else None
+    compared = compare_runs(row, default, table=table, num_bootstrap=1000)["tasks"]
     return {
         task: {
             name: {"value": entry["metrics"][name]["difference"], "ci95": entry["metrics"][name]["ci95"]} for name in COMPARED
@@ -312,8 +301,8 @@ def gain(bench: Bench, row: FoldRows, default: FoldRows) -> dict[str, dict[str, 
     }
 
 
-def measure(bench: Bench, rows: CaseRows, output: Path | None = None) -> dict[str, Any]:
-    """Metrics of all tasks, by evaluate(), for {case: cells of classification.csv}; with ``output`` written there too."""
+def measure(bench: Bench, rows: CaseRows, output: Path) -> dict[str, Any]:
+    """Metrics of all tasks, by evaluate(), for {case: cells of classification.csv}; ``output`` keeps them."""
     references = references_of_dataset(bench.workspace, DATASET_ID)
     with tempfile.TemporaryDirectory() as place:
         header = ["case_id", *next(iter(rows.values()))]
