@@ -3,14 +3,16 @@
     python benchmarks/training_speed.py --configuration 3d_fullres     # or 2d; some minutes
 
 Writes ``docs/results/training-speed-<configuration>.json``. Both train the network of the cpu preset on synthetic CT with
-nnU-Net's own optimiser and augmentation, in fresh processes and in ABBA order; nnDuet learns the case labels too. An iteration
-is the time of an epoch's training by its number of iterations, data loading included, validation and logging not.
+nnU-Net's own optimiser and augmentation, in fresh processes and in ABBA order; nnDuet learns the case labels too, and computes
+in bfloat16 where the processor multiplies it. An iteration is the time of an epoch's training by its number of iterations, data
+loading included, validation and logging not.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import time
@@ -22,11 +24,13 @@ import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from road import REPOSITORY, commit, machine
 
+from nnduet.cli import SPINS
 from nnduet.console import progress_bar
 from nnduet.data.conversion import convert
 from nnduet.data.files import write_json_atomically
 from nnduet.data.layouts import read_subtype_folders
 from nnduet.data.phantom import write_phantom
+from nnduet.model.hardware import select_precision
 from nnduet.model.network import PLANS_KEY
 from nnduet.schema import Workspace
 from nnduet.training.host import host_environment
@@ -38,6 +42,8 @@ ITERATIONS, EPOCHS = 25, 8
 SETTINGS = TrainingSettings(num_epochs=EPOCHS, iterations_per_epoch=ITERATIONS, validation_iterations=1)
 """nnU-Net's optimiser and rates; only the numbers of epochs and iterations differ from its defaults."""
 TARGET = 2.0
+VARIABLES: dict[str, dict[str, str]] = {"nnU-Net": {}, "nnDuet": {"GOMP_SPINCOUNT": SPINS}}
+"""What the commands set for their own process."""
 
 
 class _Watched:
@@ -109,7 +115,7 @@ def main() -> None:
             for place, arm in enumerate(arms if turn % 2 == 0 else arms[::-1]):
                 command = [sys.executable, __file__, "--runs", str(arguments.runs), "--arm", arm]
                 command += ["--configuration", arguments.configuration, "--result", str(folder / "result.json")]
-                subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+                subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=os.environ | VARIABLES[arm])
                 runs[arm].append(json.loads((folder / "result.json").read_text()))
                 progress(2 * turn + place + 1, 2 * arguments.rounds, arm)
     step = {arm: [float(np.median(run["seconds"][1:])) / ITERATIONS for run in of] for arm, of in runs.items()}
@@ -123,6 +129,7 @@ def main() -> None:
             "patch_size": plans["configurations"][arguments.configuration]["patch_size"],
             "batch_size": plans["configurations"][arguments.configuration]["batch_size"],
             "seconds_per_iteration": step,
+            "precision": select_precision("auto", torch.device("cpu")),
             "times_faster": ratio,
             "target": {"times_faster": TARGET, "met": ratio >= TARGET},
             "losses": {arm: [run["losses"] for run in of] for arm, of in runs.items()},

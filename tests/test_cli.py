@@ -17,7 +17,7 @@ from trained import write_trained_folder
 from typer.testing import CliRunner, Result
 
 import nnduet
-from nnduet.cli import app, main
+from nnduet.cli import SPINS, app, main
 from nnduet.data.phantom import write_phantom
 from nnduet.errors import ModelError, PartialFailureError
 from nnduet.schema import Workspace
@@ -92,6 +92,23 @@ def test_help_comes_within_half_a_second() -> None:
         seconds.append(time.perf_counter() - started)
     assert "plugin-path" in done.stdout
     assert min(seconds) < 0.5
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"), [({}, SPINS), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, None)]
+)
+def test_threads_wait_briefly_unless_the_user_says_how(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, str], expected: str | None
+) -> None:
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.setenv(name, "")  # so that what main sets is undone
+        monkeypatch.delenv(name)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "argv", ["nnduet", "--version"])
+    with pytest.raises(SystemExit):
+        main()
+    assert os.environ.get("GOMP_SPINCOUNT") == expected
 
 
 def test_version_is_that_of_the_package(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from nnduet.data.files import (
     copy_atomically,
     file_digest,
     is_temporary,
+    is_whole,
     json_text,
     link_atomically,
     remove_temporaries,
@@ -24,7 +25,9 @@ from nnduet.data.files import (
     scratch_folder,
     write_bytes_atomically,
     write_json_atomically,
+    write_sums,
     write_text_atomically,
+    written_digest,
 )
 from nnduet.errors import CorruptFileError, DiskFullError
 
@@ -106,6 +109,16 @@ def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path: Path) 
 def test_the_digest_is_sha_256(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"abc")
     assert file_digest(tmp_path / "a").startswith("ba7816bf")
+
+
+def test_only_bytes_that_were_written_have_a_written_digest(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"abc")
+    assert written_digest(path) is None and is_whole(path)
+    write_sums(path, file_digest(path))
+    assert written_digest(path) == file_digest(path)
+    path.write_bytes(b"abd")
+    assert written_digest(path) is None and not is_whole(path)
 
 
 def test_a_link_is_a_second_name_and_replaces_what_had_it(tmp_path: Path) -> None:

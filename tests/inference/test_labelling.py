@@ -13,6 +13,7 @@ from tiny import CONFIGURATIONS, tiny_plans
 
 from nnduet.data.mask_codes import MaskCodes
 from nnduet.inference import labelling
+from nnduet.inference.case_features import likeliest
 from nnduet.inference.labelling import to_labels
 from nnduet.inference.mask_logits import MaskLogits
 
@@ -111,3 +112,9 @@ def test_other_resampling_is_left_to_nnunet(function: dict[str, Any]) -> None:
     if "resampling_fn_probabilities" in function:
         function |= {"resampling_fn_probabilities_kwargs": {"is_seg": False, "force_separate_z": None}}
     compare(blobs(3, background=0), LabelManager(LABELS, None), None, case((12, 25, 20), (1.5, 0.8, 0.8)), **function)
+
+
+def test_the_likeliest_class_is_the_first_of_the_largest_logits() -> None:
+    logits = torch.randint(3, (4, 5, 6, 7), generator=torch.Generator().manual_seed(0)).float()  # many are equal
+    expected = (logits == logits.amax(dim=0)).int().argmax(dim=0)
+    assert torch.equal(likeliest(logits), expected.int())

@@ -11,10 +11,13 @@ import pytest
 import torch
 from tiny import TASKS, tiny_head
 
-from nnduet.errors import ModelError
+from nnduet.data.files import file_digest, write_sums
+from nnduet.errors import CorruptFileError, ModelError
+from nnduet.inference import model_folder
 from nnduet.inference.model_folder import (
     CASE_HEAD_FILE,
     FolderFiles,
+    Origin,
     available_folds,
     conformal_scores,
     load_checkpoint,
@@ -75,6 +78,42 @@ def test_a_truncated_checkpoint_is_refused(folder: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1000])
     with pytest.raises(ModelError, match="not a readable checkpoint"):
         load(folder)
+
+
+def test_a_checkpoint_with_a_checksum_is_read_for_it_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = folder / "fold_0" / FINAL
+    digest = file_digest(path)
+    write_sums(path, digest)
+    origin = FolderFiles(folder).fold("0").origin
+    monkeypatch.setattr(model_folder, "file_digest", lambda path: path.name)
+    assert origin.digests == (digest, "plans.json")
+
+
+def test_a_checkpoint_of_other_bytes_than_its_checksum_is_refused(folder: Path) -> None:
+    write_sums(folder / "fold_0" / FINAL, "0" * 64)
+    (folder / "fold_0" / f"{FINAL}.sha256").write_text("0" * 64)
+    with pytest.raises(CorruptFileError, match="another checksum"):
+        FolderFiles(folder).fold("0")
+
+
+def test_without_checksums_every_file_is_read_for_its_digest(folder: Path) -> None:
+    path = folder / "plans.json"
+    assert Origin((path,), folder).digests == (file_digest(path),)
+
+
+def test_weights_that_were_read_do_not_change_with_their_file(folder: Path) -> None:
+    path = folder / "fold_0" / FINAL
+    weights = FolderFiles(folder).fold("0").weights
+    expected = {name: tensor.clone() for name, tensor in weights.items()}
+    with path.open("r+b") as stream:  # as a training by stock nnU-Net would, which writes into the same file
+        stream.write(bytes(path.stat().st_size))
+    assert all(torch.equal(weights[name], tensor) for name, tensor in expected.items())
+
+
+def test_a_checkpoint_in_the_old_format_of_torch_is_read(folder: Path) -> None:
+    path = folder / "fold_0" / FINAL
+    torch.save(torch.load(path, weights_only=False), path, _use_new_zipfile_serialization=False)
+    assert FolderFiles(folder).fold("0").weights
 
 
 def test_a_file_of_tensors_that_is_no_checkpoint_is_refused(tmp_path: Path) -> None:

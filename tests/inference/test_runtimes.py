@@ -49,8 +49,8 @@ def test_a_converted_network_gives_the_same_logits_and_sums(runtime: str, dim: i
 @pytest.mark.parametrize("runtime", PASSES)
 def test_a_prediction_does_not_depend_on_the_runtime(runtime: str, folder: Path) -> None:
     image, _ = tiny_case(0, 3)
-    expected = Predictor.load(folder, device="cpu", runtime="torch")(image, spacing_mm=SPACING_MM[3])
-    found = Predictor.load(folder, device="cpu", runtime=runtime)(image, spacing_mm=SPACING_MM[3])
+    expected = Predictor.load(folder, device="cpu", runtime="torch", precision="float32")(image, spacing_mm=SPACING_MM[3])
+    found = Predictor.load(folder, device="cpu", runtime=runtime, precision="float32")(image, spacing_mm=SPACING_MM[3])
     np.testing.assert_array_equal(found.segmentation, expected.segmentation)
     assert found.tasks["grade"].probabilities == pytest.approx(expected.tasks["grade"].probabilities, abs=1e-3)
     assert found.tasks["age"].value == pytest.approx(expected.tasks["age"].value, rel=1e-3)

@@ -31,6 +31,10 @@ def test_heads_have_adamw_and_the_rest_has_nesterov_sgd() -> None:
     assert parts["segmentation"].param_groups[0]["nesterov"]
 
 
+def test_a_step_is_one_kernel_on_cpus() -> None:
+    assert all(group["fused"] for group in build_optimizer(network(), SETTINGS).param_groups)
+
+
 def test_adamw_may_be_chosen_for_the_segmentation() -> None:
     parts = build_optimizer(network(), replace(SETTINGS, optimizer="adamw")).parts
     assert type(parts["segmentation"]) is torch.optim.AdamW

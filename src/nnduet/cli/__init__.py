@@ -17,9 +17,13 @@ from nnduet.cli.model import cross_validate, train
 from nnduet.cli.predictions import benchmark, evaluate, predict
 from nnduet.cli.reports import compare, preview, report
 
-__all__ = ["app", "main"]
+__all__ = ["SPINS", "app", "main"]
 
 EXIT_USAGE = 2
+SPINS = "10000"
+"""How often torch's threads look for work before they sleep, about half a millisecond. By default they spin for longer than a
+layer takes, which on shared cores keeps the thread that they wait for from running; not at all, and waking them costs a small
+network as much as its layers. Measured by ``benchmarks/training_speed.py``."""
 COMMANDS = (
     convert,
     plan,
@@ -54,8 +58,8 @@ for _command in COMMANDS:
 
 def main() -> None:
     """Entry point of the ``nnduet`` script; with ``--json`` a wrong command line ends with a JSON line, too."""
-    # on shared cores torch's threads otherwise spin while they wait for one that is not scheduled
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
     try:
         app()
     except SystemExit as error:

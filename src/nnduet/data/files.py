@@ -41,6 +41,7 @@ __all__ = [
     "write_json_atomically",
     "write_sums",
     "write_text_atomically",
+    "written_digest",
 ]
 
 _TEMPORARY_PREFIX = ".nnduet-tmp-"
@@ -251,8 +252,14 @@ def write_sums(path: Path, digest: str) -> None:
 
 def is_whole(path: Path) -> bool:
     """Whether a file has the bytes that were written; True for one without checksums, False for one that is missing."""
+    return path.is_file() and (not sums_of(path).is_file() or written_digest(path) is not None)
+
+
+def written_digest(path: Path) -> str | None:
+    """SHA-256 of a file that has the bytes that were written; None for other bytes, or without checksums."""
     sums = sums_of(path)
-    return path.is_file() and (not sums.is_file() or file_digest(path) in sums.read_text(encoding="utf-8").split())
+    digest = file_digest(path) if sums.is_file() else None
+    return digest if digest and digest in sums.read_text(encoding="utf-8").split() else None
 
 
 def is_temporary(path: Path) -> bool:

@@ -93,8 +93,17 @@ def region_masks(logits: torch.Tensor, *, overlapping: bool) -> NDArray[np.bool_
     """Predicted regions (R, Z, Y, X) of logits (K, Z, Y, X): probability over one half, or the likeliest class."""
     if overlapping:
         return np.asarray((logits > 0).cpu().numpy())
-    labels = logits.argmax(dim=0)
+    labels = likeliest(logits)
     return np.stack([(labels == k).cpu().numpy() for k in range(1, logits.shape[0])])
+
+
+def likeliest(logits: torch.Tensor) -> torch.Tensor:
+    """The first of the largest logits (K, Z, Y, X), as argmax; comparing in turn is several times faster than torch's."""
+    best, labels = logits[0].clone(), torch.zeros(logits.shape[1:], dtype=torch.int32, device=logits.device)
+    for label, candidate in enumerate(logits[1:], start=1):
+        labels[candidate > best] = label
+        torch.maximum(best, candidate, out=best)
+    return labels
 
 
 def grid_spacing_mm(properties: Mapping[str, Any], configuration: Any, plans: Any) -> tuple[float, ...]:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nnduet.data.mask_codes import MaskCodes
-from nnduet.inference.case_features import grid_spacing_mm
+from nnduet.inference.case_features import grid_spacing_mm, likeliest
 from nnduet.inference.mask_logits import MaskLogits
 from nnduet.inference.resampling import Resampling
 
@@ -72,16 +72,7 @@ def _decision(label_manager: Any, codes: MaskCodes | None) -> Decide:
         return lambda logits: torch.from_numpy(MaskLogits(codes).convert_logits_to_segmentation(logits.cpu()).astype(np.int32))
     if label_manager.has_regions:
         return lambda logits: _paint(logits, label_manager.regions_class_order)
-    return _likeliest
-
-
-def _likeliest(logits: Tensor) -> Tensor:
-    """The first of the largest logits, as argmax; comparing in turn is several times faster than torch's argmax."""
-    best, labels = logits[0].clone(), torch.zeros(logits.shape[1:], dtype=torch.int32, device=logits.device)
-    for label, candidate in enumerate(logits[1:], start=1):
-        labels[candidate > best] = label
-        torch.maximum(best, candidate, out=best)
-    return labels
+    return likeliest
 
 
 def _paint(logits: Tensor, order: list[int]) -> Tensor:

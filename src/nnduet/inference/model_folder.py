@@ -6,12 +6,13 @@ A model is a folder, as training leaves it, or a bundle, one file that ``nnduet 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
+from zipfile import is_zipfile
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from nnunetv2.utilities.label_handling.label_handling import determine_num_input
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from numpy.typing import NDArray
 
-from nnduet.data.files import file_digest, is_whole, sums_of
+from nnduet.data.files import file_digest, sums_of, written_digest
 from nnduet.errors import CorruptFileError, ModelError, NNDuetError
 from nnduet.inference.case_features import FeatureLayout
 from nnduet.model.case_head import CaseHead
@@ -64,15 +65,19 @@ _SAFE_GLOBALS = [
 
 
 class Origin:
-    """The files that a fold was read from, and where a network that is converted from them may be kept."""
+    """The files that a fold was read from, and where a network that is converted from them may be kept.
 
-    def __init__(self, files: tuple[Path, ...], converted: Path) -> None:
-        self.files, self.converted = files, converted
+    Args:
+        known: SHA-256 of some of the files, which are then not read again for it.
+    """
+
+    def __init__(self, files: tuple[Path, ...], converted: Path, known: Mapping[Path, str] | None = None) -> None:
+        self.files, self.converted, self._known = files, converted, known or {}
 
     @cached_property
     def digests(self) -> tuple[str, ...]:
         """SHA-256 of the files, read once, when first asked for."""
-        return tuple(file_digest(path) for path in self.files)
+        return tuple(self._known.get(path) or file_digest(path) for path in self.files)
 
 
 class StoredFold(NamedTuple):
@@ -146,13 +151,27 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         ModelError: the file is missing, truncated, or holds anything but tensors, numbers and plain containers.
         CorruptFileError: it is not what the checksum beside it says.
     """
+    _verified_digest(path)
+    return _read_checkpoint(path)
+
+
+def _verified_digest(path: Path) -> str | None:
+    """SHA-256 of a checkpoint, None for one without checksums; errors as :func:`load_checkpoint`."""
     if not path.is_file():
         raise ModelError(f"{path}: expected a checkpoint, found no file; has the training finished?")
-    if not is_whole(path):
+    digest = written_digest(path)
+    if digest is None and sums_of(path).is_file():
         raise CorruptFileError(f"{path}: its bytes changed after it was written: {sums_of(path).name} has another checksum")
+    return digest
+
+
+def _read_checkpoint(path: Path, *, mapped: bool = False) -> dict[str, Any]:
+    """A checkpoint whose checksum is right; with ``mapped`` only the weights are read now, the rest when asked for."""
     try:
         with torch.serialization.safe_globals(_SAFE_GLOBALS):
-            checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+            checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+            if mapped:  # a copy, for the file may change
+                checkpoint["network_weights"] = {key: tensor.clone() for key, tensor in checkpoint["network_weights"].items()}
     except Exception as error:
         raise ModelError(f"{path}: not a readable checkpoint of tensors and plain values: {error}") from error
     if not isinstance(checkpoint, dict) or not {"network_weights", "init_args"} <= set(checkpoint):
@@ -175,9 +194,10 @@ class FolderFiles:
 
     def fold(self, name: str) -> StoredFold:
         path = self.place / f"fold_{name}" / self._checkpoint
-        loaded = load_checkpoint(path)
+        digest = _verified_digest(path)
+        loaded = _read_checkpoint(path, mapped=is_zipfile(path))  # the optimiser's numbers, two thirds of it, stay unread
         axes = tuple(int(a) for a in loaded.get("inference_allowed_mirroring_axes") or ())
-        origin = Origin((path, self.place / "plans.json"), self.place / "converted")
+        origin = Origin((path, self.place / "plans.json"), self.place / "converted", {path: digest} if digest else None)
         return StoredFold(loaded["network_weights"], loaded["init_args"]["configuration"], axes, origin)
 
     def card(self) -> bytes | None:
@@ -240,13 +260,14 @@ def load_model(files: ModelFiles, folds: Sequence[str | int] | None = None) -> M
 
 
 def network_for(manager: PlansManager, configuration: Any, dataset_json: dict[str, Any]) -> JointNetwork:
-    """The network that the plans describe, for prediction, with random weights. Errors of :func:`build_joint_network`."""
+    """The network that the plans describe, for weights that are loaded next. Errors of :func:`build_joint_network`."""
     network = build_joint_network(
         manager,
         configuration,
         determine_num_input_channels(manager, configuration, dataset_json),
         manager.get_label_manager(dataset_json).num_segmentation_heads,
         deep_supervision=False,
+        initialize=False,
     )
     assert isinstance(network, JointNetwork)
     return network

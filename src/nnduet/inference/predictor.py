@@ -118,11 +118,11 @@ class Predictor:
         self.fast = fast
         self.mirror_axes = model.mirror_axes if tta and not fast else ()
         self.network = model.network.to(self.device).eval()
-        if self.device.type == "cpu":
-            use_cpu_layers(self.network)
         if len(model.members) == 1:
             model.members[0].weights.clear()  # the network has them and is never given others
         self.passes = MemberPasses(model, self.device, runtime, 2 ** len(self.mirror_axes), precision)
+        if self.device.type == "cpu" and self.passes.name == "torch":
+            use_cpu_layers(self.network)
 
     @classmethod
     def load(

@@ -1,7 +1,8 @@
 """The families of statistical models behind the case head, all as plain layers of numbers.
 
 With a few hundred cases, shrinkage LDA, ridge logistic regression and a 16-unit perceptron on frozen features are best or near
-best (shared/EVIDENCE.md item 5). scikit-learn fits them; only their weights are kept, so prediction needs numpy alone.
+best (shared/EVIDENCE.md item 5). scikit-learn fits them, and is imported only then; only their weights are kept, so prediction
+needs numpy alone.
 """
 
 from __future__ import annotations
@@ -11,10 +12,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.covariance import ledoit_wolf_shrinkage
-from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.neural_network import MLPClassifier, MLPRegressor
-from sklearn.preprocessing import StandardScaler
 
 from nnduet.schema import Task
 
@@ -81,6 +78,9 @@ def _fit_lda(task: Task, x: Array, y: Array, seed: int) -> dict[float, Layers]:
     scikit-learn solves a D x D system, which takes long for thousands of features. This covariance is a diagonal plus one rank
     for each case, so that by Woodbury's identity an N x N system gives the same plane.
     """
+    from sklearn.covariance import ledoit_wolf_shrinkage
+    from sklearn.preprocessing import StandardScaler
+
     classes, index, counts = np.unique(y.astype(int), return_inverse=True, return_counts=True)
     means, factor, diagonal = np.zeros((len(classes), x.shape[1])), np.empty_like(x), np.full(x.shape[1], SMALLEST_VARIANCE)
     for k, share in enumerate(counts / len(y)):
@@ -103,6 +103,8 @@ def _fit_logistic(task: Task, x: Array, y: Array, seed: int) -> dict[float, Laye
 
     The ridge penalty keeps the plane within the span of the cases, so where features outnumber cases it is sought there.
     """
+    from sklearn.linear_model import LogisticRegression
+
     span = np.linalg.svd(x, full_matrices=False)[2] if x.shape[1] > len(x) else np.eye(x.shape[1])
     model = LogisticRegression(max_iter=200, warm_start=True)
     fitted: dict[float, Layers] = {}
@@ -113,11 +115,15 @@ def _fit_logistic(task: Task, x: Array, y: Array, seed: int) -> dict[float, Laye
 
 
 def _fit_ridge(task: Task, x: Array, y: Array, seed: int) -> dict[float, Layers]:
+    from sklearn.linear_model import Ridge
+
     models = {c: Ridge(alpha=1 / c).fit(x, y) for c in INVERSE_PENALTIES}
     return {c: ((model.coef_[None], np.array([model.intercept_])),) for c, model in models.items()}
 
 
 def _fit_perceptron(task: Task, x: Array, y: Array, seed: int) -> dict[float, Layers]:
+    from sklearn.neural_network import MLPClassifier, MLPRegressor
+
     kind = MLPRegressor if task.type == "regression" else MLPClassifier
     centre, scale = (y.mean(), y.std() + 1e-9) if task.type == "regression" else (0.0, 1.0)
     fitted: dict[float, Layers] = {}

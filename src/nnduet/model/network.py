@@ -39,7 +39,12 @@ HEAD_SETTINGS = ("hidden", "dropout", "class_gradient", "stages", "pooling")
 
 
 def build_joint_network(
-    plans_manager: Any, configuration_manager: Any, num_input_channels: int, num_output_channels: int, deep_supervision: bool
+    plans_manager: Any,
+    configuration_manager: Any,
+    num_input_channels: int,
+    num_output_channels: int,
+    deep_supervision: bool,
+    initialize: bool = True,
 ) -> nn.Module:
     """The plans' segmentation network with the heads that ``plans["nnduet"]`` asks for.
 
@@ -47,6 +52,7 @@ def build_joint_network(
         plans_manager: nnU-Net's PlansManager; ``plans["nnduet"]`` holds tasks, overlapping and head.
         configuration_manager: nnU-Net's ConfigurationManager.
         num_output_channels: segmentation heads, background included unless the labels are regions.
+        initialize: draw the first weights of a training; a network that is given weights does without.
 
     Raises:
         ModelError: the plans lack the "nnduet" object or name an architecture outside the allow-list, a building block that is
@@ -69,7 +75,7 @@ def build_joint_network(
         configuration_manager.network_arch_init_kwargs_req_import,
         num_input_channels,
         num_output_channels,
-        allow_init=True,
+        allow_init=initialize,
         deep_supervision=deep_supervision,
     )
     return JointNetwork(

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.model_selection import GroupKFold
 
 from nnduet.errors import ModelError
 from nnduet.model.case_head import moments, standardise
@@ -90,6 +89,8 @@ def fit_outlier_model(features: Array, patients: list[str]) -> OutlierModel | No
     """
     if len(features) < MIN_CASES or len(set(patients)) < 5:
         return None
+    from sklearn.model_selection import GroupKFold  # prediction starts sooner without it
+
     distances = np.zeros(len(features))
     for train, test in GroupKFold(5).split(features, groups=patients):
         distances[test] = _fit(features[train]).distance(features[test])

@@ -116,8 +116,12 @@ def region_weights(logits: Tensor, *, overlapping: bool) -> Tensor:
 
 
 def _inner_rim(masks: Tensor) -> Tensor:
-    pool = functional.max_pool3d if masks.ndim == 5 else functional.max_pool2d
-    return masks + pool(-masks, 3, stride=1, padding=1)
+    eroded = masks
+    for axis in range(2, masks.ndim):  # axis by axis and without max_pool, which on CPUs takes several times longer
+        length = eroded.shape[axis]
+        padded = torch.cat([eroded.narrow(axis, 0, 1), eroded, eroded.narrow(axis, length - 1, 1)], axis)
+        eroded = torch.minimum(torch.minimum(padded.narrow(axis, 0, length), eroded), padded.narrow(axis, 2, length))
+    return masks - eroded
 
 
 def region_sums(features: Tensor, weights: Tensor) -> Tensor:

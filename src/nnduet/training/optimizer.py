@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -85,7 +85,7 @@ def build_optimizer(network: nn.Module, settings: TrainingSettings) -> JointOpti
     others = [p for name, p in network.named_parameters() if not _is_head(name)]
     return JointOptimizer(
         _segmentation_optimizer(others, settings),
-        torch.optim.AdamW(heads, settings.head_learning_rate, weight_decay=settings.head_weight_decay),
+        torch.optim.AdamW(heads, settings.head_learning_rate, weight_decay=settings.head_weight_decay, fused=_fuses(heads)),
     )
 
 
@@ -93,7 +93,16 @@ def _is_head(name: str) -> bool:
     return name.removeprefix("_orig_mod.").startswith(("heads.", "inner_heads."))
 
 
+def _fuses(parameters: Sequence[nn.Parameter]) -> bool:
+    """Whether torch has one kernel for a whole step there, which is several times faster than one by one: CPUs and CUDA."""
+    return all(parameter.device.type in ("cpu", "cuda") for parameter in parameters)
+
+
 def _segmentation_optimizer(parameters: Iterable[nn.Parameter], settings: TrainingSettings) -> torch.optim.Optimizer:
-    if settings.optimizer == "adamw":
-        return torch.optim.AdamW(parameters, settings.learning_rate, weight_decay=settings.weight_decay)
-    return torch.optim.SGD(parameters, settings.learning_rate, weight_decay=settings.weight_decay, momentum=0.99, nesterov=True)
+    of = list(parameters)
+    common: dict[str, Any] = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay, "fused": _fuses(of)}
+    return (
+        torch.optim.AdamW(of, **common)
+        if settings.optimizer == "adamw"
+        else torch.optim.SGD(of, momentum=0.99, nesterov=True, **common)
+    )
