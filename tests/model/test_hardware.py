@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -67,3 +70,28 @@ def test_number_format_follows_device_and_hardware(
 ) -> None:
     monkeypatch.setattr(hardware, "cpu_has_bf16", lambda: bf16)
     assert autocast_dtype(torch.device(device)) == expected
+
+
+_FAULTS = """
+import resource, torch
+from nnduet.model.hardware import keep_freed_memory
+
+def page_faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(5):
+        blocks = [torch.ones(4_000_000) for _ in range(6)]
+        del blocks
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+page_faults()
+without, kept = page_faults(), keep_freed_memory()
+page_faults()
+print(without, page_faults(), kept)
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="not glibc")
+def test_freed_memory_is_not_fetched_anew() -> None:
+    done = subprocess.run([sys.executable, "-c", _FAULTS], capture_output=True, text=True, check=True)
+    without, kept, said = done.stdout.split()
+    assert said == "True" and int(kept) < int(without) / 10

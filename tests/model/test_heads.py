@@ -6,7 +6,7 @@ import pytest
 import torch
 from tiny import tiny_network
 
-from nnduet.model.heads import INNER_FOLDS, FeatureNorm, SeededDropout, TargetScale, TaskHeads, task_probabilities
+from nnduet.model.heads import INNER_FOLDS, FeatureNorm, TargetScale, TaskHeads, task_probabilities
 from nnduet.schema import Task
 
 ORDINAL = Task("stage", "ordinal", ("I", "II", "III"))
@@ -122,23 +122,3 @@ def test_the_class_loss_reaches_the_encoder_only_as_far_as_it_is_let(share: floa
     own = [p for name, p in network.decoder.named_parameters() if not name.startswith("encoder.")]
     assert own
     assert all(p.grad is None for p in own)
-
-
-def test_dropout_follows_its_seed_and_nothing_else() -> None:
-    dropout, ones = SeededDropout(0.25), torch.ones(1000)
-    drawn = []
-    for seed in (1, 1, 2):
-        dropout.reseed(seed)
-        torch.rand(3)
-        drawn.append(torch.stack([dropout(ones), dropout(ones)]))
-    assert torch.equal(drawn[0], drawn[1]) and not torch.equal(drawn[0], drawn[2])
-    assert not torch.equal(drawn[0][0], drawn[0][1])
-    torch.testing.assert_close(drawn[0].unique(), torch.tensor([0.0, 4 / 3]))
-    assert (drawn[0] > 0).float().mean() == pytest.approx(0.75, abs=0.05)
-
-
-def test_dropout_leaves_the_global_generator_alone_and_does_nothing_in_evaluation() -> None:
-    dropout, ones, state = SeededDropout(0.5), torch.ones(10), torch.get_rng_state()
-    dropout(ones)
-    assert torch.equal(torch.get_rng_state(), state)
-    assert torch.equal(dropout.eval()(ones), ones)

@@ -116,7 +116,7 @@ def test_prediction_with_a_lateral_model_mirrors_only_the_other_axes(
     prepared: tuple[Workspace, Path], fixed_axes: tuple[str, ...], expected: tuple[int, ...]
 ) -> None:
     trainer = trainer_of(prepared, fixed_axes=fixed_axes)
-    mirrors = [t for t in trainer.dataloader_train.batches.data_loader.transforms.transforms if isinstance(t, MirrorTransform)]
+    mirrors = [t for t in trainer.dataloader_train.data_loader.transforms.transforms if isinstance(t, MirrorTransform)]
     assert [tuple(mirror.allowed_axes) for mirror in mirrors] == ([expected] if expected else [])
     trainer.save_checkpoint(str(Path(trainer.output_folder) / "checkpoint_final.pth"))
     predictor = Predictor.load(trainer.output_folder_base, device="cpu")
@@ -151,7 +151,7 @@ def test_all_ablations_together_are_validated_with_a_case_head_on_plain_averages
 def test_withheld_training_cases_are_neither_drawn_nor_validated_on(prepared: tuple[Workspace, Path]) -> None:
     trainer = trainer_of(prepared, selection_share=0.1)
     training, validation = trainer.do_split()
-    drawn = set(trainer.dataloader_train.batches.data_loader.indices)
+    drawn = set(trainer.dataloader_train.data_loader.indices)
     assert len(trainer.withheld) == 8
     assert drawn | set(trainer.withheld) == set(training)
     assert drawn.isdisjoint(trainer.withheld)

@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+import ctypes
 import platform
+import sys
 from pathlib import Path
 
 import torch
 
 from nnduet.errors import SettingsError
 
-__all__ = ["DEVICES", "PRECISIONS", "autocast_dtype", "cpu_has_bf16", "processor_name", "select_device", "select_precision"]
+__all__ = [
+    "DEVICES",
+    "PRECISIONS",
+    "autocast_dtype",
+    "cpu_has_bf16",
+    "keep_freed_memory",
+    "processor_name",
+    "select_device",
+    "select_precision",
+]
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "float32", "float16", "bfloat16")
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # mallopt's names for them, glibc's malloc.h
+_KEPT_BYTES, _MOST_MAPPED_BYTES = 2**30, 2**25
+"""What glibc may keep at the end of its heap, and the largest block that it is made to take from there: its own limit."""
 
 _CPUINFO = Path("/proc/cpuinfo")
 _BF16_FLAGS = {"amx_bf16", "bf16"}  # x86, arm64; AVX-512's dot products alone are slower than float32 (shared/SPEED.md)
@@ -78,3 +93,15 @@ def select_precision(name: str, device: torch.device) -> str:
     if name not in PRECISIONS:
         raise SettingsError(f"precision: expected one of {PRECISIONS}, got {name!r}")
     return str(autocast_dtype(device) or torch.float32).removeprefix("torch.") if name == "auto" else name
+
+
+def keep_freed_memory() -> bool:
+    """Let this process keep up to 1 GiB that it frees, where the C library is glibc; returns whether it is.
+
+    A training frees and takes the same blocks in every step. By default glibc gives them back to the system, which clears each
+    page when it is touched again.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is None:
+        return False
+    return bool(mallopt(_TRIM_THRESHOLD, _KEPT_BYTES) and mallopt(_MMAP_THRESHOLD, _MOST_MAPPED_BYTES))

@@ -16,7 +16,7 @@ from nnduet.errors import SettingsError
 from nnduet.model.pooling import PooledSums, feature_blocks, num_features, region_weights, sum_channels, sum_stages
 from nnduet.schema import Task
 
-__all__ = ["POOLINGS", "FeatureNorm", "JointNetwork", "SeededDropout", "TaskHeads", "task_probabilities"]
+__all__ = ["POOLINGS", "FeatureNorm", "JointNetwork", "TaskHeads", "task_probabilities"]
 
 INNER_FOLDS = 3
 """Parts of the training patients. Inner head k learns from all but part k, so that its answers to part k are out of fold: they
@@ -60,38 +60,13 @@ class FeatureNorm(nn.Module):
         self.variance += step * (spread - self.variance)
 
 
-class SeededDropout(nn.Dropout):
-    """Dropout that on CPUs does not draw from torch's generator, which a thread may need at the same time for augmentation.
-
-    Its masks follow from ``seed`` and from how often it was called since that was set.
-    """
-
-    calls = 0
-
-    def __init__(self, p: float) -> None:
-        super().__init__(p)
-        self.seed = 0
-
-    def reseed(self, seed: int) -> None:
-        """Begin again: the same seed gives the same masks."""
-        self.seed, self.calls = seed, 0
-
-    def forward(self, input: Tensor) -> Tensor:
-        """Scaled by 1 / (1 - p) where it is kept, and zero elsewhere; in evaluation the input itself."""
-        if not self.training or input.device.type != "cpu":
-            return super().forward(input)
-        self.calls += 1
-        generator = torch.Generator().manual_seed(self.seed + self.calls)
-        return input * (torch.rand(input.shape, generator=generator) >= self.p) / (1 - self.p)
-
-
 class TaskHeads(nn.Module):
     """One shared hidden layer and a linear output per task: (B, F) to {task: (B, outputs)}, float32."""
 
     def __init__(self, tasks: tuple[Task, ...], size: int, *, hidden: int, dropout: float) -> None:
         super().__init__()
         self.norm = FeatureNorm(size)
-        self.trunk = nn.Sequential(SeededDropout(dropout), nn.Linear(size, hidden), nn.GELU(), SeededDropout(dropout))
+        self.trunk = nn.Sequential(nn.Dropout(dropout), nn.Linear(size, hidden), nn.GELU(), nn.Dropout(dropout))
         self.outputs = nn.ModuleDict({_key(task): nn.Linear(hidden, task.num_outputs) for task in tasks})
         self.names = {task.name: _key(task) for task in tasks}
         self.targets = nn.ModuleDict({_key(t): TargetScale() for t in tasks if t.type == "regression"})

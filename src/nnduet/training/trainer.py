@@ -14,19 +14,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from batchgenerators.dataloading.single_threaded_augmenter import SingleThreadedAugmenter
 from nnunetv2.paths import nnUNet_raw
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class, nnUNetDatasetBlosc2
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import Tensor, nn
 
 from nnduet.errors import DivergedError, NNDuetError, SettingsError
-from nnduet.model.hardware import autocast_dtype
-from nnduet.model.heads import JointNetwork, SeededDropout, task_probabilities
+from nnduet.model.hardware import autocast_dtype, keep_freed_memory
+from nnduet.model.heads import JointNetwork, task_probabilities
 from nnduet.model.losses import class_loss
 from nnduet.model.network import HEAD_SETTINGS, PLANS_KEY, build_joint_network, has_regions, use_cpu_layers
 from nnduet.schema import tasks_from_json
-from nnduet.training.batches import BatchesAhead
 from nnduet.training.checkpoints import remove_passing_checkpoints, replace_checkpoint
 from nnduet.training.collapse import CollapseWatch
 from nnduet.training.evidence import Evidence
@@ -54,7 +52,6 @@ class nnUNetTrainerMultitask(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801
     """
 
     logger: Any
-    dataloader_train: Any
 
     def __init__(
         self,
@@ -122,6 +119,7 @@ class nnUNetTrainerMultitask(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801
             self.dataset_class = PreprocessedCases
         if self.device.type == "cpu":
             use_cpu_layers(self._joint_network())
+            keep_freed_memory()
 
     def configure_optimizers(self) -> tuple[JointOptimizer, PolynomialDecay]:
         optimizer = build_optimizer(self.network, self.settings)
@@ -158,12 +156,6 @@ class nnUNetTrainerMultitask(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801
                 for heads in (network.heads, *network.inner_heads):
                     heads.target_scale(task).fit(torch.tensor(self.labels.column(task, training)))
         self.evidence = Evidence(self.preprocessed_dataset_folder, self.label_manager)
-
-    def on_train_start(self) -> None:
-        """nnU-Net's start; batches that no process of their own makes are made by a thread, beside the network's work."""
-        super().on_train_start()
-        if isinstance(self.dataloader_train, SingleThreadedAugmenter):
-            self.dataloader_train = BatchesAhead(self.dataloader_train, self.num_iterations_per_epoch)
 
     # -- one step ------------------------------------------------------------------------------------------------------
 
@@ -251,9 +243,6 @@ class nnUNetTrainerMultitask(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801
         random.seed(seed)
         np.random.seed(seed)
         torch.manual_seed(seed)
-        layers = [] if self.network is None else self._joint_network().modules()
-        for index, layer in enumerate(layer for layer in layers if isinstance(layer, SeededDropout)):
-            layer.reseed(seed + 1_000_033 * index)
 
     def on_train_epoch_start(self) -> None:
         super().on_train_epoch_start()
