@@ -25,7 +25,8 @@ def compared(model_3d: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[
     """The comparison of the 3d model on two cases."""
     place = tmp_path_factory.mktemp("speed")
     images = write_tiny_dataset(place / "user", 3, 2) / "images"
-    return compare_speed(model_3d, images, place / "out", rounds=2, runtime="torch", cold=False), place / "out"
+    options: dict[str, Any] = {"rounds": 2, "runtime": "torch", "precision": "float32", "cold": False}
+    return compare_speed(model_3d, images, place / "out", **options), place / "out"
 
 
 def test_every_arm_predicts_every_case_in_every_round(compared: tuple[dict[str, Any], Path]) -> None:

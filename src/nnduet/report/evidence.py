@@ -77,7 +77,7 @@ class EvidenceMaps:
     def __init__(self, model: str | Path, fold: str | None = None) -> None:
         files = open_model(model)
         folds = files.folds()[:1] if fold is None else [fold]
-        self.predictor = Predictor(load_model(files, folds), device="cpu", runtime="torch", tta=False)
+        self.predictor = Predictor(load_model(files, folds), device="cpu", runtime="torch", precision="float32", tta=False)
 
     def __call__(self, image: str | Path | Sequence[str | Path], task: str, class_name: str | None = None) -> Evidence:
         """Trace one answer.
