@@ -94,7 +94,7 @@ def _is_head(name: str) -> bool:
 
 
 def _fuses(parameters: Sequence[nn.Parameter]) -> bool:
-    """Whether torch has one kernel for a whole step there, which is several times faster than one by one: CPUs and CUDA."""
+    """Whether torch has one kernel for a whole step there instead of several for each parameter: CPUs and CUDA."""
     return all(parameter.device.type in ("cpu", "cuda") for parameter in parameters)
 
 
