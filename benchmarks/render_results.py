@@ -80,16 +80,19 @@ def render_speed(speed: list[dict[str, Any]], training: list[dict[str, Any]]) ->
     lines = ["| speed against stock nnU-Net, same weights, tiles and mirroring | target | measured | |", "|---|---|---|---|"]
     for result in speed:
         for row in result["targets"]:
-            what = f"ResEnc-M, {result['precision']}: {row['what']}"
-            lines.append(f"| {what} | {row['target']:g} | {_measured(row)} |")
+            lines.append(f"| ResEnc-M, {_precision(result)}: {row['what']} | {row['target']:g} | {_measured(row)} |")
     for result in training:
         target = result["target"]
         what = f"training, {result['configuration']}, cpu preset: times faster, an iteration"
         row = {"measured": result["times_faster"], "met": target["met"]}
         lines.append(f"| {what} | {target['times_faster']:g} | {_measured(row)} |")
-    machines = [f"ResEnc-M, {result['precision']}: {_machine(result)} {_limits(result['network'])}" for result in speed]
+    machines = [f"ResEnc-M, {_precision(result)}: {_machine(result)} {_limits(result['network'])}" for result in speed]
     machines += [f"Training, {result['configuration']}: {_machine(result)}" for result in training]
     return "\n".join(["", *lines, "", "Without a GPU.", *(f"- {line}" for line in machines)])
+
+
+def _precision(result: dict[str, Any]) -> str:
+    return str(result["arms"]["nnDuet"]["computed_by"].split()[-1])
 
 
 def _measured(row: dict[str, Any]) -> str:
@@ -159,8 +162,6 @@ def main() -> None:
         [json.loads(path.read_text()) for path in sorted(RESULTS.glob(pattern))]
         for pattern in ("speed-*.json", "training-speed-*.json")
     )
-    for result in speed:
-        result["precision"] = result["arms"]["nnDuet"]["computed_by"].split()[-1]
     if speed or training:
         headlines += "\n" + render_speed(speed, training)
     if (large := RESULTS / "large-ct.json").is_file():

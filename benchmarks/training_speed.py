@@ -24,7 +24,7 @@ import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from road import REPOSITORY, commit, machine
 
-from nnduet.cli import SPINS
+from nnduet.cli import thread_variables
 from nnduet.console import progress_bar
 from nnduet.data.conversion import convert
 from nnduet.data.files import write_json_atomically
@@ -42,8 +42,6 @@ ITERATIONS, EPOCHS = 25, 8
 SETTINGS = TrainingSettings(num_epochs=EPOCHS, iterations_per_epoch=ITERATIONS, validation_iterations=1)
 """nnU-Net's optimiser and rates; only the numbers of epochs and iterations differ from its defaults."""
 TARGET = 2.0
-VARIABLES: dict[str, dict[str, str]] = {"nnU-Net": {}, "nnDuet": {"GOMP_SPINCOUNT": SPINS}}
-"""What the commands set for their own process."""
 
 
 class _Watched:
@@ -115,7 +113,8 @@ def main() -> None:
             for place, arm in enumerate(arms if turn % 2 == 0 else arms[::-1]):
                 command = [sys.executable, __file__, "--runs", str(arguments.runs), "--arm", arm]
                 command += ["--configuration", arguments.configuration, "--result", str(folder / "result.json")]
-                subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=os.environ | VARIABLES[arm])
+                own = thread_variables(os.environ) if arm == "nnDuet" else {}  # as its command sets them
+                subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=os.environ | own)
                 runs[arm].append(json.loads((folder / "result.json").read_text()))
                 progress(2 * turn + place + 1, 2 * arguments.rounds, arm)
     step = {arm: [float(np.median(run["seconds"][1:])) / ITERATIONS for run in of] for arm, of in runs.items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Mapping
 from typing import Annotated
 
 import typer
@@ -17,7 +18,7 @@ from nnduet.cli.model import cross_validate, train
 from nnduet.cli.predictions import benchmark, evaluate, predict
 from nnduet.cli.reports import compare, preview, report
 
-__all__ = ["SPINS", "app", "main"]
+__all__ = ["SPINS", "app", "main", "thread_variables"]
 
 EXIT_USAGE = 2
 SPINS = "10000"
@@ -56,10 +57,14 @@ for _command in COMMANDS:
     app.command(_command.__name__.rstrip("_").replace("_", "-"))(_command)
 
 
+def thread_variables(given: Mapping[str, str]) -> dict[str, str]:
+    """What the command adds to its environment before torch is imported: nothing where ``given`` says how threads wait."""
+    return {} if {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & set(given) else {"GOMP_SPINCOUNT": SPINS}
+
+
 def main() -> None:
     """Entry point of the ``nnduet`` script; with ``--json`` a wrong command line ends with a JSON line, too."""
-    if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
+    os.environ.update(thread_variables(os.environ))
     try:
         app()
     except SystemExit as error:

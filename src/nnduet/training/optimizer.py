@@ -101,8 +101,6 @@ def _fuses(parameters: Sequence[nn.Parameter]) -> bool:
 def _segmentation_optimizer(parameters: Iterable[nn.Parameter], settings: TrainingSettings) -> torch.optim.Optimizer:
     of = list(parameters)
     common: dict[str, Any] = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay, "fused": _fuses(of)}
-    return (
-        torch.optim.AdamW(of, **common)
-        if settings.optimizer == "adamw"
-        else torch.optim.SGD(of, momentum=0.99, nesterov=True, **common)
-    )
+    if settings.optimizer == "adamw":
+        return torch.optim.AdamW(of, **common)
+    return torch.optim.SGD(of, momentum=0.99, nesterov=True, **common)
