@@ -17,7 +17,7 @@ from tiny import SPACING_MM, TASKS, tiny_case, tiny_network
 from nnduet.errors import SettingsError
 from nnduet.inference import runtimes
 from nnduet.inference.predictor import Predictor
-from nnduet.inference.runtimes import RUNTIMES, onnx_pass, openvino_pass, torch_pass, write_onnx
+from nnduet.inference.runtimes import RUNTIMES, num_streams, onnx_pass, openvino_pass, torch_pass, write_onnx
 from nnduet.inference.sliding_window import patches_per_pass
 from nnduet.model.heads import task_probabilities
 
@@ -44,6 +44,43 @@ def test_a_converted_network_gives_the_same_logits_and_sums(runtime: str, dim: i
         found, found_sums = converted(patches, shares)
         torch.testing.assert_close(found, logits, atol=1e-4, rtol=1e-3)
         torch.testing.assert_close(found_sums.features(), sums.features(), atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("number", [4, 3, 1])
+def test_batches_side_by_side_give_the_same_logits_and_sums(number: int, tmp_path: Path) -> None:
+    network = tiny_network(3).eval()
+    converted = openvino_pass(network, (2, 1, 8, 8, 8), tmp_path / "network.xml", streams=2)
+    patches, shares = torch.randn(number, 1, 8, 8, 8), torch.rand(number, 1, 8, 8, 8)
+    with torch.inference_mode():
+        logits, sums = torch_pass(network, CPU)(patches, shares)
+    found, found_sums = converted(patches, shares)
+    torch.testing.assert_close(found, logits, atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(found_sums.features(), sums.features(), atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("dim", [2, 3])
+def test_a_network_converted_for_bfloat16_computes_the_same(dim: int, tmp_path: Path) -> None:
+    network, shape = tiny_network(dim).eval(), (1, 1, *[8] * dim)
+    converted = openvino_pass(network, shape, tmp_path / "network.xml", "bfloat16")
+    patches, shares = torch.randn(shape), torch.ones(shape)
+    with torch.inference_mode():
+        logits, sums = torch_pass(network, CPU)(patches, shares)
+    found, found_sums = converted(patches, shares)
+    assert (found - logits).abs().max() < 0.05 * logits.abs().max()  # each of some layers rounds to eight bits
+    torch.testing.assert_close(found_sums.volumes, sums.volumes, atol=5.0, rtol=0.02)
+
+
+def test_batches_are_computed_side_by_side_where_it_pays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    assert num_streams("openvino", "bfloat16", 8) == 2
+    assert (
+        num_streams("openvino", "bfloat16", 1)
+        == num_streams("openvino", "float32", 8)
+        == num_streams("torch", "bfloat16", 8)
+        == 1
+    )
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    assert num_streams("openvino", "bfloat16", 8) == 1
 
 
 @pytest.mark.parametrize("runtime", PASSES)
@@ -76,6 +113,16 @@ def test_other_weights_are_converted_anew(folder: Path) -> None:
     assert Predictor.load(folder, ["0"], device="cpu").passes.name == "torch"
     Predictor.load(folder, ["0"], device="cpu", runtime="openvino")(image, spacing_mm=SPACING_MM[3])
     assert len(list((folder / "converted").glob("*.xml"))) == 2
+
+
+def test_other_code_converts_anew(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image, _ = tiny_case(0, 3)
+    code = Path(shutil.copytree(Path(runtimes.__file__).parent, tmp_path / "code"))
+    monkeypatch.setattr(runtimes, "__file__", str(code / "runtimes.py"))
+    for number in (1, 2):
+        Predictor.load(folder, ["0"], device="cpu", runtime="openvino")(image, spacing_mm=SPACING_MM[3])
+        assert len(list((folder / "converted").glob("*.xml"))) == number
+        (code / "winograd.py").write_text("# another\n")
 
 
 def test_auto_is_torch_for_a_small_network_that_was_never_converted(folder: Path) -> None:

@@ -30,21 +30,28 @@ def row(*values: float) -> torch.Tensor:
 
 
 def test_a_region_sum_is_the_sum_of_the_features_inside_the_mask() -> None:
-    assert region_sums(row(1, 2, 3, 4), half_mask())[0, :, 0].tolist() == [3.0, 10.0]
+    assert region_sums([row(1, 2, 3, 4)], half_mask())[0][0, :, 0].tolist() == [3.0, 10.0]
 
 
 def test_sums_over_a_coarse_stage_are_in_voxels_of_the_fine_grid() -> None:
-    assert region_sums(row(5, 7), half_mask())[0, :, 0].tolist() == [10.0, 24.0]  # two voxels of 5; two of 5 and two of 7
+    assert region_sums([row(5, 7)], half_mask())[0][0, :, 0].tolist() == [10.0, 24.0]  # two voxels of 5; two of 5 and two of 7
 
 
 def test_a_coarse_voxel_that_is_half_inside_counts_half() -> None:
     weights = torch.tensor([1.0, 0, 0, 0]).reshape(1, 1, 1, 1, 4)
-    assert region_sums(row(6, 100), weights).item() == 6.0
+    assert region_sums([row(6, 100)], weights)[0].item() == 6.0
 
 
 def test_a_mask_in_2d_is_pooled_as_in_3d() -> None:
-    flat = region_sums(row(5, 7)[:, :, 0], half_mask()[:, :, 0])
-    torch.testing.assert_close(flat, region_sums(row(5, 7), half_mask()))
+    flat = region_sums([row(5, 7)[:, :, 0]], half_mask()[:, :, 0])[0]
+    torch.testing.assert_close(flat, region_sums([row(5, 7)], half_mask())[0])
+
+
+@pytest.mark.parametrize("lengths", [(8, 4, 2), (2, 8, 4), (7, 4, 2), (12, 6, 4)])
+def test_the_sums_of_a_source_do_not_depend_on_those_before(lengths: tuple[int, ...]) -> None:
+    weights, sources = torch.rand(2, 3, 1, 2, max(lengths)), [torch.rand(2, 4, 1, 1, length) for length in lengths]
+    for found, source in zip(region_sums(sources, weights), sources, strict=True):
+        torch.testing.assert_close(found, region_sums([source], weights)[0])
 
 
 def test_volumes_count_voxels() -> None:
@@ -136,7 +143,7 @@ def test_no_gradient_flows_into_the_segmentation_through_the_weights() -> None:
 
 def test_half_precision_features_are_summed_in_float32() -> None:
     features = torch.full((1, 1, 1, 1, 4096), 1.0, dtype=torch.bfloat16)
-    assert region_sums(features, torch.ones(1, 1, 1, 1, 4096)).item() == 4096.0
+    assert region_sums([features], torch.ones(1, 1, 1, 1, 4096))[0].item() == 4096.0
 
 
 def test_the_number_of_features_is_that_of_real_sums() -> None:

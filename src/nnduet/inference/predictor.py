@@ -295,7 +295,12 @@ class Predictor:
         self, member: Member, image: torch.Tensor, accumulator: torch.dtype, frugal: bool
     ) -> tuple[torch.Tensor, PooledSums]:
         run, patch_size = self.passes.of(member), self.model.configuration.patch_size
-        common: dict[str, Any] = {"device": self.device, "accumulator": accumulator, "frugal": frugal}
+        common: dict[str, Any] = {
+            "device": self.device,
+            "num_patches": self.passes.num_patches,
+            "accumulator": accumulator,
+            "frugal": frugal,
+        }
         if self.fast:
             return predict_coarse_to_fine(run, image, patch_size, overlapping=self.network.overlapping, **common)
         return predict_tiles(run, image, patch_size, step_size=self.step_size, mirror_axes=self.mirror_axes, **common)

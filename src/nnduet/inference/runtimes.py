@@ -22,14 +22,18 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nnduet.errors import SettingsError
 from nnduet.inference.model_folder import Member, ModelFolder
 from nnduet.inference.sliding_window import JointPass, patches_per_pass
+from nnduet.inference.unjoined import use_unjoined_skips
 from nnduet.inference.winograd import use_winograd
+from nnduet.model import pooling
 from nnduet.model.hardware import select_precision
 from nnduet.model.heads import JointNetwork, task_probabilities
 from nnduet.model.network import use_instance_norms
@@ -92,6 +96,12 @@ class MemberPasses:
             self.name = "openvino" if self._is_worth_it(model.members) else "torch"
         if (self.name == "onnx" and self.precision != "float32") or (self.name == "openvino" and self.precision == "float16"):
             raise SettingsError(f"precision: runtime {self.name} on CPUs does not compute in {self.precision}")
+        self._streams = num_streams(self.name, self.precision, num_mirrored // batch)
+
+    @property
+    def num_patches(self) -> int:
+        """How many patches a pass is given at most."""
+        return int(self.shape[0] * self._streams)
 
     def _is_worth_it(self, members: Sequence[Member]) -> bool:
         if self.device.type != "cpu" or importlib.util.find_spec("openvino") is None:
@@ -114,7 +124,7 @@ class MemberPasses:
         if member.fold not in self._opened:
             converted = self._converted(member, self.name)
             if self.name == "openvino":
-                self._opened[member.fold] = openvino_pass(self.network, self.shape, converted, self.precision)
+                self._opened[member.fold] = openvino_pass(self.network, self.shape, converted, self.precision, self._streams)
             else:
                 self._opened[member.fold] = onnx_pass(self.network, self.shape, converted)
             if self._alone:
@@ -160,6 +170,15 @@ def _check(wanted: str, device: torch.device, members: Sequence[Member]) -> str:
     return wanted
 
 
+def num_streams(runtime: str, precision: str, num_batches: int) -> int:
+    """How many of a tile's batches are computed side by side, each with its share of the threads: 1 or 2.
+
+    Two where OpenVINO computes in bfloat16: while one's norms wait for memory, the other's convolutions multiply. In float32,
+    where products take most of the time, two take as long as one after the other, and twice the memory.
+    """
+    return 2 if runtime == "openvino" and precision == "bfloat16" and num_batches > 1 and torch.get_num_threads() > 1 else 1
+
+
 def torch_pass(network: JointNetwork, device: torch.device, precision: str = "float32") -> JointPass:
     """The network itself, in one of torch's number formats."""
 
@@ -171,7 +190,9 @@ def torch_pass(network: JointNetwork, device: torch.device, precision: str = "fl
     return run
 
 
-def openvino_pass(network: JointNetwork, shape: Sequence[int], converted: Path, precision: str = "float32") -> JointPass:
+def openvino_pass(
+    network: JointNetwork, shape: Sequence[int], converted: Path, precision: str = "float32", streams: int = 1
+) -> JointPass:
     """The network compiled by OpenVINO.
 
     Args:
@@ -179,6 +200,7 @@ def openvino_pass(network: JointNetwork, shape: Sequence[int], converted: Path, 
         shape: (B, C, *patch) of a full batch.
         converted: ``.xml`` of the converted network; written, with its ``.bin``, if it is missing.
         precision: "float32" or "bfloat16".
+        streams: batches that are computed side by side; the pass takes at most so many.
     """
     import openvino as ov
 
@@ -188,11 +210,22 @@ def openvino_pass(network: JointNetwork, shape: Sequence[int], converted: Path, 
     options = {
         "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[precision],
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "NUM_STREAMS": streams,
         "CACHE_DIR": str(converted.parent),
     }
     compiled = core.compile_model(core.read_model(converted), "CPU", options)
     _let_go_of_files(converted.parent.resolve())
-    return _from_arrays(lambda patches, shares: list(compiled([patches, shares]).values()), shape[0])
+    requests = [compiled.create_infer_request() for _ in range(streams)]
+
+    def compute(batches: list[list[NDArray[np.float32]]]) -> list[list[NDArray[np.float32]]]:
+        used = requests[: len(batches)]
+        for request, batch in zip(used, batches, strict=True):
+            request.start_async(batch)
+        for request in used:
+            request.wait()
+        return [[output.data for output in request.output_tensors] for request in used]
+
+    return _from_arrays(compute, shape[0])
 
 
 def _let_go_of_files(folder: Path) -> None:
@@ -213,6 +246,8 @@ def _convert(ov: Any, network: JointNetwork, shape: Sequence[int], target: Path,
     use_instance_norms(network, len(shape) - 2)  # OpenVINO 2026.4 crashes on group norms of some batches
     if precision == "float32":
         use_winograd(network)
+    else:
+        use_unjoined_skips(network)
     traced = _traced_shape(network, shape)
     patches, shares = torch.zeros(*traced), torch.zeros(traced[0], 1, *traced[2:])
     with warnings.catch_warnings(), torch.inference_mode():
@@ -250,7 +285,7 @@ def onnx_pass(network: JointNetwork, shape: Sequence[int], converted: Path) -> J
     options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(converted, options, providers=["CPUExecutionProvider"])
     wanted = [output.name for output in session.get_outputs() if not output.name.startswith("task_")]
-    return _from_arrays(lambda patches, shares: session.run(wanted, {"image": patches, "share": shares}), shape[0])
+    return _from_arrays(lambda batches: [session.run(wanted, {"image": p, "share": s}) for p, s in batches], shape[0])
 
 
 def write_onnx(network: JointNetwork, shape: Sequence[int], tasks: Sequence[Task], target: Path) -> None:
@@ -283,21 +318,31 @@ def write_onnx(network: JointNetwork, shape: Sequence[int], tasks: Sequence[Task
 
 
 def _from_arrays(compute: Any, batch: int) -> JointPass:
-    """A pass over arrays of exactly ``batch`` patches as one over tensors of at most that many."""
+    """A pass over batches of exactly ``batch`` patches, as arrays, as one over tensors of any number of patches."""
 
     def run(patches: Tensor, shares: Tensor) -> tuple[Tensor, PooledSums]:
-        number = len(patches)
-        full = [torch.cat([t, t[:1].expand(batch - number, *t.shape[1:])]) if number < batch else t for t in (patches, shares)]
-        logits, volumes, *numerators = (torch.from_numpy(a)[:number] for a in compute(*(t.numpy() for t in full)))
+        parts = [
+            [_filled(part, batch).numpy() for part in pair]
+            for pair in zip(torch.split(patches, batch), torch.split(shares, batch), strict=True)
+        ]
+        outputs = (torch.cat([torch.from_numpy(a) for a in same])[: len(patches)] for same in zip(*compute(parts), strict=True))
+        logits, volumes, *numerators = outputs
         return logits, PooledSums(tuple(numerators), volumes)
 
     return run
 
 
+def _filled(patches: Tensor, batch: int) -> Tensor:
+    missing = batch - len(patches)
+    return torch.cat([patches, patches[:1].expand(missing, *patches.shape[1:])]) if missing else patches
+
+
 def _converted_name(member: Member, shape: Sequence[int], runtime: str, precision: str) -> str:
-    """File name of a converted network: it changes with weights, plans, batch, precision, and the versions that convert."""
+    """File name of a converted network: it changes with weights, plans, batch, precision, and the code that converts."""
     assert member.origin is not None
-    versions = [version(package) for package in ("nnduet", "torch", *_PACKAGES[runtime])]
+    versions = [version(package) for package in ("torch", *_PACKAGES[runtime])]
     digest = hashlib.sha256(repr([member.fold, list(shape), precision, versions]).encode())
+    for module in sorted([*Path(__file__).parent.glob("*.py"), *Path(pooling.__file__).parent.glob("*.py")]):
+        digest.update(module.read_bytes())
     digest.update("".join(member.origin.digests).encode())
     return f"{digest.hexdigest()[:24]}.{'xml' if runtime == 'openvino' else 'onnx'}"

@@ -50,6 +50,7 @@ def predict_tiles(
     step_size: float,
     mirror_axes: Sequence[int],
     device: torch.device,
+    num_patches: int = 1,
     accumulator: torch.dtype = torch.float32,
     frugal: bool = False,
 ) -> tuple[Tensor, PooledSums]:
@@ -62,6 +63,7 @@ def predict_tiles(
         patch_size: two or three lengths; two predict slice by slice.
         step_size: distance of tiles as a share of the patch, in (0, 1].
         mirror_axes: spatial axes of the patch to mirror over; empty for no test-time augmentation.
+        num_patches: how many patches ``run`` is given at once.
         accumulator: type of the logits that tiles are added to; float16 halves their memory.
         frugal: one patch at a time, added up on the CPU, so that the device holds no more than one pass.
 
@@ -91,7 +93,7 @@ def predict_tiles(
                 flipped = [a + 1 for a in axes]
                 yield tile, row, torch.flip(patch, flipped), torch.flip(share, flipped), weight
 
-    size, waiting = 1 if frugal else patches_per_pass(patch_size, len(mirrored), device), passes()
+    size, waiting = 1 if frugal else num_patches, passes()
     logits: Tensor | None = None
     sums: PooledSums | None = None
     while batch := list(itertools.islice(waiting, size)):
@@ -115,6 +117,7 @@ def predict_coarse_to_fine(
     *,
     overlapping: bool,
     device: torch.device,
+    num_patches: int = 1,
     accumulator: torch.dtype = torch.float32,
     frugal: bool = False,
 ) -> tuple[Tensor, PooledSums]:
@@ -126,7 +129,13 @@ def predict_coarse_to_fine(
     Args:
         overlapping: whether the logits are regions that may overlap.
     """
-    common = {"mirror_axes": (), "device": device, "accumulator": accumulator, "frugal": frugal}
+    common = {
+        "mirror_axes": (),
+        "device": device,
+        "num_patches": num_patches,
+        "accumulator": accumulator,
+        "frugal": frugal,
+    }
     logits, sums = predict_tiles(run, image, patch_size, step_size=1.0, **common)  # type: ignore[arg-type]
     box = undecided_box(logits, overlapping=overlapping)
     if box is None or all(n <= p for n, p in zip(image.shape[-len(patch_size) :], patch_size, strict=True)):

@@ -124,27 +124,40 @@ def _inner_rim(masks: Tensor) -> Tensor:
     return masks - eroded
 
 
-def region_sums(features: Tensor, weights: Tensor) -> Tensor:
-    """sum(w * f) as (B, W, C) for features (B, C, *coarse) and weights (B, W, *fine).
+def region_sums(sources: Sequence[Tensor], weights: Tensor) -> tuple[Tensor, ...]:
+    """sum(w * f) as (B, W, C) for each of the sources (B, C, *coarse), and weights (B, W, *fine).
 
-    Weights are averaged down to the grid of the features and scaled by the ratio of voxel counts, so that the sums are in
+    Weights are averaged down to the grid of the source and scaled by the ratio of voxel counts, so that the sums are in
     voxels of the fine grid whatever the stride.
     """
-    coarse = weights
-    if features.shape[2:] != weights.shape[2:]:
-        coarse = _average_down(weights, features.shape[2:])
-    ratio = weights[0, 0].numel() / coarse[0, 0].numel()
-    return ratio * torch.bmm(coarse.flatten(2).float(), features.flatten(2).float().transpose(1, 2))
+    sums, coarse = [], weights
+    for source in sources:
+        grid = source.shape[2:]
+        if _strides(weights, coarse.shape[2:]) is None or _strides(coarse, grid) is None:
+            coarse = weights
+        coarse = _average_down(
+            coarse, grid
+        )  # from the last source's, which is less work: means of equal parts' means are means
+        ratio = weights[0, 0].numel() / coarse[0, 0].numel()
+        sums.append(ratio * torch.bmm(coarse.flatten(2).float(), source.flatten(2).float().transpose(1, 2)))
+    return tuple(sums)
 
 
-def _average_down(weights: Tensor, shape: Sequence[int]) -> Tensor:
+def _average_down(weights: Tensor, grid: Sequence[int]) -> Tensor:
     """Mean over the voxels of each coarse one; plain pooling where strides divide the patch, for ONNX has no adaptive one."""
-    pairs = [(int(fine), int(coarse)) for fine, coarse in zip(weights.shape[2:], shape, strict=True)]  # int: also when traced
-    if all(fine % coarse == 0 for fine, coarse in pairs):
-        strides = [fine // coarse for fine, coarse in pairs]
+    if tuple(weights.shape[2:]) == tuple(grid):
+        return weights
+    strides = _strides(weights, grid)
+    if strides is not None:
         return (functional.avg_pool3d if weights.ndim == 5 else functional.avg_pool2d)(weights, strides)
     pool = functional.adaptive_avg_pool3d if weights.ndim == 5 else functional.adaptive_avg_pool2d
-    return pool(weights, list(shape))  # type: ignore[arg-type]
+    return pool(weights, list(grid))  # type: ignore[arg-type]
+
+
+def _strides(weights: Tensor, grid: Sequence[int]) -> list[int] | None:
+    """Voxels of the weights along each axis of one of the grid's; None where those are no whole numbers."""
+    pairs = [(int(fine), int(coarse)) for fine, coarse in zip(weights.shape[2:], grid, strict=True)]  # int: also when traced
+    return None if any(fine % coarse for fine, coarse in pairs) else [fine // coarse for fine, coarse in pairs]
 
 
 def sum_channels(image: Tensor, stages: list[Tensor], weights: Tensor, tile_weight: Tensor | None = None) -> PooledSums:
@@ -160,7 +173,7 @@ def sum_channels(image: Tensor, stages: list[Tensor], weights: Tensor, tile_weig
     if tile_weight is not None:
         weights = weights * tile_weight
     sources = [torch.cat([image, image**2], dim=1), *stages]
-    return PooledSums(tuple(region_sums(source, weights) for source in sources), weights.flatten(2).sum(-1))
+    return PooledSums(region_sums(sources, weights), weights.flatten(2).sum(-1))
 
 
 def sum_stages(image: Tensor, stages: list[Tensor], tile_weight: Tensor | None = None) -> PooledSums:

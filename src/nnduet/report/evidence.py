@@ -97,7 +97,12 @@ class EvidenceMaps:
         asked, network, model = self._task(task, class_name), predictor.network, predictor.model
         data, properties, _, accumulator = predictor.prepare(_channels(image, predictor.num_channels))
         tensor, patch_size = torch.from_numpy(np.ascontiguousarray(data)), model.configuration.patch_size
-        common: dict[str, Any] = {"step_size": predictor.step_size, "mirror_axes": (), "device": predictor.device}
+        common: dict[str, Any] = {
+            "step_size": predictor.step_size,
+            "mirror_axes": (),
+            "device": predictor.device,
+            "num_patches": predictor.passes.num_patches,
+        }
         logits, sums = predict_tiles(network.forward_joint, tensor, patch_size, accumulator=accumulator, **common)
         name, gradients = class_gradients(network, sums, asked, class_name, voxel_scale=predictor.voxel_scale(properties))
         contributions, _ = predict_tiles(contribution_map(network, gradients), tensor, patch_size, **common)
