@@ -151,7 +151,8 @@ def main() -> None:
         },
     )
     sys.stdout.write(
-        f"{arguments.configuration}: {step}, {ratio:.2f} times faster (target {TARGET}); loss at the end {final}, difference {difference}\n"
+        f"{arguments.configuration}: {step}, {ratio:.2f} times faster (target {TARGET}); "
+        f"loss at the end {final}, difference {difference}\n"
     )
 
 
