@@ -33,7 +33,6 @@ from nnduet.inference.model_folder import Member, ModelFolder
 from nnduet.inference.sliding_window import JointPass, patches_per_pass
 from nnduet.inference.unjoined import use_unjoined_skips
 from nnduet.inference.winograd import use_winograd
-from nnduet.model import pooling
 from nnduet.model.hardware import select_precision
 from nnduet.model.heads import JointNetwork, task_probabilities
 from nnduet.model.network import use_instance_norms
@@ -342,7 +341,8 @@ def _converted_name(member: Member, shape: Sequence[int], runtime: str, precisio
     assert member.origin is not None
     versions = [version(package) for package in ("torch", *_PACKAGES[runtime])]
     digest = hashlib.sha256(repr([member.fold, list(shape), precision, versions]).encode())
-    for module in sorted([*Path(__file__).parent.glob("*.py"), *Path(pooling.__file__).parent.glob("*.py")]):
+    here = Path(__file__).parent
+    for module in sorted([*here.glob("*.py"), *here.with_name("model").glob("*.py")]):
         digest.update(module.read_bytes())
     digest.update("".join(member.origin.digests).encode())
     return f"{digest.hexdigest()[:24]}.{'xml' if runtime == 'openvino' else 'onnx'}"

@@ -128,16 +128,15 @@ def region_sums(sources: Sequence[Tensor], weights: Tensor) -> tuple[Tensor, ...
     """sum(w * f) as (B, W, C) for each of the sources (B, C, *coarse), and weights (B, W, *fine).
 
     Weights are averaged down to the grid of the source and scaled by the ratio of voxel counts, so that the sums are in
-    voxels of the fine grid whatever the stride.
+    voxels of the fine grid whatever the stride. Where strides divide, the weights are averaged from those of the source
+    before, which is less work: means of means over equal parts are means.
     """
     sums, coarse = [], weights
     for source in sources:
         grid = source.shape[2:]
         if _strides(weights, coarse.shape[2:]) is None or _strides(coarse, grid) is None:
             coarse = weights
-        coarse = _average_down(
-            coarse, grid
-        )  # from the last source's, which is less work: means of equal parts' means are means
+        coarse = _average_down(coarse, grid)
         ratio = weights[0, 0].numel() / coarse[0, 0].numel()
         sums.append(ratio * torch.bmm(coarse.flatten(2).float(), source.flatten(2).float().transpose(1, 2)))
     return tuple(sums)
