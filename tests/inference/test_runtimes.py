@@ -40,7 +40,7 @@ def test_a_converted_network_gives_the_same_logits_and_sums(runtime: str, dim: i
     for number in (4, 3):  # a last batch that is not full
         patches, shares = torch.randn(number, *shape[1:]), torch.rand(number, 1, *shape[2:])
         with torch.inference_mode():
-            logits, sums = torch_pass(network, CPU)(patches, shares)
+            logits, sums = torch_pass(network.forward_joint, CPU)(patches, shares)
         found, found_sums = converted(patches, shares)
         torch.testing.assert_close(found, logits, atol=1e-4, rtol=1e-3)
         torch.testing.assert_close(found_sums.features(), sums.features(), atol=1e-3, rtol=1e-3)
@@ -52,7 +52,7 @@ def test_batches_side_by_side_give_the_same_logits_and_sums(number: int, tmp_pat
     converted = openvino_pass(network, (2, 1, 8, 8, 8), tmp_path / "network.xml", streams=2)
     patches, shares = torch.randn(number, 1, 8, 8, 8), torch.rand(number, 1, 8, 8, 8)
     with torch.inference_mode():
-        logits, sums = torch_pass(network, CPU)(patches, shares)
+        logits, sums = torch_pass(network.forward_joint, CPU)(patches, shares)
     found, found_sums = converted(patches, shares)
     torch.testing.assert_close(found, logits, atol=1e-4, rtol=1e-3)
     torch.testing.assert_close(found_sums.features(), sums.features(), atol=1e-3, rtol=1e-3)
@@ -64,7 +64,7 @@ def test_a_network_converted_for_bfloat16_computes_the_same(dim: int, tmp_path: 
     converted = openvino_pass(network, shape, tmp_path / "network.xml", "bfloat16")
     patches, shares = torch.randn(shape), torch.ones(shape)
     with torch.inference_mode():
-        logits, sums = torch_pass(network, CPU)(patches, shares)
+        logits, sums = torch_pass(network.forward_joint, CPU)(patches, shares)
     found, found_sums = converted(patches, shares)
     assert (found - logits).abs().max() < 0.05 * logits.abs().max()  # each of some layers rounds to eight bits
     torch.testing.assert_close(found_sums.volumes, sums.volumes, atol=5.0, rtol=0.02)
@@ -91,6 +91,24 @@ def test_a_prediction_does_not_depend_on_the_runtime(runtime: str, folder: Path)
     np.testing.assert_array_equal(found.segmentation, expected.segmentation)
     assert found.tasks["grade"].probabilities == pytest.approx(expected.tasks["grade"].probabilities, abs=1e-3)
     assert found.tasks["age"].value == pytest.approx(expected.tasks["age"].value, rel=1e-3)
+
+
+@pytest.mark.skipif(shutil.which("c++") is None, reason="torch compiles with the system's C++ compiler")
+def test_a_compiled_network_answers_the_same_for_every_fold(folder: Path) -> None:
+    image, _ = tiny_case(0, 3)
+    expected = Predictor.load(folder, device="cpu", runtime="torch", precision="float32")(image, spacing_mm=SPACING_MM[3])
+    found = Predictor.load(folder, device="cpu", runtime="torch-compile", precision="float32")(image, spacing_mm=SPACING_MM[3])
+    np.testing.assert_array_equal(found.segmentation, expected.segmentation)
+    assert found.tasks["grade"].probabilities == pytest.approx(expected.tasks["grade"].probabilities, abs=1e-3)
+
+
+def test_without_a_compiler_compiling_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("no-such-compiler",))
+    torch.compiler.reset()
+    predictor = Predictor.load(folder, ["0"], device="cpu", runtime="torch-compile", precision="float32")
+    with pytest.raises(SettingsError, match=r"runtime torch-compile: torch could not compile the network: .*; use torch"):
+        predictor(tiny_case(0, 3)[0], spacing_mm=SPACING_MM[3])
 
 
 def test_a_converted_network_is_kept_and_read_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

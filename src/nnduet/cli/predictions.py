@@ -32,7 +32,7 @@ _Abstain = Annotated[
 ]
 
 _Runtime = Annotated[
-    Literal["auto", "torch", "openvino", "onnx"],
+    Literal["auto", "torch", "torch-compile", "openvino", "onnx"],
     typer.Option(help="What computes the network. auto: OpenVINO for large or already converted networks on CPUs, else torch."),
 ]
 _Precision = Annotated[

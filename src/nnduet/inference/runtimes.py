@@ -39,9 +39,19 @@ from nnduet.model.network import use_instance_norms
 from nnduet.model.pooling import PooledSums
 from nnduet.schema import Task
 
-__all__ = ["RUNTIMES", "MemberPasses", "onnx_pass", "openvino_pass", "require_packages", "torch_pass", "write_onnx"]
+__all__ = [
+    "RUNTIMES",
+    "MemberPasses",
+    "compiled_pass",
+    "num_streams",
+    "onnx_pass",
+    "openvino_pass",
+    "require_packages",
+    "torch_pass",
+    "write_onnx",
+]
 
-RUNTIMES = ("auto", "torch", "openvino", "onnx")
+RUNTIMES = ("auto", "torch", "torch-compile", "openvino", "onnx")
 
 _PACKAGES = {"openvino": ("openvino",), "onnx": ("onnxruntime", "onnxscript")}
 
@@ -72,7 +82,7 @@ class MemberPasses:
 
     Args:
         wanted: one of :data:`RUNTIMES`. "auto" is OpenVINO on CPUs if it is installed and the network is large or has been
-            converted before, else torch.
+            converted before, else torch. "torch-compile" is torch with code that it compiles for the network.
         num_mirrored: passes per tile.
         precision: number format, see :func:`~nnduet.model.hardware.select_precision`; ONNX Runtime has float32 only.
 
@@ -89,6 +99,7 @@ class MemberPasses:
         batch = patches_per_pass(patch, num_mirrored, device)
         self.shape = (batch, len(model.dataset_json["channel_names"]), *patch)
         self._opened: dict[str, JointPass] = {}
+        self._compiled: JointPass | None = None
         self._alone = len(model.members) == 1
         self.precision = "float32" if self.name == "onnx" and precision == "auto" else select_precision(precision, device)
         if self.name == "auto":
@@ -119,7 +130,10 @@ class MemberPasses:
     def of(self, member: Member) -> JointPass:
         """What computes patches for a fold whose weights are in the network; it holds until another fold's are."""
         if self.name == "torch":
-            return torch_pass(self.network, self.device, self.precision)
+            return torch_pass(self.network.forward_joint, self.device, self.precision)
+        if self.name == "torch-compile":
+            self._compiled = self._compiled or compiled_pass(self.network)
+            return torch_pass(self._compiled, self.device, self.precision)
         if member.fold not in self._opened:
             converted = self._converted(member, self.name)
             if self.name == "openvino":
@@ -178,13 +192,33 @@ def num_streams(runtime: str, precision: str, num_batches: int) -> int:
     return 2 if runtime == "openvino" and precision == "bfloat16" and num_batches > 1 and torch.get_num_threads() > 1 else 1
 
 
-def torch_pass(network: JointNetwork, device: torch.device, precision: str = "float32") -> JointPass:
-    """The network itself, in one of torch's number formats."""
+def torch_pass(compute: JointPass, device: torch.device, precision: str = "float32") -> JointPass:
+    """``compute``, which is ``network.forward_joint`` or :func:`compiled_pass` of it, in one of torch's number formats."""
 
     def run(patches: Tensor, shares: Tensor) -> tuple[Tensor, PooledSums]:
         plain = precision == "float32"
         with nullcontext() if plain else torch.autocast(device.type, dtype=getattr(torch, precision)):
-            return network.forward_joint(patches, shares)
+            return compute(patches, shares)
+
+    return run
+
+
+def compiled_pass(network: JointNetwork) -> JointPass:
+    """``network.forward_joint`` as code that torch compiles when the first patches come, which takes from seconds to minutes.
+
+    It holds for other weights too, once they are in the network. A pass raises SettingsError where torch cannot compile, as
+    on a machine without a C++ compiler.
+    """
+    from torch._dynamo.exc import TorchDynamoException  # imports torch's compiler, which takes a second
+
+    compiled = torch.compile(network.forward_joint, dynamic=False)
+
+    def run(patches: Tensor, shares: Tensor) -> tuple[Tensor, PooledSums]:
+        try:
+            return compiled(patches, shares)  # type: ignore[no-any-return]
+        except TorchDynamoException as error:
+            reason = str(error).strip().partition("\n")[0]
+            raise SettingsError(f"runtime torch-compile: torch could not compile the network: {reason}; use torch") from error
 
     return run
 
