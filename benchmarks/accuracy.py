@@ -52,6 +52,7 @@ from nnduet.model.case_features import FeatureTable
 from nnduet.model.case_head import CaseHead
 from nnduet.model.case_head_fit import fit_case_head
 from nnduet.model.descriptors import describe_regions
+from nnduet.model.hardware import select_precision
 from nnduet.report.compare import compare_runs
 from nnduet.schema import SPLITS_FILE, Task, Workspace
 from nnduet.training.head_fitting import TRAINING_FEATURES, VALIDATION_FEATURES, answer_table
@@ -176,6 +177,7 @@ def run_fold(bench: Bench, fold: int, row: str) -> None:
         "dice": dice_by_case(folder / "validation"),
         "rows": rows,
         "machine": {**machine(), "torch_threads": torch.get_num_threads()},
+        "precision": select_precision("auto", torch.device("cpu")),
         "versions": {p: version(p) for p in ("nnduet", "nnunetv2", "torch", "numpy", "scikit-learn", "monai")},
         "commit": code,
     }
@@ -269,6 +271,7 @@ def summarise(bench: Bench) -> dict[str, Any]:
         "of_folds": bench.num_folds,
         "commits": sorted({fold["commit"] for fold in stored}),
         "epochs": sorted({fold["epochs"] for fold in default}),
+        "processors": {fold["fold"]: fold["machine"]["cpu"] for fold in default},
         "preset": "cpu",
         "segmentation": _dice(bench, default),
         "tasks": {
@@ -352,13 +355,13 @@ SHOWN = {"macro_f1": "macro-F1", "accuracy": "accuracy", "auroc": "AUROC", "quad
 
 def render(result: Mapping[str, Any]) -> str:
     """The page of one set."""
-    epochs = " and ".join(map(str, result["epochs"]))
+    epochs, processors = " and ".join(map(str, result["epochs"])), " and ".join(sorted(set(result["processors"].values())))
     lines = [
         f"# {result['set']}: out-of-fold accuracy",
         "",
         f"`python benchmarks/accuracy.py --set {result['set']}`, folds {result['folds']} of {result['of_folds']}, preset "
-        f"`{result['preset']}`, {epochs} epochs, commits {', '.join(result['commits'])}. Every case by the fold that "
-        "had not seen it; 95 % intervals by resampling patients.",
+        f"`{result['preset']}`, {epochs} epochs, commits {', '.join(result['commits'])}, on {processors}. "
+        "Every case by the fold that had not seen it; 95 % intervals by resampling patients.",
         "",
         "| region | Dice |",
         "|---|---|",
