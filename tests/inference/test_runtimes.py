@@ -17,8 +17,7 @@ from tiny import SPACING_MM, TASKS, tiny_case, tiny_network
 from nnduet.errors import SettingsError
 from nnduet.inference import runtimes
 from nnduet.inference.predictor import Predictor
-from nnduet.inference.runtimes import RUNTIMES, num_streams, onnx_pass, openvino_pass, torch_pass, write_onnx
-from nnduet.inference.sliding_window import patches_per_pass
+from nnduet.inference.runtimes import RUNTIMES, num_streams, onnx_pass, openvino_pass, patches_per_pass, torch_pass, write_onnx
 from nnduet.model.heads import task_probabilities
 
 CPU = torch.device("cpu")

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from nnduet.errors import SettingsError
 from nnduet.inference.model_folder import Member, ModelFolder
-from nnduet.inference.sliding_window import JointPass, patches_per_pass
+from nnduet.inference.sliding_window import JointPass
 from nnduet.inference.unjoined import use_unjoined_skips
 from nnduet.inference.winograd import use_winograd
 from nnduet.model.hardware import select_precision
@@ -46,6 +46,7 @@ __all__ = [
     "num_streams",
     "onnx_pass",
     "openvino_pass",
+    "patches_per_pass",
     "require_packages",
     "torch_pass",
     "write_onnx",
@@ -54,6 +55,9 @@ __all__ = [
 RUNTIMES = ("auto", "torch", "torch-compile", "openvino", "onnx")
 
 _PACKAGES = {"openvino": ("openvino",), "onnx": ("onnxruntime", "onnxscript")}
+
+BATCH_VOXELS = {"cpu": 2**19, "cuda": 2**22}
+"""Patches go through the network together up to this many voxels; small ones alone do not fill the processor."""
 
 WORTH_CONVERTING = 5_000_000
 """Parameters from which on "auto" converts a network by itself: a small one predicts a case sooner than it is converted."""
@@ -181,6 +185,14 @@ def _check(wanted: str, device: torch.device, members: Sequence[Member]) -> str:
     if wanted in _PACKAGES and any(member.origin is None for member in members):
         raise SettingsError(f"runtime {wanted}: converts models that are on disk; use torch for one that is being trained")
     return wanted
+
+
+def patches_per_pass(patch_size: Sequence[int], num_mirrored: int, device: torch.device) -> int:
+    """How many patches go through the network together: a power of two, on CPUs no more than the mirrored versions of one."""
+    limit = BATCH_VOXELS.get(device.type, BATCH_VOXELS["cpu"]) // math.prod(patch_size)
+    if device.type == "cpu":
+        limit = min(limit, num_mirrored)
+    return 1 << max(limit, 1).bit_length() - 1
 
 
 def num_streams(runtime: str, precision: str, num_batches: int) -> int:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from math import prod
 
 import torch
 from acvl_utils.cropping_and_padding.padding import pad_nd_image
@@ -19,21 +18,10 @@ from torch import Tensor
 from nnduet.inference.labelling import undecided_box
 from nnduet.model.pooling import PooledSums
 
-__all__ = ["JointPass", "mirror_combinations", "patches_per_pass", "predict_coarse_to_fine", "predict_tiles"]
+__all__ = ["JointPass", "mirror_combinations", "predict_coarse_to_fine", "predict_tiles"]
 
 JointPass = Callable[[Tensor, Tensor], tuple[Tensor, PooledSums]]
 """Patches (B, C, *patch) and their tiles' shares (B, 1, *patch) to logits (B, K, *patch) and sums of B rows."""
-
-BATCH_VOXELS = {"cpu": 2**19, "cuda": 2**22}
-"""Patches go through the network together up to this many voxels; small ones alone do not fill the processor."""
-
-
-def patches_per_pass(patch_size: Sequence[int], num_mirrored: int, device: torch.device) -> int:
-    """How many patches go through the network together: a power of two, on CPUs no more than the mirrored versions of one."""
-    limit = BATCH_VOXELS.get(device.type, BATCH_VOXELS["cpu"]) // prod(patch_size)
-    if device.type == "cpu":
-        limit = min(limit, num_mirrored)
-    return 1 << max(limit, 1).bit_length() - 1
 
 
 def mirror_combinations(axes: Sequence[int]) -> list[tuple[int, ...]]:
