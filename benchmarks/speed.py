@@ -48,7 +48,7 @@ NUM_CASES = 2
 SIZE = (64, 118, 181)
 """Voxels (Z, Y, X) of a case, about those of the pancreas quiz's crops."""
 SETTINGS = TrainingSettings(
-    num_epochs=5, iterations_per_epoch=16, validation_iterations=1, optimizer="adamw", learning_rate=1e-3, save_every=1
+    num_epochs=25, iterations_per_epoch=16, validation_iterations=2, optimizer="adamw", learning_rate=1e-3, save_every=5
 )
 CONFIGURATION = "3d_fullres"
 RESAMPLED = ((1, 75, 274, 274), (100, 256, 256))

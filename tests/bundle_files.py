@@ -6,9 +6,8 @@ import hashlib
 import json
 import zipfile
 from pathlib import Path
-from typing import Any
 
-from nnduet.inference.bundles import MANIFEST
+from nnduet.inference.bundles import MANIFEST, write_archive
 
 
 def entries_of(path: Path) -> dict[str, bytes]:
@@ -16,7 +15,7 @@ def entries_of(path: Path) -> dict[str, bytes]:
         return {name: archive.read(name) for name in archive.namelist()}
 
 
-def write_entries(path: Path, entries: dict[str, bytes], *, signed: bool = False, **options: Any) -> Path:
+def write_entries(path: Path, entries: dict[str, bytes], *, signed: bool = False) -> Path:
     """A zip of entries; ``signed`` makes the manifest agree with them."""
     if signed:
         manifest = json.loads(entries[MANIFEST])
@@ -26,7 +25,6 @@ def write_entries(path: Path, entries: dict[str, bytes], *, signed: bool = False
             if name != MANIFEST
         }
         entries = entries | {MANIFEST: json.dumps(manifest).encode()}
-    with zipfile.ZipFile(path, "w", **options) as archive:
-        for name, content in entries.items():
-            archive.writestr(name, content)
+    with path.open("wb") as file:
+        write_archive(file, entries)
     return path

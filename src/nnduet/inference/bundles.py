@@ -1,14 +1,15 @@
 """A model in one file, which may come from anybody: a zip of safetensors weights and JSON with a manifest of checksums.
 
 Nothing in a bundle is unpickled, imported or extracted to the disk. Before anything is parsed, the list of its entries must be
-what a bundle holds (known names, stored without compression, sizes that add up to no more than the file), and every entry must
-have the size and SHA-256 that the manifest says. The manifest guards against damage, not against its author; what the JSON
-says is checked as that of a model folder is.
+what a bundle holds (known names, stored without compression, sizes that add up to no more than the file), every entry must
+have the size and SHA-256 that the manifest says, and what lies between the entries must be what `write_bundle` writes there.
+This guards against damage, not against the author; what the JSON says is checked as that of a model folder is.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import re
 import stat
@@ -17,7 +18,7 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import torch
 from safetensors import SafetensorError
@@ -50,6 +51,8 @@ MOST_JSON_BYTES = 2**26
 """The plans of nnU-Net have tens of kilobytes; fingerprint-sized files tens of megabytes at most."""
 _UNREADABLE = (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, EOFError, OSError, struct.error)
 _EPOCH = (1980, 1, 1, 0, 0, 0)
+_UNIX = 3
+"""The system that a zip says it was written on: always the same, so that a model has the same bytes everywhere."""
 
 
 class BundleFiles:
@@ -65,11 +68,13 @@ class BundleFiles:
         try:
             with zipfile.ZipFile(path) as archive:
                 _check_entries(archive.infolist(), path)
-                self._contents = {name: archive.read(name) for name in archive.namelist()}
+                contents = {name: archive.read(name) for name in archive.namelist()}
         except _UNREADABLE as error:
             raise CorruptFileError(f"{path}: expected a bundle that `nnduet export` wrote: {error}") from error
-        self._manifest = _read_manifest(self._contents.pop(MANIFEST, b""), path)
+        self._manifest = _read_manifest(contents.get(MANIFEST, b""), path)
+        self._contents = {name: content for name, content in contents.items() if name != MANIFEST}
         _check_contents(self._manifest["files"], self._contents, path)
+        _check_frame(contents, path)
         self._origin = Origin((path,), path.with_name(f"{path.name}.converted"))
 
     def folds(self) -> list[str]:
@@ -130,10 +135,18 @@ def write_bundle(files: ModelFiles, target: Path, folds: Sequence[str] | None = 
         "aliases": aliases,
         "files": {n: {"bytes": len(c), "sha256": hashlib.sha256(c).hexdigest()} for n, c in contents.items()},
     }
-    with replacing(target) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
-        for name, content in {MANIFEST: json.dumps(manifest, indent=2).encode(), **contents}.items():
-            archive.writestr(zipfile.ZipInfo(name, _EPOCH), content)
+    with replacing(target) as temporary, temporary.open("wb") as file:
+        write_archive(file, {MANIFEST: json.dumps(manifest, indent=2).encode(), **contents})
     return names
+
+
+def write_archive(file: IO[bytes], contents: Mapping[str, bytes]) -> None:
+    """A zip of files by name, stored as they are; the same files in the same order give the same bytes."""
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        for name, content in contents.items():
+            entry = zipfile.ZipInfo(name, _EPOCH)
+            entry.create_system = _UNIX
+            archive.writestr(entry, content)
 
 
 def _separate(weights: Mapping[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
@@ -200,6 +213,45 @@ def _check_contents(files: Mapping[str, Mapping[str, Any]], contents: Mapping[st
     for name, content in contents.items():
         if files[name].get("bytes") != len(content) or files[name].get("sha256") != hashlib.sha256(content).hexdigest():
             raise CorruptFileError(f"{path}: {name} is not what the manifest says; get the file again")
+
+
+def _check_frame(contents: Mapping[str, bytes], path: Path) -> None:
+    """Refuse a zip that holds these files otherwise than ``write_archive`` does: a flipped bit of a date, bytes at the end."""
+    frame = _Frame(contents)
+    write_archive(cast(IO[bytes], frame), contents)
+    with path.open("rb") as file:
+        for position, expected in frame.parts.items():
+            file.seek(position)
+            if file.read(len(expected)) != expected:
+                raise CorruptFileError(f"{path}: bytes {position} and on, between its files, are changed; get the file again")
+        if file.seek(0, io.SEEK_END) != frame.size:
+            raise CorruptFileError(f"{path}: expected {frame.size} bytes, the file has {file.tell()}; get the file again")
+
+
+class _Frame(io.RawIOBase):
+    """A file that keeps in ``parts`` what is written where, but for the contents, which need no second look."""
+
+    def __init__(self, contents: Mapping[str, bytes]) -> None:
+        self.parts: dict[int, bytes] = {}
+        self.size = self._position = 0
+        self._left_out = {id(content) for content in contents.values()}
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._position = offset
+        return offset
+
+    def write(self, data: Any) -> int:
+        if id(data) not in self._left_out:
+            self.parts[self._position] = data
+        self._position += len(data)
+        self.size = max(self.size, self._position)
+        return len(data)
 
 
 def _parse_weights(content: bytes, aliases: Mapping[str, str], place: str) -> dict[str, torch.Tensor]:
