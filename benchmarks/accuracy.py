@@ -37,6 +37,7 @@ import numpy as np
 import torch
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from render_results import cell
 from road import DATASET_ID, REPOSITORY, SETS, commit, machine
 
 from nnduet.console import progress_bar
@@ -395,14 +396,6 @@ def render(result: Mapping[str, Any]) -> str:
     return "\n".join(
         [*lines, paired, "", "Rows, each on top of the one before:", "", *(f"- {line.strip()}" for line in explained), ""]
     )
-
-
-def cell(entry: Mapping[str, Any], sign: str = "") -> str:
-    """``0.812 (0.790 to 0.834)``; with ``sign="+"`` each number bears its sign."""
-    if entry["value"] is None:
-        return "undefined"
-    value, *bounds = (f"{number:{sign}.3f}" for number in (entry["value"], *(entry["ci95"] or ())))
-    return f"{value} ({' to '.join(bounds)})" if bounds else value
 
 
 def parser_of(description: str | None) -> argparse.ArgumentParser:

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accuracy import DATASET_ID, EPOCHS, SETS, SHOWN, Bench, cell, parser_of
+from accuracy import DATASET_ID, EPOCHS, SETS, SHOWN, Bench, parser_of
+from render_results import cell
 
 from nnduet.console import progress_bar
 from nnduet.data.files import write_text_atomically

@@ -6,6 +6,7 @@ python benchmarks/render_results.py
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,12 @@ HEADLINES = {"road-lidc": "LIDC nodules, chest CT", "road-acdc": "ACDC, cardiac 
 HEADLINES |= {"road-busbra": "BUS-BRA, breast ultrasound"}
 
 
-def cell(entry: dict[str, Any]) -> str:
-    """``0.812 (0.790 to 0.834)``."""
+def cell(entry: Mapping[str, Any], sign: str = "") -> str:
+    """``0.812 (0.790 to 0.834)``; with ``sign="+"`` each number bears its sign."""
     if entry["value"] is None:
-        return f"undefined ({entry['reason']})"
-    return f"{entry['value']:.3f}" + ("" if entry["ci95"] is None else f" ({entry['ci95'][0]:.3f} to {entry['ci95'][1]:.3f})")
+        return f"undefined ({entry['reason']})" if "reason" in entry else "undefined"
+    value, *bounds = (f"{number:{sign}.3f}" for number in (entry["value"], *(entry["ci95"] or ())))
+    return f"{value} ({' to '.join(bounds)})" if bounds else value
 
 
 def headline_rows(road: dict[str, Any]) -> list[str]:

@@ -154,7 +154,7 @@ def targets(result: Mapping[str, Any]) -> list[dict[str, Any]]:
     precision = result["arms"][OWN]["computed_by"].split()[-1]
     least = min(found["dice"].values(), default=float("nan"))
     rows = [
-        (f"times faster, model loaded, {precision}", TARGETS["warm"][precision], own["times_faster"], True),
+        ("times faster, model loaded", TARGETS["warm"][precision], own["times_faster"], True),
         ("times faster, one case with a whole command", TARGETS["cold"], result["cold"].get("times_faster"), True),
         ("times faster, resampling an image", TARGETS["resampling"], result["resampling"]["times_faster"], True),
         ("Dice of the least label against nnU-Net", DICE_BOUND[precision], least, True),
