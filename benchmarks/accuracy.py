@@ -15,6 +15,7 @@ inside the training cases of the fold. The rows of the ablation, each on top of 
     f  and on the shapes of the predicted regions
     g  and on the covariates
     h  calibrated, and combined with the network head: the default
+    l  for comparison, the default trained 2.5 times as long
     t  for comparison, a calibrated case head on the shapes of the reference masks and the covariates: no segmentation to err
 """
 
@@ -80,8 +81,11 @@ TRAINED_ROWS: dict[str, dict[str, Any]] = {
     "a": USUAL,
     "b": USUAL | _OWN_GROUP,
     "c": USUAL | _OWN_GROUP | {"stages": None},
+    "l": {},
 }
 """Settings of the rows that need a training of their own."""
+LONGER = 2.5
+"""Epochs of row l by those of the default."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +122,7 @@ class Bench:
         return cls(name, workspace, source.tasks, labels, len(json.loads((prepared / SPLITS_FILE).read_text())))
 
     def train(self, fold: int, row: str) -> Path:
-        """Train one fold of the default ("h") or of a row with settings of its own; returns its folder."""
+        """Train one fold of the default ("h") or of a row with a training of its own; returns its folder."""
         prepared = self.workspace.preprocessed / self.workspace.dataset_name(DATASET_ID)
         plans_name = "nnDuetCpuPlans"
         if row in TRAINED_ROWS:
@@ -134,11 +138,15 @@ class Bench:
                 fold,
                 workspace=self.workspace,
                 plans_name=plans_name,
-                epochs=EPOCHS[self.name],
+                epochs=self.epochs(row),
                 resume=begun,
                 progress=progress,
             )
         return Path(summary.metrics_file).parent
+
+    def epochs(self, row: str) -> int:
+        """How long a row is trained."""
+        return round(EPOCHS[self.name] * (LONGER if row == "l" else 1))
 
     def mean(self, cases: Sequence[str], values: Sequence[float | None]) -> dict[str, Any]:
         """Mean over cases, None or NaN left out, with its interval over patients."""
@@ -161,8 +169,9 @@ def run_fold(bench: Bench, fold: int, row: str) -> None:
     """Train one fold and write what its model, and the rows that follow from its features, say of the validation cases."""
     code, started = commit(), time.perf_counter()
     folder = bench.train(fold, row)
-    if row == "h":
-        rows = {"h": _read_rows(folder / "validation" / "classification.csv"), **rows_from_features(bench, folder)}
+    if row in ("h", "l"):
+        rows = {row: _read_rows(folder / "validation" / "classification.csv")}
+        rows |= rows_from_features(bench, folder) if row == "h" else {}
     else:
         rows = {row: _cells(bench, FeatureTable.load(folder / VALIDATION_FEATURES), {})}
     metrics = json.loads((folder / "final_metrics.json").read_text())
@@ -171,7 +180,7 @@ def run_fold(bench: Bench, fold: int, row: str) -> None:
         "fold": fold,
         "row": row,
         "command": "python benchmarks/accuracy.py " + " ".join(sys.argv[1:]),
-        "epochs": EPOCHS[bench.name],
+        "epochs": bench.epochs(row),
         "seconds_of_last_run": round(time.perf_counter() - started, 1),
         "heads": metrics["heads"],
         "alarms": metrics["alarms"],
@@ -282,6 +291,7 @@ def summarise(bench: Bench) -> dict[str, Any]:
             row: {"folds": sorted(rows[row]), "tasks": tasks, "gain_of_the_default": gains.get(row, {})}
             for row, tasks in measured.items()
         },
+        "dice_of_trained_rows": dice_of_trained_rows(bench, stored),
     }
     result["sanity"] = {task: failures(entry) for task, entry in result["tasks"].items()}
     return result
@@ -291,6 +301,23 @@ def _dice(bench: Bench, folds: list[dict[str, Any]]) -> dict[str, Any]:
     cases = {case_id: cells for fold in folds for case_id, cells in fold["dice"].items()}
     names = list(next(iter(cases.values())))
     return {name.removesuffix("_dsc"): bench.mean(list(cases), [cells[name] for cells in cases.values()]) for name in names}
+
+
+def dice_of_trained_rows(bench: Bench, folds: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """{row: folds, Dice of all regions together, and the default's less the row's} on the cases that both predicted."""
+    of_rows: dict[str, dict[str, float | None]] = {}
+    for fold in folds:
+        of_rows.setdefault(fold["row"], {}).update({c: cells["foreground_dsc"] for c, cells in fold["dice"].items()})
+    default, found = of_rows.pop("h"), {}
+    for row, values in sorted(of_rows.items()):
+        cases = [case_id for case_id in values if case_id in default]
+        pairs = [(default[case_id], values[case_id]) for case_id in cases]
+        found[row] = {
+            "folds": sorted(fold["fold"] for fold in folds if fold["row"] == row),
+            "dice": bench.mean(cases, [value for _, value in pairs]),
+            "gain_of_the_default": bench.mean(cases, [None if None in pair else pair[0] - pair[1] for pair in pairs]),
+        }
+    return found
 
 
 def gain(bench: Bench, row: Path, default: Path) -> dict[str, dict[str, Any]]:
@@ -367,6 +394,13 @@ def render(result: Mapping[str, Any]) -> str:
         "| region | Dice |",
         "|---|---|",
         *(f"| {region} | {cell(entry)} |" for region, entry in result["segmentation"].items()),
+        "",
+        "| row with a training of its own | folds | foreground Dice | h less row |",
+        "|---|---|---|---|",
+        *(
+            f"| {row} | {' '.join(map(str, e['folds']))} | {cell(e['dice'])} | {cell(e['gain_of_the_default'], sign='+')} |"
+            for row, e in result["dice_of_trained_rows"].items()
+        ),
         "",
     ]
     for task, entry in result["tasks"].items():
