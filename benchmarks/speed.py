@@ -1,12 +1,12 @@
 """Time stock nnU-Net against nnDuet on a ResEnc-M network and quiz-sized cases, on this machine.
 
-    python benchmarks/speed.py                   # trains for some minutes on synthetic CT, then measures; resumable
+    python benchmarks/speed.py                   # trains for half an hour on synthetic CT, then measures; resumable
     python benchmarks/speed.py --precision bfloat16
 
 Writes ``docs/results/speed-<precision>.json``: the arms of ``nnduet benchmark`` with the model loaded (same weights, tiles and
 mirroring), whole commands of one case, resampling of an image, what a pass of the network asks of the processor and what that
-can do at all, and each target beside what was measured. The training, with small patches, is only there to give the weights
-margins like those of a trained network; predictions use the planned patch.
+can do at all, and each target beside what was measured. The training is only there to give the weights margins like those of a
+trained network.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,9 @@ SIZE = (64, 118, 181)
 SETTINGS = TrainingSettings(
     num_epochs=25, iterations_per_epoch=16, validation_iterations=2, optimizer="adamw", learning_rate=1e-3, save_every=5
 )
+"""On small patches, so that structures are learned in minutes."""
+LAST_SETTINGS = replace(SETTINGS, num_epochs=5, iterations_per_epoch=12, validation_iterations=1, save_every=1)
+"""Then on the planned patch, one at a time: the statistics of the norms are others there."""
 CONFIGURATION = "3d_fullres"
 RESAMPLED = ((1, 75, 274, 274), (100, 256, 256))
 """Shape of an image and the shape it is resampled to, as in shared/SPEED.md."""
@@ -57,7 +61,7 @@ TARGETS = {"warm": {"float32": 2.0, "bfloat16": 8.0}, "cold": 5.0, "resampling":
 
 
 def prepare(folder: Path) -> tuple[Path, Path]:
-    """Synthetic cases and a briefly trained ResEnc-M model with its planned patch; returns model and test images."""
+    """Synthetic cases and a briefly trained ResEnc-M model; returns model and test images."""
     workspace, data = Workspace.from_environment({}, folder / "nnduet_data"), folder / "images"
     if not (data / "train").is_dir():
         write_phantom(data, num_train=9, num_validation=3, seed=0, size=SIZE)
@@ -70,30 +74,41 @@ def prepare(folder: Path) -> tuple[Path, Path]:
     cases = folder / "cases"
     if not cases.is_dir():
         write_phantom(cases, num_train=0, num_validation=0, num_test=NUM_CASES, seed=1, size=SIZE)
-    with host_environment(workspace.environment() | {"nnUNet_n_proc_DA": "0"}), progress_bar("train") as progress:
-        model = _train(workspace.preprocessed / dataset, plans, progress)
+    with host_environment(workspace.environment() | {"nnUNet_n_proc_DA": "0"}):
+        model = _train(workspace.preprocessed / dataset, plans)
     return model, cases / "test"
 
 
-def _train(prepared: Path, plans: dict[str, Any], progress: Callable[[int, int, str], None]) -> Path:
-    small = json.loads(json.dumps(plans))
-    settings = small["configurations"][CONFIGURATION]
-    strides = np.prod(settings["architecture"]["arch_kwargs"]["strides"], axis=0)
-    settings["patch_size"] = [int(min(2 * s, p)) for s, p in zip(strides, settings["patch_size"], strict=True)]
-    small |= {PLANS_KEY: {"training": SETTINGS.to_json()}, "continue_training": True}
-    trainer = nnUNetTrainerMultitask(
-        small, CONFIGURATION, 0, json.loads((prepared / "dataset.json").read_text()), torch.device("cpu")
-    )
-    trainer.progress = progress
+def _train(prepared: Path, plans: dict[str, Any]) -> Path:
+    """Train on small patches, and from there on the planned one; returns the model folder."""
+    configuration = plans["configurations"][CONFIGURATION]
+    strides = np.prod(configuration["architecture"]["arch_kwargs"]["strides"], axis=0)
+    small = [int(min(2 * s, p)) for s, p in zip(strides, configuration["patch_size"], strict=True)]
+    first = plans | {"plans_name": f"{plans['plans_name']}SmallPatches"}
+    first["configurations"] = {CONFIGURATION: configuration | {"patch_size": small}}
+    weights = torch.load(_train_on(prepared, first, SETTINGS) / FINAL, weights_only=False)["network_weights"]
+    last = plans | {"configurations": {CONFIGURATION: configuration | {"batch_size": 1}}}
+    return _train_on(prepared, last, LAST_SETTINGS, weights).parent
+
+
+def _train_on(
+    prepared: Path, plans: dict[str, Any], settings: TrainingSettings, weights: dict[str, torch.Tensor] | None = None
+) -> Path:
+    """Train what these plans say, unless that is done; returns the fold's folder."""
+    plans = plans | {PLANS_KEY: {"training": settings.to_json()}, "continue_training": True}
+    dataset = json.loads((prepared / "dataset.json").read_text())
+    trainer = nnUNetTrainerMultitask(plans, CONFIGURATION, 0, dataset, torch.device("cpu"))
     folder = Path(trainer.output_folder)
     if not (folder / FINAL).is_file():
+        trainer.initialize()
         if (folder / LATEST).is_file():
             trainer.load_checkpoint(str(folder / LATEST))
-        trainer.run_training()
-    trained = json.loads((folder.parent / "plans.json").read_text())
-    trained["configurations"][CONFIGURATION]["patch_size"] = plans["configurations"][CONFIGURATION]["patch_size"]
-    write_json_atomically(folder.parent / "plans.json", trained)
-    return folder.parent
+        elif weights is not None:
+            trainer.network.load_state_dict(weights)
+        with progress_bar(f"train {plans['plans_name']}") as progress:
+            trainer.progress = progress
+            trainer.run_training()
+    return folder
 
 
 def time_resampling(rounds: int) -> dict[str, Any]:
