@@ -149,10 +149,22 @@ def test_row_46_a_flipped_bit_anywhere_is_refused(bundle: Path, tmp_path: Path, 
         Predictor.load(bad)
 
 
-def test_row_46_a_flipped_bit_between_the_files_is_refused(bundle: Path, tmp_path: Path) -> None:
+def places_of_files(bundle: Path) -> list[range]:
+    """Where in the zip the bytes of its files are: after 30 bytes and the file's name."""
     with zipfile.ZipFile(bundle) as archive:
         starts = [(entry.header_offset + 30 + len(entry.filename), entry.file_size) for entry in archive.infolist()]
-    inside = {place for start, size in starts for place in range(start, start + size)}
+    return [range(start, start + size) for start, size in starts]
+
+
+@pytest.mark.parametrize("share", [0, 0.5, 0.999])
+def test_row_46_a_flipped_bit_of_any_file_is_refused(bundle: Path, tmp_path: Path, share: float) -> None:
+    for places in places_of_files(bundle):
+        with pytest.raises((CorruptFileError, ModelError), match=r"bad\.nnduet"):
+            BundleFiles(flipped(bundle, tmp_path / "bad.nnduet", places[int(share * len(places))]))
+
+
+def test_row_46_a_flipped_bit_between_the_files_is_refused(bundle: Path, tmp_path: Path) -> None:
+    inside = {place for places in places_of_files(bundle) for place in places}
     for place in set(range(bundle.stat().st_size)) - inside:
         with pytest.raises((CorruptFileError, ModelError), match=r"bad\.nnduet"):
             BundleFiles(flipped(bundle, tmp_path / "bad.nnduet", place))
