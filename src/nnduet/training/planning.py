@@ -10,7 +10,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -297,6 +297,7 @@ def _each(work: Callable[[str, dict[str, Any]], None], files: dict[str, Any], wo
             yield case_id
         return
     finished: set[str] = set()
+    others = active_children()
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         try:
             futures = {pool.submit(work, case_id, entry): case_id for case_id, entry in files.items()}
@@ -305,6 +306,9 @@ def _each(work: Callable[[str, dict[str, Any]], None], files: dict[str, Any], wo
                 finished.add(futures[future])
                 yield futures[future]
         except (BrokenProcessPool, OSError) as error:  # OSError: it died while cases were being handed out
+            for worker in active_children():
+                if worker not in others:  # the pool waits for ever for one that it started while it broke
+                    worker.terminate()
             pending = [str(case_id) for case_id in files if case_id not in finished][:workers]
             raise WorkerError(f"a preprocessing worker died, perhaps out of memory, near cases {pending}") from error
 
