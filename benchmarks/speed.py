@@ -86,15 +86,14 @@ def _train(prepared: Path, plans: dict[str, Any]) -> Path:
     small = [int(min(2 * s, p)) for s, p in zip(strides, configuration["patch_size"], strict=True)]
     first = plans | {"plans_name": f"{plans['plans_name']}SmallPatches"}
     first["configurations"] = {CONFIGURATION: configuration | {"patch_size": small}}
-    weights = torch.load(_train_on(prepared, first, SETTINGS) / FINAL, weights_only=False)["network_weights"]
+    trained = _train_on(prepared, first, SETTINGS) / FINAL
     last = plans | {"configurations": {CONFIGURATION: configuration | {"batch_size": 1}}}
-    return _train_on(prepared, last, LAST_SETTINGS, weights).parent
+    return _train_on(prepared, last, LAST_SETTINGS, trained).parent
 
 
-def _train_on(
-    prepared: Path, plans: dict[str, Any], settings: TrainingSettings, weights: dict[str, torch.Tensor] | None = None
-) -> Path:
-    """Train what these plans say, unless that is done; returns the fold's folder."""
+def _train_on(prepared: Path, plans: dict[str, Any], settings: TrainingSettings, start: Path | None = None) -> Path:
+    """Train what these plans say, from the weights of a checkpoint if one is given, unless that is done; returns the fold's
+    folder."""
     plans = plans | {PLANS_KEY: {"training": settings.to_json()}, "continue_training": True}
     dataset = json.loads((prepared / "dataset.json").read_text())
     trainer = nnUNetTrainerMultitask(plans, CONFIGURATION, 0, dataset, torch.device("cpu"))
@@ -103,8 +102,8 @@ def _train_on(
         trainer.initialize()
         if (folder / LATEST).is_file():
             trainer.load_checkpoint(str(folder / LATEST))
-        elif weights is not None:
-            trainer.network.load_state_dict(weights)
+        elif start is not None:
+            trainer.network.load_state_dict(torch.load(start, weights_only=False)["network_weights"])
         with progress_bar(f"train {plans['plans_name']}") as progress:
             trainer.progress = progress
             trainer.run_training()
