@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nnduet.errors import SettingsError
+from nnduet.inference.bfloat16_weights import use_bfloat16_weights
 from nnduet.inference.model_folder import Member, ModelFolder
 from nnduet.inference.sliding_window import JointPass
 from nnduet.inference.unjoined import use_unjoined_skips
@@ -293,6 +294,7 @@ def _convert(ov: Any, network: JointNetwork, shape: Sequence[int], target: Path,
         use_winograd(network)
     else:
         use_unjoined_skips(network)
+        use_bfloat16_weights(network)
     traced = _traced_shape(network, shape)
     patches, shares = torch.zeros(*traced), torch.zeros(traced[0], 1, *traced[2:])
     with warnings.catch_warnings(), torch.inference_mode():
