@@ -94,6 +94,8 @@ LARGEST_ECE = 0.08
 LARGEST_COVERAGE_ERROR = 0.03
 LONGER = 2.5
 """Epochs of row l by those of the default."""
+BESIDE_TARGETS = {"l": f"{LONGER} times as long (row l)", "t": "with reference masks (row t)"}
+"""Rows that the targets' table shows beside the default."""
 
 
 @dataclass(frozen=True)
@@ -131,13 +133,7 @@ class Bench:
 
     def train(self, fold: int, row: str) -> Path:
         """Train one fold of the default ("h") or of a row with a training of its own; returns its folder."""
-        prepared = self.workspace.preprocessed / self.workspace.dataset_name(DATASET_ID)
-        plans_name = "nnDuetCpuPlans"
-        if row in TRAINED_ROWS:
-            plans = json.loads((prepared / f"{plans_name}.json").read_text())
-            plans["plans_name"] = plans_name = f"nnDuetCpuPlansRow{row.upper()}"
-            plans["nnduet"]["training"] |= TRAINED_ROWS[row]
-            write_json_atomically(prepared / f"{plans_name}.json", plans)
+        plans_name = self.plans_name(row)
         begun = any((self.model(plans_name) / f"fold_{fold}").glob("checkpoint_*.pth"))
         with progress_bar(f"{self.name} fold {fold} row {row}") as progress:
             summary = train(
@@ -151,6 +147,17 @@ class Bench:
                 progress=progress,
             )
         return Path(summary.metrics_file).parent
+
+    def plans_name(self, row: str) -> str:
+        """The plans that a row is trained with; written, for a row with a training of its own."""
+        prepared = self.workspace.preprocessed / self.workspace.dataset_name(DATASET_ID)
+        plans_name = "nnDuetCpuPlans"
+        if row in TRAINED_ROWS:
+            plans = json.loads((prepared / f"{plans_name}.json").read_text())
+            plans["plans_name"] = plans_name = f"nnDuetCpuPlansRow{row.upper()}"
+            plans["nnduet"]["training"] |= TRAINED_ROWS[row]
+            write_json_atomically(prepared / f"{plans_name}.json", plans)
+        return plans_name
 
     def epochs(self, row: str) -> int:
         """How long a row is trained."""
@@ -283,6 +290,9 @@ def summarise(bench: Bench) -> dict[str, Any]:
         measured = {row: measure(bench, of_cases[row], run) for row, run in runs.items()}
         comparable = [row for row in runs if row != "h" and set(rows[row]) & set(rows["h"])]
         gains = {row: gain(bench, runs[row], runs["h"]) for row in comparable}
+    for row in {"h", "l"} & set(measured):
+        for task in bench.tasks:
+            measured[row][task.name]["coverage"] = coverage(bench, task, of_cases[row])
     result = {
         "set": bench.name,
         "folds": [fold["fold"] for fold in default],
@@ -292,24 +302,25 @@ def summarise(bench: Bench) -> dict[str, Any]:
         "processors": {fold["fold"]: fold["machine"]["cpu"] for fold in default},
         "preset": "cpu",
         "segmentation": _dice(bench, default),
-        "tasks": {
-            task.name: {**measured["h"][task.name], "coverage": coverage(bench, task, of_cases["h"])} for task in bench.tasks
-        },
+        "tasks": measured["h"],
         "ablation": {
             row: {"folds": sorted(rows[row]), "tasks": tasks, "gain_of_the_default": gains.get(row, {})}
             for row, tasks in measured.items()
         },
         "dice_of_trained_rows": dice_of_trained_rows(bench, stored),
     }
+    for row, entry in result["ablation"].items():
+        entry["dice"] = _dice(bench, [fold for fold in stored if fold["row"] == row])
     result["sanity"] = {task: failures(entry) for task, entry in result["tasks"].items()}
     result["targets"] = targets(result)
     return result
 
 
 def _dice(bench: Bench, folds: list[dict[str, Any]]) -> dict[str, Any]:
+    """{region: Dice over the cases of these folds}; empty for no folds, as of a row without a training of its own."""
     cases = {case_id: cells for fold in folds for case_id, cells in fold["dice"].items()}
-    columns = {name.removesuffix("_dsc"): [cells[name] for cells in cases.values()] for name in next(iter(cases.values()))}
-    together = columns.pop("foreground")
+    columns = {name.removesuffix("_dsc"): [cells[name] for cells in cases.values()] for name in next(iter(cases.values()), {})}
+    together = columns.pop("foreground", [])
     if len(columns) > 1:
         mean = np.nanmean(np.array(list(columns.values()), dtype=float), axis=0)
         columns |= {"mean of the regions": mean.tolist(), "foreground": together}
@@ -317,22 +328,31 @@ def _dice(bench: Bench, folds: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def targets(result: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Each target beside what the default reached, and what row t reached, where nothing was left to the segmentation."""
-    tasks, perfect = result["tasks"], result["ablation"].get("t", {}).get("tasks", {})
+    """Each target beside what the default, row l and row t reached; None for what a row does not measure."""
     rows = []
     for name, measure, least in TARGETS[result["set"]]:
-        found = (result["segmentation"][name] if measure == "dice" else tasks[name]["metrics"][measure])["value"]
-        bound = perfect[name]["metrics"][measure]["value"] if name in perfect else None
-        rows.append((f"{name} {SHOWN.get(measure, 'Dice')}", f"at least {least:.2f}", found, bound, found >= least))
-    for name, entry in tasks.items():
-        ece, covered = entry["metrics"]["ece"]["value"], entry["coverage"]["covered"]["value"]
-        bound = perfect[name]["metrics"]["ece"]["value"] if name in perfect else None
-        rows.append((f"{name} ECE", f"at most {LARGEST_ECE}", ece, bound, ece <= LARGEST_ECE))
-        missed_by = abs(covered - (1 - entry["coverage"]["error_rate"]))
-        promised = f"{1 - entry['coverage']['error_rate']:.2f} within {LARGEST_COVERAGE_ERROR}"
-        rows.append((f"{name} sets that hold the truth", promised, covered, None, missed_by <= LARGEST_COVERAGE_ERROR))
-    names = ("what", "target", "measured", "with_reference_masks", "met")
-    return [dict(zip(names, row, strict=True)) for row in rows]
+        rows.append((f"{name} {SHOWN.get(measure, 'Dice')}", f"at least {least:.2f}", name, measure, least, 1.0))
+    for name, entry in result["tasks"].items():
+        promise = 1 - entry["coverage"]["error_rate"]
+        within = (round(promise - LARGEST_COVERAGE_ERROR, 4), round(promise + LARGEST_COVERAGE_ERROR, 4))
+        rows.append((f"{name} ECE", f"at most {LARGEST_ECE}", name, "ece", 0.0, LARGEST_ECE))
+        text = f"{promise:.2f} within {LARGEST_COVERAGE_ERROR}"
+        rows.append((f"{name} sets that hold the truth", text, name, "covered", *within))
+    found = []
+    for what, text, name, measure, least, most in rows:
+        values = {row: _reached(result["ablation"].get(row, {}), name, measure) for row in ("h", *BESIDE_TARGETS)}
+        met_by = {row: None if value is None else least <= value <= most for row, value in values.items()}
+        found.append({"what": what, "target": text, "measured": values.pop("h"), "met": met_by.pop("h")})
+        found[-1] |= {"rows": {row: {"measured": value, "met": met_by[row]} for row, value in values.items()}}
+    return found
+
+
+def _reached(row: Mapping[str, Any], name: str, measure: str) -> float | None:
+    """A measure of a region or task of one row of the ablation; None where the row does not have it."""
+    task = row.get("tasks", {}).get(name, {})
+    places = {"dice": row.get("dice", {}).get(name), "covered": task.get("coverage", {}).get("covered")}
+    entry = places[measure] if measure in places else task.get("metrics", {}).get(measure)
+    return None if entry is None else float(entry["value"])
 
 
 def dice_of_trained_rows(bench: Bench, folds: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -416,6 +436,7 @@ SHOWN = {"macro_f1": "macro-F1", "accuracy": "accuracy", "auroc": "AUROC", "quad
 def render(result: Mapping[str, Any]) -> str:
     """The page of one set."""
     epochs, processors = " and ".join(map(str, result["epochs"])), " and ".join(sorted(set(result["processors"].values())))
+    beside = {row: _of_folds(text, result["ablation"].get(row)) for row, text in BESIDE_TARGETS.items()}
     lines = [
         f"# {result['set']}: out-of-fold accuracy",
         "",
@@ -427,11 +448,12 @@ def render(result: Mapping[str, Any]) -> str:
         "|---|---|",
         *(f"| {region} | {cell(entry)} |" for region, entry in result["segmentation"].items()),
         "",
-        "| target | | default | with reference masks (row t) | |",
-        "|---|---|---|---|---|",
+        "| target | | default | | " + " | ".join(beside.values()) + " |",
+        "|---|---|---|---" + "|---" * len(beside) + "|",
         *(
-            f"| {row['what']} | {row['target']} | {row['measured']:.3f} | "
-            f"{'' if row['with_reference_masks'] is None else format(row['with_reference_masks'], '.3f')} | {met(row['met'])} |"
+            f"| {row['what']} | {row['target']} | {row['measured']:.3f} | {met(row['met'])} | "
+            + " | ".join(_beside(row["rows"][name]) for name in beside)
+            + " |"
             for row in result["targets"]
         ),
         "",
@@ -470,6 +492,16 @@ def render(result: Mapping[str, Any]) -> str:
     return "\n".join(
         [*lines, paired, "", "Rows, each on top of the one before:", "", *(f"- {line.strip()}" for line in explained), ""]
     )
+
+
+def _of_folds(text: str, row: Mapping[str, Any] | None) -> str:
+    """The head of a column, with the folds that it is of."""
+    return f"{text}, {'not run' if row is None else 'folds ' + ' '.join(map(str, row['folds']))}"
+
+
+def _beside(reached: Mapping[str, Any]) -> str:
+    """``0.842, met``, or nothing for what was not measured."""
+    return "" if reached["measured"] is None else f"{reached['measured']:.3f}, {met(reached['met'])}"
 
 
 def parser_of(description: str | None) -> argparse.ArgumentParser:
