@@ -38,7 +38,7 @@ import numpy as np
 import torch
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
-from render_results import cell, met
+from render_results import beside, cell, met
 from road import DATASET_ID, REPOSITORY, SETS, commit, machine
 
 from nnduet.console import progress_bar
@@ -436,7 +436,7 @@ SHOWN = {"macro_f1": "macro-F1", "accuracy": "accuracy", "auroc": "AUROC", "quad
 def render(result: Mapping[str, Any]) -> str:
     """The page of one set."""
     epochs, processors = " and ".join(map(str, result["epochs"])), " and ".join(sorted(set(result["processors"].values())))
-    beside = {row: _of_folds(text, result["ablation"].get(row)) for row, text in BESIDE_TARGETS.items()}
+    heads = {row: _of_folds(text, result["ablation"].get(row)) for row, text in BESIDE_TARGETS.items()}
     lines = [
         f"# {result['set']}: out-of-fold accuracy",
         "",
@@ -448,11 +448,11 @@ def render(result: Mapping[str, Any]) -> str:
         "|---|---|",
         *(f"| {region} | {cell(entry)} |" for region, entry in result["segmentation"].items()),
         "",
-        "| target | | default | | " + " | ".join(beside.values()) + " |",
-        "|---|---|---|---" + "|---" * len(beside) + "|",
+        "| target | | default | | " + " | ".join(heads.values()) + " |",
+        "|---|---|---|---" + "|---" * len(heads) + "|",
         *(
             f"| {row['what']} | {row['target']} | {row['measured']:.3f} | {met(row['met'])} | "
-            + " | ".join(_beside(row["rows"][name]) for name in beside)
+            + " | ".join(beside(row["rows"][name]) for name in heads)
             + " |"
             for row in result["targets"]
         ),
@@ -497,11 +497,6 @@ def render(result: Mapping[str, Any]) -> str:
 def _of_folds(text: str, row: Mapping[str, Any] | None) -> str:
     """The head of a column, with the folds that it is of."""
     return f"{text}, {'not run' if row is None else 'folds ' + ' '.join(map(str, row['folds']))}"
-
-
-def _beside(reached: Mapping[str, Any]) -> str:
-    """``0.842, met``, or nothing for what was not measured."""
-    return "" if reached["measured"] is None else f"{reached['measured']:.3f}, {met(reached['met'])}"
 
 
 def parser_of(description: str | None) -> argparse.ArgumentParser:
