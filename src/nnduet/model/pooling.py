@@ -129,7 +129,8 @@ def region_sums(sources: Sequence[Tensor], weights: Tensor) -> tuple[Tensor, ...
 
     Weights are averaged down to the grid of the source and scaled by the ratio of voxel counts, so that the sums are in
     voxels of the fine grid whatever the stride. Where strides divide, the weights are averaged from those of the source
-    before, which is less work: means of means over equal parts are means.
+    before, which is less work: means of means over equal parts are means. Channels go last, as they lie in memory where
+    convolutions are fast, so that runtimes need not lay the source out anew.
     """
     sums, coarse = [], weights
     for source in sources:
@@ -138,7 +139,7 @@ def region_sums(sources: Sequence[Tensor], weights: Tensor) -> tuple[Tensor, ...
             coarse = weights
         coarse = _average_down(coarse, grid)
         ratio = weights[0, 0].numel() / coarse[0, 0].numel()
-        sums.append(ratio * torch.bmm(coarse.flatten(2).float(), source.flatten(2).float().transpose(1, 2)))
+        sums.append(ratio * torch.bmm(coarse.flatten(2).float(), source.movedim(1, -1).flatten(1, -2).float()))
     return tuple(sums)
 
 
