@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accuracy import DATASET_ID, EPOCHS, SETS, SHOWN, Bench, parser_of
+from accuracy import DATASET_ID, SETS, SHOWN, Bench, parser_of
 from render_results import cell
 
 from nnduet.console import progress_bar
@@ -33,7 +33,7 @@ from nnduet.inference.shipped_models import SHIPPED
 from nnduet.training.checkpoints import FINAL
 from nnduet.training.cross_validation import cross_validate
 
-NAME, SET = "lidc-nodule", "lidc"
+NAME, SET, ROW = "lidc-nodule", "lidc", "l"
 LARGEST_BYTES = 15_000_000
 LARGEST_DIFFERENCE = 0.01
 """Of any class probability between the trained folds and what is shipped, over CHECKED cases."""
@@ -166,7 +166,7 @@ def card(metrics: Mapping[str, Any], bench: Bench) -> str:
         cases=metrics["num_cases"],
         patients=metrics["num_resampling_units"],
         rows="\n".join(rows),
-        epochs=EPOCHS[SET],
+        epochs=bench.epochs(ROW),
         members=len(metrics["cross_validation"]["folds"]),
         total=len(bench.labels.values),
         total_patients=len(set(bench.labels.patients(list(bench.labels.values)))),
@@ -185,9 +185,9 @@ def main() -> None:
             DATASET_ID,
             SETS[SET].configuration,
             workspace=bench.workspace,
-            plans_name="nnDuetCpuPlans",
+            plans_name=bench.plans_name(ROW),
             folds=arguments.folds,
-            epochs=EPOCHS[SET],
+            epochs=bench.epochs(ROW),
             resume=True,
             progress=progress,
         )
