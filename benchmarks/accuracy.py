@@ -293,6 +293,7 @@ def summarise(bench: Bench) -> dict[str, Any]:
     for row in {"h", "l"} & set(measured):
         for task in bench.tasks:
             measured[row][task.name]["coverage"] = coverage(bench, task, of_cases[row])
+    dice = {row: _dice(bench, [fold for fold in stored if fold["row"] == row]) for row in measured}
     result = {
         "set": bench.name,
         "folds": [fold["fold"] for fold in default],
@@ -301,16 +302,14 @@ def summarise(bench: Bench) -> dict[str, Any]:
         "epochs": sorted({fold["epochs"] for fold in default}),
         "processors": {fold["fold"]: fold["machine"]["cpu"] for fold in default},
         "preset": "cpu",
-        "segmentation": _dice(bench, default),
+        "segmentation": dice["h"],
         "tasks": measured["h"],
         "ablation": {
-            row: {"folds": sorted(rows[row]), "tasks": tasks, "gain_of_the_default": gains.get(row, {})}
+            row: {"folds": sorted(rows[row]), "tasks": tasks, "gain_of_the_default": gains.get(row, {}), "dice": dice[row]}
             for row, tasks in measured.items()
         },
         "dice_of_trained_rows": dice_of_trained_rows(bench, stored),
     }
-    for row, entry in result["ablation"].items():
-        entry["dice"] = _dice(bench, [fold for fold in stored if fold["row"] == row])
     result["sanity"] = {task: failures(entry) for task, entry in result["tasks"].items()}
     result["targets"] = targets(result)
     return result
@@ -340,10 +339,11 @@ def targets(result: Mapping[str, Any]) -> list[dict[str, Any]]:
         rows.append((f"{name} sets that hold the truth", text, name, "covered", *within))
     found = []
     for what, text, name, measure, least, most in rows:
-        values = {row: _reached(result["ablation"].get(row, {}), name, measure) for row in ("h", *BESIDE_TARGETS)}
-        met_by = {row: None if value is None else least <= value <= most for row, value in values.items()}
-        found.append({"what": what, "target": text, "measured": values.pop("h"), "met": met_by.pop("h")})
-        found[-1] |= {"rows": {row: {"measured": value, "met": met_by[row]} for row, value in values.items()}}
+        reached = {}
+        for row in ("h", *BESIDE_TARGETS):
+            value = _reached(result["ablation"].get(row, {}), name, measure)
+            reached[row] = {"measured": value, "met": None if value is None else least <= value <= most}
+        found.append({"what": what, "target": text, **reached.pop("h"), "rows": reached})
     return found
 
 

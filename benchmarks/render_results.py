@@ -62,7 +62,7 @@ def _longer(target: dict[str, Any], accuracy: dict[str, Any]) -> str:
 
 def render_headlines(accuracies: list[dict[str, Any]], roads: list[dict[str, Any]], demo: dict[str, Any] | None) -> str:
     """The README's tables: sets that were cross-validated, the others' fold 0, the demo."""
-    head = ["data, out of fold", "measure", "value (95 % interval)", "constant answer", "target", "trained 2.5 times as long"]
+    head = ["data, out of fold", "measure", "value (95 % interval)", "constant answer", "target", "trained longer (row l)"]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for accuracy in accuracies:
         lines += out_of_fold_rows(accuracy)

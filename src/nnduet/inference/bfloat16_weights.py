@@ -37,7 +37,7 @@ def _of_filters(weights: Tensor) -> Tensor:
 def diffuse_rounding(weights: Tensor) -> Tensor:
     """Numbers of bfloat16, along the last axis (..., M) with about the partial sums of ``weights``; float32.
 
-    Each partial sum is off by at most half a unit in the last place of the largest weight.
+    Each partial sum is off by what rounding its last number took: at most half a unit in that number's last place.
     """
     rounded, owed = torch.empty_like(weights, dtype=torch.float32), torch.zeros(weights.shape[:-1], dtype=torch.float64)
     for place in range(weights.shape[-1]):

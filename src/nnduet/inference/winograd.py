@@ -34,7 +34,7 @@ _ROWS = 3
 
 _NEAR, _FAR = 2 / 3, 3 / 2
 """The six products are values of polynomials at 0, at plus and minus these points, and at infinity. 1 and 2, which are usual,
-make the sums cheaper and the rounding errors half as large again. The sums below use that near times far is 1."""
+make the sums cheaper and the rounding errors larger. The sums below use that near times far is 1."""
 
 _SQUARES = _NEAR**2 + _FAR**2
 
