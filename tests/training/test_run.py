@@ -51,6 +51,11 @@ def test_the_only_plans_are_found(workspace: Workspace) -> None:
     assert find_plans(workspace, DATASET, None) == "tinyPlans"
 
 
+def test_plans_that_another_training_is_writing_are_not_read(workspace: Workspace) -> None:
+    (workspace.preprocessed / DATASET / ".nnduet-tmp-0123456789ab.json").write_text('{"configurations": {"2d')
+    assert find_plans(workspace, DATASET, None) == "tinyPlans"
+
+
 def test_a_dataset_without_plans_is_refused(workspace: Workspace) -> None:
     (workspace.preprocessed / DATASET / "tinyPlans.json").unlink()
     refuse(workspace, DatasetError, r"expected one plans file, found \[\]; run `nnduet plan`")

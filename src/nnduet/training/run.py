@@ -56,7 +56,8 @@ def find_plans(workspace: Workspace, dataset: str, plans_name: str | None) -> st
         DatasetError: no plans, or several and none was named.
     """
     folder = workspace.preprocessed / dataset
-    found = sorted(p.stem for p in folder.glob("*.json") if "configurations" in _read(p))
+    visible = folder.glob("[!.]*.json")  # a file that begins with a point is one that is being written
+    found = sorted(path.stem for path in visible if "configurations" in _read(path))
     if plans_name is not None:
         if plans_name not in found:
             raise DatasetError(f"{folder}: expected plans {plans_name}.json, found {found}; run `nnduet plan` first")
