@@ -12,7 +12,7 @@ inside the training cases of the fold. The rows of the ablation, each on top of 
     c  all encoder stages
     d  pooled in the predicted regions, and the encoder learns from the segmentation alone: the network head of the default
     e  the case head on these features
-    f  and on the shapes of the predicted regions
+    f  and on the shapes and margins of the predicted regions
     g  and on the covariates
     h  calibrated, and combined with the network head: the default
     l  for comparison, the default trained 2.5 times as long
@@ -55,6 +55,7 @@ from nnduet.model.case_head import CaseHead
 from nnduet.model.case_head_fit import fit_case_head
 from nnduet.model.descriptors import describe_regions
 from nnduet.model.hardware import select_precision
+from nnduet.model.margins import describe_margins
 from nnduet.report.compare import compare_runs
 from nnduet.schema import SPLITS_FILE, Task, Workspace
 from nnduet.training.head_fitting import TRAINING_FEATURES, VALIDATION_FEATURES, answer_table
@@ -84,6 +85,8 @@ TRAINED_ROWS: dict[str, dict[str, Any]] = {
     "l": {},
 }
 """Settings of the rows that need a training of their own."""
+DESCRIBED = {"shape": describe_regions, "margin": describe_margins}
+"""Blocks of features that come from masks."""
 TARGETS: dict[str, list[tuple[str, str, float]]] = {
     "acdc": [("mean of the regions", "dice", 0.90), ("group", "accuracy", 0.92)],
     "lidc": [("nodule", "dice", 0.84), ("malignancy3", "macro_f1", 0.66), ("diagnosis_binary", "auroc", 0.94)],
@@ -216,9 +219,9 @@ def rows_from_features(bench: Bench, folder: Path) -> dict[str, dict[str, dict[s
     """{row: {case: cells}} of the rows d to g and t, from the stored features of one fold."""
     training, validation = (FeatureTable.load(folder / name) for name in (TRAINING_FEATURES, VALIDATION_FEATURES))
     network = [b for b in training.blocks if b == "intensity" or b.startswith("stage")]
-    wanted = {"e": network, "f": [*network, "shape"]}
+    wanted = {"e": network, "f": [*network, *DESCRIBED]}
     if "covariates" in training.blocks:
-        wanted["g"] = [*network, "shape", "covariates"]
+        wanted["g"] = [*network, *DESCRIBED, "covariates"]
     rows = {"d": _cells(bench, validation, {})}
     for row, names in wanted.items():
         blocks = {name: training.blocks[name] for name in names if name in training.blocks}
@@ -227,7 +230,7 @@ def rows_from_features(bench: Bench, folder: Path) -> dict[str, dict[str, dict[s
         rows[row] = _cells(bench, validation, uncalibrated)
     if "shape" in training.blocks:
         training, validation = (_with_true_shapes(bench, table) for table in (training, validation))
-        blocks = {name: training.blocks[name] for name in ("shape", "covariates") if name in training.blocks}
+        blocks = {name: training.blocks[name] for name in (*DESCRIBED, "covariates") if name in training.blocks}
         rows["t"] = _cells(bench, validation, _fit(bench, training, blocks))
     return rows
 
@@ -249,7 +252,7 @@ def _fit(bench: Bench, table: FeatureTable, blocks: Mapping[str, range]) -> dict
 
 
 def _with_true_shapes(bench: Bench, table: FeatureTable) -> FeatureTable:
-    """The table with the shapes of the reference masks in place of those of the predicted ones."""
+    """The table with the shapes and margins of the reference masks in place of those of the predicted ones."""
     prepared = bench.workspace.preprocessed / bench.workspace.dataset_name(DATASET_ID)
     plans = PlansManager(json.loads((prepared / "nnDuetCpuPlans.json").read_text()))
     labels = plans.get_label_manager(json.loads((prepared / "dataset.json").read_text()))
@@ -261,7 +264,8 @@ def _with_true_shapes(bench: Bench, table: FeatureTable) -> FeatureTable:
         image, reference, _, properties = cases.load_case(case_id)
         masks = np.stack([np.isin(reference[0], region) for region in regions])
         spacing = grid_spacing_mm(properties, configuration, plans)
-        values[row, table.blocks["shape"]] = describe_regions(np.asarray(image[:]), masks, spacing)
+        for block, describe in DESCRIBED.items():
+            values[row, table.blocks[block]] = describe(np.asarray(image[:]), masks, spacing)
     return replace(table, values=values)
 
 

@@ -310,7 +310,8 @@ def _fit_member(network: JointNetwork, layout: FeatureLayout, member: Member, so
             raise ModelError(
                 f"{source}: case head of task {name}: expected {layout.size} features, got column {head.columns.max()}"
             )
-    if member.outliers and member.outliers.mean.size != layout.size:
+    sizes = layout.size, layout.size - len(layout.blocks.get("margin", ()))  # the second of models from before there were any
+    if member.outliers and member.outliers.mean.size not in sizes:
         raise ModelError(f"{source}: outlier model: expected {layout.size} features, got {member.outliers.mean.size}")
 
 

@@ -14,6 +14,7 @@ from nnduet.errors import ModelError
 from nnduet.model.case_features import FeatureTable
 from nnduet.model.case_head import CaseHead
 from nnduet.model.descriptors import descriptor_names
+from nnduet.model.margins import margin_names
 from nnduet.report.figures import importance_bars
 from nnduet.report.runs import Run, region_names
 from nnduet.schema import Task
@@ -59,8 +60,10 @@ def _bars(costs: Mapping[str, list[float]], title: str, label: str) -> str:
 def _named_columns(run: Run, table: FeatureTable) -> dict[str, range]:
     """{name: its one column} of descriptors and covariates; empty where the names are not known."""
     content = json.loads((run.model / "dataset.json").read_text(encoding="utf-8")) if run.model else {}
+    regions, num_channels = region_names(content), len(content.get("channel_names", {}))
     names = {
-        "shape": descriptor_names(region_names(content), len(content.get("channel_names", {}))),
+        "shape": descriptor_names(regions, num_channels),
+        "margin": margin_names(regions, num_channels),
         "covariates": tuple(content.get("covariates", ())),
     }
     found = {block: (table.blocks[block], of) for block, of in names.items() if len(table.blocks.get(block, ())) == len(of)}
