@@ -15,7 +15,7 @@ inside the training cases of the fold. The rows of the ablation, each on top of 
     f  and on the shapes and margins of the predicted regions
     g  and on the covariates
     h  calibrated, and combined with the network head: the default
-    l  for comparison, the default trained 2.5 times as long
+    s  for comparison, the default trained 0.4 times as long, as rows a to c were, and without margins
     t  for comparison, a calibrated case head on the shapes of the reference masks and the covariates: no segmentation to err
 """
 
@@ -38,7 +38,7 @@ import numpy as np
 import torch
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
-from render_results import beside, cell, met
+from render_results import cell, met
 from road import DATASET_ID, REPOSITORY, SETS, commit, machine
 
 from nnduet.console import progress_bar
@@ -67,7 +67,9 @@ CaseRows = Mapping[str, Mapping[str, str]]
 """Cells of classification.csv by case."""
 
 RESULTS = REPOSITORY / "docs" / "results"
-EPOCHS = {"lidc": 80, "acdc": 100, "busbra": 120}
+EPOCHS = {"lidc": 200, "acdc": 250, "busbra": 300}
+SHORTER = 0.4
+"""Epochs of the rows of :data:`TRAINED_ROWS` by those of the default."""
 MASKS = {"acdc": {"ED": "labels", "ES": "labels_ES"}}
 USUAL: dict[str, Any] = {
     "pooling": "average",
@@ -82,7 +84,7 @@ TRAINED_ROWS: dict[str, dict[str, Any]] = {
     "a": USUAL,
     "b": USUAL | _OWN_GROUP,
     "c": USUAL | _OWN_GROUP | {"stages": None},
-    "l": {},
+    "s": {},
 }
 """Settings of the rows that need a training of their own."""
 DESCRIBED = {"shape": describe_regions, "margin": describe_margins}
@@ -95,9 +97,7 @@ TARGETS: dict[str, list[tuple[str, str, float]]] = {
 """What the default should reach out of fold: a region or task, the measure, the least value."""
 LARGEST_ECE = 0.08
 LARGEST_COVERAGE_ERROR = 0.03
-LONGER = 2.5
-"""Epochs of row l by those of the default."""
-BESIDE_TARGETS = {"l": f"{LONGER} times as long (row l)", "t": "with reference masks (row t)"}
+BESIDE_TARGETS = {"s": f"{SHORTER} times as long (row s)", "t": "with reference masks (row t)"}
 """Rows that the targets' table shows beside the default."""
 
 
@@ -164,7 +164,7 @@ class Bench:
 
     def epochs(self, row: str) -> int:
         """How long a row is trained."""
-        return round(EPOCHS[self.name] * (LONGER if row == "l" else 1))
+        return round(EPOCHS[self.name] * (SHORTER if row in TRAINED_ROWS else 1))
 
     def mean(self, cases: Sequence[str], values: Sequence[float | None]) -> dict[str, Any]:
         """Mean over cases, None or NaN left out, with its interval over patients."""
@@ -187,7 +187,7 @@ def run_fold(bench: Bench, fold: int, row: str) -> None:
     """Train one fold and write what its model, and the rows that follow from its features, say of the validation cases."""
     code, started = commit(), time.perf_counter()
     folder = bench.train(fold, row)
-    if row in ("h", "l"):
+    if row in ("h", "s"):
         rows = {row: _read_rows(folder / "validation" / "classification.csv")}
         rows |= rows_from_features(bench, folder) if row == "h" else {}
     else:
@@ -292,9 +292,9 @@ def summarise(bench: Bench) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as place:
         runs = {row: Path(place) / row for row in sorted(rows)}
         measured = {row: measure(bench, of_cases[row], run) for row, run in runs.items()}
-        comparable = [row for row in runs if row != "h" and set(rows[row]) & set(rows["h"])]
-        gains = {row: gain(bench, runs[row], runs["h"]) for row in comparable}
-    for row in {"h", "l"} & set(measured):
+        comparable = [row for row in runs if row != "h" and set(rows[row]) & set(rows.get(compared_with(row), ()))]
+        gains = {row: gain(bench, runs[row], runs[compared_with(row)]) for row in comparable}
+    for row in {"h", "s"} & set(measured):
         for task in bench.tasks:
             measured[row][task.name]["coverage"] = coverage(bench, task, of_cases[row])
     dice = {row: _dice(bench, [fold for fold in stored if fold["row"] == row]) for row in measured}
@@ -309,7 +309,13 @@ def summarise(bench: Bench) -> dict[str, Any]:
         "segmentation": dice["h"],
         "tasks": measured["h"],
         "ablation": {
-            row: {"folds": sorted(rows[row]), "tasks": tasks, "gain_of_the_default": gains.get(row, {}), "dice": dice[row]}
+            row: {
+                "folds": sorted(rows[row]),
+                "tasks": tasks,
+                "compared_with": compared_with(row),
+                "gain": gains.get(row, {}),
+                "dice": dice[row],
+            }
             for row, tasks in measured.items()
         },
         "dice_of_trained_rows": dice_of_trained_rows(bench, stored),
@@ -331,7 +337,7 @@ def _dice(bench: Bench, folds: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def targets(result: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Each target beside what the default, row l and row t reached; None for what a row does not measure."""
+    """Each target beside what the default, row s and row t reached; None for what a row does not measure."""
     rows = []
     for name, measure, least in TARGETS[result["set"]]:
         rows.append((f"{name} {SHOWN.get(measure, 'Dice')}", f"at least {least:.2f}", name, measure, least, 1.0))
@@ -360,24 +366,32 @@ def _reached(row: Mapping[str, Any], name: str, measure: str) -> float | None:
 
 
 def dice_of_trained_rows(bench: Bench, folds: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """{row: folds, Dice of all regions together, and the default's less the row's} on the cases that both predicted."""
+    """{row: folds, Dice of all regions together, and how much more the row it is compared with has, on their common cases}."""
     of_rows: dict[str, dict[str, float | None]] = {}
     for fold in folds:
         of_rows.setdefault(fold["row"], {}).update({c: cells["foreground_dsc"] for c, cells in fold["dice"].items()})
-    default, found = of_rows.pop("h"), {}
+    found = {}
     for row, values in sorted(of_rows.items()):
-        cases = [case_id for case_id in values if case_id in default]
-        pairs = [(default[case_id], values[case_id]) for case_id in cases]
-        found[row] = {
-            "folds": sorted(fold["fold"] for fold in folds if fold["row"] == row),
-            "dice": bench.mean(cases, [value for _, value in pairs]),
-            "gain_of_the_default": bench.mean(cases, [None if None in pair else pair[0] - pair[1] for pair in pairs]),
-        }
+        other = of_rows.get(compared_with(row), {})
+        cases = [case_id for case_id in values if case_id in other]
+        pairs = [(other[case_id], values[case_id]) for case_id in cases]
+        if cases and row != "h":
+            found[row] = {
+                "folds": sorted(fold["fold"] for fold in folds if fold["row"] == row),
+                "compared_with": compared_with(row),
+                "dice": bench.mean(cases, [value for _, value in pairs]),
+                "gain": bench.mean(cases, [None if None in pair else pair[0] - pair[1] for pair in pairs]),
+            }
     return found
 
 
+def compared_with(row: str) -> str:
+    """The row that a row is compared with: the default, or for a training of another kind the one that was as long."""
+    return "s" if row in ("a", "b", "c") else "h"
+
+
 def gain(bench: Bench, row: Path, default: Path) -> dict[str, dict[str, Any]]:
-    """{task: {metric: the default's value less the row's, with its interval}} of two measured runs, on their common cases."""
+    """{task: {metric: the second's value less the first's, with its interval}} of two measured runs, on their common cases."""
     table = references_of_dataset(bench.workspace, DATASET_ID).table if SETS[bench.name].group_column else None
     compared = compare_runs(row, default, table=table, num_bootstrap=1000)["tasks"]
     return {
@@ -456,31 +470,33 @@ def render(result: Mapping[str, Any]) -> str:
         "|---|---|---|---" + "|---" * len(heads) + "|",
         *(
             f"| {row['what']} | {row['target']} | {row['measured']:.3f} | {met(row['met'])} | "
-            + " | ".join(beside(row["rows"][name]) for name in heads)
+            + " | ".join(_beside(row["rows"][name]) for name in heads)
             + " |"
             for row in result["targets"]
         ),
         "",
-        "| row with a training of its own | folds | foreground Dice | h less row |",
-        "|---|---|---|---|",
+        "| row with a training of its own | folds | foreground Dice | compared with | its gain |",
+        "|---|---|---|---|---|",
         *(
-            f"| {row} | {' '.join(map(str, e['folds']))} | {cell(e['dice'])} | {cell(e['gain_of_the_default'], sign='+')} |"
+            f"| {row} | {' '.join(map(str, e['folds']))} | {cell(e['dice'])} | {e['compared_with']} | "
+            f"{cell(e['gain'], sign='+')} |"
             for row, e in result["dice_of_trained_rows"].items()
         ),
         "",
     ]
     for task, entry in result["tasks"].items():
         rows = result["ablation"]
-        shown = [name for name in SHOWN if name in entry["metrics"]]
+        shown, gained = [name for name in SHOWN if name in entry["metrics"]], [f"{SHOWN[n]}, its gain" for n in COMPARED]
         lines += [
             f"## {task}",
             "",
-            "| row | folds | " + " | ".join([SHOWN[n] for n in shown] + [f"{SHOWN[n]}, h less row" for n in COMPARED]) + " |",
-            "|---" * (len(shown) + len(COMPARED) + 2) + "|",
+            f"| {' | '.join(['row', 'folds', *(SHOWN[n] for n in shown), 'compared with', *gained])} |",
+            "|---" * (len(shown) + len(COMPARED) + 3) + "|",
         ]
         for row, measured in rows.items():
-            gains = [measured["gain_of_the_default"].get(task, {}).get(n) for n in COMPARED]
+            gains = [measured["gain"].get(task, {}).get(n) for n in COMPARED]
             cells = [cell(measured["tasks"][task]["metrics"][n]) for n in shown]
+            cells.append("" if row == "h" else measured["compared_with"])
             cells += ["" if found is None else cell(found, sign="+") for found in gains]
             lines.append(f"| {row} | {' '.join(map(str, measured['folds']))} | {' | '.join(cells)} |")
         baseline = entry["majority_baseline"]
@@ -492,10 +508,18 @@ def render(result: Mapping[str, Any]) -> str:
         ]
         lines += ["", f"A constant answer has macro-F1 {baseline['macro_f1']:.3f}. Failed sanity checks: {problems}.", ""]
     explained = (__doc__ or "").split("each on top of the one before:")[1].strip().splitlines()
-    paired = "The last columns compare the default with the row on the same cases; rows of fewer folds are to be read there."
+    paired = (
+        "The last columns are what the row it is compared with has more, on the same cases: the default (h), or s, which was "
+        "trained as long as a to c. Rows of fewer folds are to be read there."
+    )
     return "\n".join(
         [*lines, paired, "", "Rows, each on top of the one before:", "", *(f"- {line.strip()}" for line in explained), ""]
     )
+
+
+def _beside(reached: Mapping[str, Any]) -> str:
+    """``0.842, met``, or nothing for what was not measured."""
+    return "" if reached["measured"] is None else f"{reached['measured']:.3f}, {met(reached['met'])}"
 
 
 def _of_folds(text: str, row: Mapping[str, Any] | None) -> str:

@@ -33,7 +33,7 @@ from nnduet.inference.shipped_models import SHIPPED
 from nnduet.training.checkpoints import FINAL
 from nnduet.training.cross_validation import cross_validate
 
-NAME, SET, ROW = "lidc-nodule", "lidc", "l"
+NAME, SET, ROW = "lidc-nodule", "lidc", "h"
 LARGEST_BYTES = 15_000_000
 LARGEST_DIFFERENCE = 0.01
 """Of any class probability between the trained folds and what is shipped, over CHECKED cases."""

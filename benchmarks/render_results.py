@@ -43,26 +43,19 @@ def headline_rows(road: dict[str, Any]) -> list[str]:
 def out_of_fold_rows(accuracy: dict[str, Any]) -> list[str]:
     """The same of a cross-validation, with calibration, coverage and targets."""
     title = f"{HEADLINES['road-' + accuracy['set']]}, {len(accuracy['folds'])} of {accuracy['of_folds']} folds"
-    targets = {row["what"]: f"{row['target']}: {met(row['met'])} | {_longer(row, accuracy)}" for row in accuracy["targets"]}
+    targets = {row["what"]: f"{row['target']}: {met(row['met'])}" for row in accuracy["targets"]}
     found = [(f"{region} Dice", entry, "") for region, entry in accuracy["segmentation"].items()]
     for task, entry in accuracy["tasks"].items():
         metrics, constant = entry["metrics"], f"{entry['majority_baseline']['macro_f1']:.3f}"
         found += [(f"{task} macro-F1", metrics["macro_f1"], constant), (f"{task} accuracy", metrics["accuracy"], "")]
         found += [(f"{task} AUROC", metrics["auroc"], "0.500"), (f"{task} ECE", metrics["ece"], "")]
         found += [(f"{task} sets that hold the truth", entry["coverage"]["covered"], "")]
-    return [f"| {title} | {what} | {cell(e)} | {constant} | {targets.get(what, ' | ')} |" for what, e, constant in found]
-
-
-def _longer(target: dict[str, Any], accuracy: dict[str, Any]) -> str:
-    """What row l reached: ``0.852, met, folds 0 1``; the folds where they are not those of the default."""
-    row = beside(target["rows"]["l"])
-    folds = accuracy["ablation"].get("l", {}).get("folds", [])
-    return row if not row or folds == accuracy["folds"] else f"{row}, folds {' '.join(map(str, folds))}"
+    return [f"| {title} | {what} | {cell(e)} | {constant} | {targets.get(what, '')} |" for what, e, constant in found]
 
 
 def render_headlines(accuracies: list[dict[str, Any]], roads: list[dict[str, Any]], demo: dict[str, Any] | None) -> str:
     """The README's tables: sets that were cross-validated, the others' fold 0, the demo."""
-    head = ["data, out of fold", "measure", "value (95 % interval)", "constant answer", "target", "trained longer (row l)"]
+    head = ["data, out of fold", "measure", "value (95 % interval)", "constant answer", "target"]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for accuracy in accuracies:
         lines += out_of_fold_rows(accuracy)
@@ -136,11 +129,6 @@ def render_large_ct(result: dict[str, Any]) -> str:
 def met(reached: bool) -> str:
     """A word for a target."""
     return "met" if reached else "**missed**"
-
-
-def beside(reached: Mapping[str, Any]) -> str:
-    """``0.842, met``, or nothing for what was not measured."""
-    return "" if reached["measured"] is None else f"{reached['measured']:.3f}, {met(reached['met'])}"
 
 
 def render_road(road: dict[str, Any]) -> str:
