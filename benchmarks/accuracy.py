@@ -15,6 +15,7 @@ inside the training cases of the fold. The rows of the ablation, each on top of 
     f  and on the shapes and margins of the predicted regions
     g  and on the covariates
     h  calibrated, and combined with the network head: the default
+    m  for comparison, the default without the margins of the regions
     s  for comparison, the default trained 0.4 times as long, as rows a to c were, and without margins
     t  for comparison, a calibrated case head on the shapes of the reference masks and the covariates: no segmentation to err
 """
@@ -38,6 +39,7 @@ import numpy as np
 import torch
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from numpy.typing import NDArray
 from render_results import cell, met
 from road import DATASET_ID, REPOSITORY, SETS, commit, machine
 
@@ -216,7 +218,7 @@ def run_fold(bench: Bench, fold: int, row: str) -> None:
 
 
 def rows_from_features(bench: Bench, folder: Path) -> dict[str, dict[str, dict[str, str]]]:
-    """{row: {case: cells}} of the rows d to g and t, from the stored features of one fold."""
+    """{row: {case: cells}} of the rows d to g, m and t, from the stored features of one fold."""
     training, validation = (FeatureTable.load(folder / name) for name in (TRAINING_FEATURES, VALIDATION_FEATURES))
     network = [b for b in training.blocks if b == "intensity" or b.startswith("stage")]
     wanted = {"e": network, "f": [*network, *DESCRIBED]}
@@ -228,6 +230,9 @@ def rows_from_features(bench: Bench, folder: Path) -> dict[str, dict[str, dict[s
         heads = _fit(bench, training, blocks)
         uncalibrated = {name: replace(head, temperature=1.0) for name, head in heads.items()}  # calibration is the last row
         rows[row] = _cells(bench, validation, uncalibrated)
+    if "margin" in training.blocks:
+        blocks = {name: columns for name, columns in training.blocks.items() if name != "margin"}
+        rows["m"] = _cells(bench, validation, _fit(bench, training, blocks, training.network))
     if "shape" in training.blocks:
         training, validation = (_with_true_shapes(bench, table) for table in (training, validation))
         blocks = {name: training.blocks[name] for name in (*DESCRIBED, "covariates") if name in training.blocks}
@@ -242,12 +247,18 @@ def _cells(bench: Bench, table: FeatureTable, heads: Mapping[str, CaseHead]) -> 
         return _read_rows(Path(place) / "classification.csv")
 
 
-def _fit(bench: Bench, table: FeatureTable, blocks: Mapping[str, range]) -> dict[str, CaseHead]:
-    """Case heads on some of the features, without the network head."""
+def _fit(
+    bench: Bench,
+    table: FeatureTable,
+    blocks: Mapping[str, range],
+    answers: Mapping[str, NDArray[np.float32]] | None = None,
+) -> dict[str, CaseHead]:
+    """Case heads on some of the features, together with the network heads' answers where there are any."""
     patients, found = bench.labels.patients(table.case_ids), {}
     for task in bench.tasks:
         column = bench.labels.column(task, table.case_ids)
-        found[task.name] = fit_case_head(task, table.values.astype(float), column, patients, blocks=blocks)
+        own = None if answers is None else answers[task.name].astype(float)
+        found[task.name] = fit_case_head(task, table.values.astype(float), column, patients, blocks=blocks, network=own)
     return {name: head for name, head in found.items() if head}
 
 
