@@ -133,26 +133,37 @@ def _edges(image: NDArray[np.float32], shape: tuple[int, ...], piece: Mask, exte
     box = tuple(slice(max(s.start - margin, 0), min(s.stop + margin, n)) for s, n in zip(extent, shape, strict=True))
     inside = np.zeros([b.stop - b.start for b in box], bool)
     inside[tuple(slice(s.start - b.start, s.stop - b.start) for s, b in zip(extent, box, strict=True))] = piece
-    if inside.all():
+    near = _ball(EDGE_PIXELS * spacing[1:].min(), spacing)
+    edge = ndimage.binary_dilation(inside, near) & ndimage.binary_dilation(~inside, near)
+    if not edge.any():
         return np.full((4, len(image)), np.nan)
-    outside_mm, inside_mm = (ndimage.distance_transform_edt(mask, sampling=spacing) for mask in (~inside, inside))
-    outward = outside_mm - inside_mm
-    edge = np.abs(outward) <= EDGE_PIXELS * spacing[1:].min()
-    normal = _gradient(outward, spacing, edge)
+    normal = -_gradient(inside.astype(np.float32), spacing, edge)
     normal /= np.linalg.norm(normal, axis=0) + TINY
     measured = []
     for channel in image:
-        slope = _gradient(channel[box].astype(float), spacing, edge)
+        slope = _gradient(channel[box], spacing, edge)
         steepness, along = np.linalg.norm(slope, axis=0), (slope * normal).sum(axis=0)
         measured.append([steepness.mean(), steepness.std() / (steepness.mean() + TINY), along.mean(), along.std()])
     return np.array(measured).T
 
 
-def _gradient(volume: Array, spacing: Array, where: Mask) -> Array:
+def _ball(radius: float, spacing: Array) -> Mask:
+    """The offsets of at most ``radius`` mm on a grid, as a structuring element."""
+    reach = (radius / spacing).astype(int)
+    offsets = np.stack(np.meshgrid(*[np.arange(-r, r + 1) for r in reach], indexing="ij"), axis=-1) * spacing
+    return np.asarray(np.linalg.norm(offsets, axis=-1) <= radius)
+
+
+def _gradient(volume: NDArray[np.float32], spacing: Array, where: Mask) -> Array:
     """(3, N) gradient per mm at some voxels of a volume (Z, Y, X) smoothed within its slices; 0 across a single slice."""
     smooth = ndimage.gaussian_filter(volume, (0, 1, 1))
-    axes = [np.gradient(smooth, step, axis=a)[where] if volume.shape[a] > 1 else None for a, step in enumerate(spacing)]
-    return np.stack([np.zeros(int(where.sum())) if axis is None else axis for axis in axes])
+    at, slopes = np.nonzero(where), []
+    for axis, step in enumerate(spacing):
+        ahead, behind = list(at), list(at)
+        ahead[axis], behind[axis] = np.minimum(at[axis] + 1, volume.shape[axis] - 1), np.maximum(at[axis] - 1, 0)
+        steps = np.maximum(ahead[axis] - behind[axis], 1)
+        slopes.append((smooth[tuple(ahead)].astype(float) - smooth[tuple(behind)]) / (steps * step))
+    return np.stack(slopes)
 
 
 def _beyond(image: NDArray[np.float32], piece: Mask, extent: tuple[slice, ...], axis: int) -> Array:
