@@ -262,14 +262,19 @@ def openvino_pass(
     compiled = core.compile_model(core.read_model(converted), "CPU", options)
     _let_go_of_files(converted.parent.resolve())
     requests = [compiled.create_infer_request() for _ in range(streams)]
+    joined = [np.empty((streams * output.shape[0], *output.shape[1:]), np.float32) for output in compiled.outputs]
+    for index, request in enumerate(requests):  # each writes its rows, so that nothing is copied afterwards
+        for output, rows in zip(compiled.outputs, joined, strict=True):
+            own = rows[index * shape[0] : (index + 1) * shape[0]]
+            request.set_tensor(output, ov.Tensor(own, shared_memory=True))
 
-    def compute(batches: list[list[NDArray[np.float32]]]) -> list[list[NDArray[np.float32]]]:
+    def compute(batches: list[list[NDArray[np.float32]]]) -> list[NDArray[np.float32]]:
         used = requests[: len(batches)]
         for request, batch in zip(used, batches, strict=True):
             request.start_async(batch)
         for request in used:
             request.wait()
-        return [[output.data for output in request.output_tensors] for request in used]
+        return joined
 
     return _from_arrays(compute, shape[0])
 
@@ -332,7 +337,12 @@ def onnx_pass(network: JointNetwork, shape: Sequence[int], converted: Path) -> J
     options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(converted, options, providers=["CPUExecutionProvider"])
     wanted = [output.name for output in session.get_outputs() if not output.name.startswith("task_")]
-    return _from_arrays(lambda batches: [session.run(wanted, {"image": p, "share": s}) for p, s in batches], shape[0])
+
+    def compute(batches: list[list[NDArray[np.float32]]]) -> list[NDArray[np.float32]]:
+        outputs = [session.run(wanted, {"image": patches, "share": shares}) for patches, shares in batches]
+        return [np.concatenate(same) for same in zip(*outputs, strict=True)]
+
+    return _from_arrays(compute, shape[0])
 
 
 def write_onnx(network: JointNetwork, shape: Sequence[int], tasks: Sequence[Task], target: Path) -> None:
@@ -372,8 +382,7 @@ def _from_arrays(compute: Any, batch: int) -> JointPass:
             [_filled(part, batch).numpy() for part in pair]
             for pair in zip(torch.split(patches, batch), torch.split(shares, batch), strict=True)
         ]
-        outputs = (torch.cat([torch.from_numpy(a) for a in same])[: len(patches)] for same in zip(*compute(parts), strict=True))
-        logits, volumes, *numerators = outputs
+        logits, volumes, *numerators = (torch.from_numpy(rows)[: len(patches)] for rows in compute(parts))
         return logits, PooledSums(tuple(numerators), volumes)
 
     return run

@@ -21,7 +21,8 @@ from nnduet.model.pooling import PooledSums
 __all__ = ["JointPass", "mirror_combinations", "predict_coarse_to_fine", "predict_tiles"]
 
 JointPass = Callable[[Tensor, Tensor], tuple[Tensor, PooledSums]]
-"""Patches (B, C, *patch) and their tiles' shares (B, 1, *patch) to logits (B, K, *patch) and sums of B rows."""
+"""Patches (B, C, *patch) and their tiles' shares (B, 1, *patch) to logits (B, K, *patch) and sums of B rows. Both hold
+until the next call, which may write to the same memory."""
 
 
 def mirror_combinations(axes: Sequence[int]) -> list[tuple[int, ...]]:
