@@ -228,8 +228,7 @@ def rows_from_features(bench: Bench, folder: Path) -> dict[str, dict[str, dict[s
     for row, names in wanted.items():
         blocks = {name: training.blocks[name] for name in names if name in training.blocks}
         heads = _fit(bench, training, blocks)
-        uncalibrated = {name: replace(head, temperature=1.0) for name, head in heads.items()}  # calibration is the last row
-        rows[row] = _cells(bench, validation, uncalibrated)
+        rows[row] = _cells(bench, validation, {name: _uncalibrated(head) for name, head in heads.items()})
     if "margin" in training.blocks:
         blocks = {name: columns for name, columns in training.blocks.items() if name != "margin"}
         rows["m"] = _cells(bench, validation, _fit(bench, training, blocks, training.network))
@@ -238,6 +237,13 @@ def rows_from_features(bench: Bench, folder: Path) -> dict[str, dict[str, dict[s
         blocks = {name: training.blocks[name] for name in (*DESCRIBED, "covariates") if name in training.blocks}
         rows["t"] = _cells(bench, validation, _fit(bench, training, blocks))
     return rows
+
+
+def _uncalibrated(head: CaseHead) -> CaseHead:
+    """The head as it was fitted, for calibration is the last row."""
+    *hidden, (weights, bias) = head.layers
+    own = head.choice["own_temperature"]
+    return replace(head, layers=(*hidden, (weights * own, bias * own)), temperature=1.0)
 
 
 def _cells(bench: Bench, table: FeatureTable, heads: Mapping[str, CaseHead]) -> dict[str, dict[str, str]]:

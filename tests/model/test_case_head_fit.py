@@ -100,6 +100,7 @@ def test_noise_gives_honest_probabilities() -> None:
     fitted = fit_case_head(GRADE, rng.normal(size=(80, 30)), labels, patients(80))
     assert fitted is not None
     assert fitted(rng.normal(size=(200, 30))).max(1).mean() < 0.65
+    assert fitted.choice["own_temperature"] > 1
 
 
 def test_the_scores_are_those_of_cases_that_the_models_had_not_seen() -> None:

@@ -91,7 +91,7 @@ def fit_case_head(
         network_share=share,
         temperature=temperature,
         scores=np.sort(nonconformity(task, answers(task, logits, temperature), y)),
-        choice=_describe(best, losses, len(y), share),
+        choice={**_describe(best, losses, len(y), share), "own_temperature": own_temperature},
     )
 
 
