@@ -229,10 +229,9 @@ def rows_from_features(bench: Bench, folder: Path) -> dict[str, dict[str, dict[s
         blocks = {name: training.blocks[name] for name in names if name in training.blocks}
         heads = _fit(bench, training, blocks)
         rows[row] = _cells(bench, validation, {name: _uncalibrated(head) for name, head in heads.items()})
-    if "margin" in training.blocks:
+    if set(DESCRIBED) <= set(training.blocks):
         blocks = {name: columns for name, columns in training.blocks.items() if name != "margin"}
         rows["m"] = _cells(bench, validation, _fit(bench, training, blocks, training.network))
-    if "shape" in training.blocks:
         training, validation = (_with_true_shapes(bench, table) for table in (training, validation))
         blocks = {name: training.blocks[name] for name in (*DESCRIBED, "covariates") if name in training.blocks}
         rows["t"] = _cells(bench, validation, _fit(bench, training, blocks))
@@ -281,8 +280,9 @@ def _with_true_shapes(bench: Bench, table: FeatureTable) -> FeatureTable:
         image, reference, _, properties = cases.load_case(case_id)
         masks = np.stack([np.isin(reference[0], region) for region in regions])
         spacing = grid_spacing_mm(properties, configuration, plans)
+        grey = np.asarray(image[:])
         for block, describe in DESCRIBED.items():
-            values[row, table.blocks[block]] = describe(np.asarray(image[:]), masks, spacing)
+            values[row, table.blocks[block]] = describe(grey, masks, spacing)
     return replace(table, values=values)
 
 

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import ConvexHull
 
+from nnduet.model.descriptors import bounding_box
+
 __all__ = ["describe_margins", "margin_names"]
 
 Array = NDArray[np.float64]
@@ -74,10 +76,10 @@ def describe_margins(image: NDArray[np.float32], masks: Mask, spacing_mm: Sequen
 def _margin(image: NDArray[np.float32], mask: Mask, spacing: Array) -> Array:
     if not mask.any():
         return np.full(len(_OUTLINE) + len(_SURROUNDINGS) * len(image), np.nan)
-    (found,) = ndimage.find_objects(mask.astype(np.uint8))
+    found = bounding_box(mask)
     piece, within = _largest_piece(mask[found])
     extent = tuple(slice(f.start + w.start, f.start + w.stop) for f, w in zip(found, within, strict=True))
-    edges = _edges(image, mask.shape, piece, extent, spacing)
+    edges = _edges(image, piece, extent, spacing)
     beyond = np.array([_beyond(image, piece, extent, axis) for axis in range(3)])
     return np.concatenate([_outline(piece, spacing), *np.concatenate([edges, beyond]).T])
 
@@ -127,10 +129,10 @@ def _harmonics(border: Array) -> Array:
     return np.asarray(np.abs(np.fft.rfft(read / max(read.mean(), TINY))) / ANGLES)
 
 
-def _edges(image: NDArray[np.float32], shape: tuple[int, ...], piece: Mask, extent: tuple[slice, ...], spacing: Array) -> Array:
+def _edges(image: NDArray[np.float32], piece: Mask, extent: tuple[slice, ...], spacing: Array) -> Array:
     """(4, C): the descriptors of the edge, from gradients of the slices smoothed by one pixel."""
     margin = 6  # the smoothing reaches four pixels beyond the edge
-    box = tuple(slice(max(s.start - margin, 0), min(s.stop + margin, n)) for s, n in zip(extent, shape, strict=True))
+    box = tuple(slice(max(s.start - margin, 0), min(s.stop + margin, n)) for s, n in zip(extent, image.shape[1:], strict=True))
     inside = np.zeros([b.stop - b.start for b in box], bool)
     inside[tuple(slice(s.start - b.start, s.stop - b.start) for s, b in zip(extent, box, strict=True))] = piece
     near = _ball(EDGE_PIXELS * spacing[1:].min(), spacing)
