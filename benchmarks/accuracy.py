@@ -12,11 +12,10 @@ inside the training cases of the fold. The rows of the ablation, each on top of 
     c  all encoder stages
     d  pooled in the predicted regions, and the encoder learns from the segmentation alone: the network head of the default
     e  the case head on these features
-    f  and on the shapes and margins of the predicted regions
+    f  and on the shapes of the predicted regions
     g  and on the covariates
     h  calibrated, and combined with the network head: the default
-    m  for comparison, the default without the margins of the regions
-    s  for comparison, the default trained 0.4 times as long, as rows a to c were, and without margins
+    s  for comparison, the default trained 0.4 times as long, as rows a to c were
     t  for comparison, a calibrated case head on the shapes of the reference masks and the covariates: no segmentation to err
 """
 
@@ -39,7 +38,6 @@ import numpy as np
 import torch
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
-from numpy.typing import NDArray
 from render_results import cell, met
 from road import DATASET_ID, REPOSITORY, SETS, commit, machine
 
@@ -57,7 +55,6 @@ from nnduet.model.case_head import CaseHead
 from nnduet.model.case_head_fit import fit_case_head
 from nnduet.model.descriptors import describe_regions
 from nnduet.model.hardware import select_precision
-from nnduet.model.margins import describe_margins
 from nnduet.report.compare import compare_runs
 from nnduet.schema import SPLITS_FILE, Task, Workspace
 from nnduet.training.head_fitting import TRAINING_FEATURES, VALIDATION_FEATURES, answer_table
@@ -89,8 +86,6 @@ TRAINED_ROWS: dict[str, dict[str, Any]] = {
     "s": {},
 }
 """Settings of the rows that need a training of their own."""
-DESCRIBED = {"shape": describe_regions, "margin": describe_margins}
-"""Blocks of features that come from masks."""
 TARGETS: dict[str, list[tuple[str, str, float]]] = {
     "acdc": [("mean of the regions", "dice", 0.90), ("group", "accuracy", 0.92)],
     "lidc": [("nodule", "dice", 0.84), ("malignancy3", "macro_f1", 0.66), ("diagnosis_binary", "auroc", 0.94)],
@@ -218,22 +213,20 @@ def run_fold(bench: Bench, fold: int, row: str) -> None:
 
 
 def rows_from_features(bench: Bench, folder: Path) -> dict[str, dict[str, dict[str, str]]]:
-    """{row: {case: cells}} of the rows d to g, m and t, from the stored features of one fold."""
+    """{row: {case: cells}} of the rows d to g and t, from the stored features of one fold."""
     training, validation = (FeatureTable.load(folder / name) for name in (TRAINING_FEATURES, VALIDATION_FEATURES))
     network = [b for b in training.blocks if b == "intensity" or b.startswith("stage")]
-    wanted = {"e": network, "f": [*network, *DESCRIBED]}
+    wanted = {"e": network, "f": [*network, "shape"]}
     if "covariates" in training.blocks:
-        wanted["g"] = [*network, *DESCRIBED, "covariates"]
+        wanted["g"] = [*network, "shape", "covariates"]
     rows = {"d": _cells(bench, validation, {})}
     for row, names in wanted.items():
         blocks = {name: training.blocks[name] for name in names if name in training.blocks}
         heads = _fit(bench, training, blocks)
         rows[row] = _cells(bench, validation, {name: _uncalibrated(head) for name, head in heads.items()})
-    if set(DESCRIBED) <= set(training.blocks):
-        blocks = {name: columns for name, columns in training.blocks.items() if name != "margin"}
-        rows["m"] = _cells(bench, validation, _fit(bench, training, blocks, training.network))
+    if "shape" in training.blocks:
         training, validation = (_with_true_shapes(bench, table) for table in (training, validation))
-        blocks = {name: training.blocks[name] for name in (*DESCRIBED, "covariates") if name in training.blocks}
+        blocks = {name: training.blocks[name] for name in ("shape", "covariates") if name in training.blocks}
         rows["t"] = _cells(bench, validation, _fit(bench, training, blocks))
     return rows
 
@@ -252,23 +245,17 @@ def _cells(bench: Bench, table: FeatureTable, heads: Mapping[str, CaseHead]) -> 
         return _read_rows(Path(place) / "classification.csv")
 
 
-def _fit(
-    bench: Bench,
-    table: FeatureTable,
-    blocks: Mapping[str, range],
-    answers: Mapping[str, NDArray[np.float32]] | None = None,
-) -> dict[str, CaseHead]:
-    """Case heads on some of the features, together with the network heads' answers where there are any."""
+def _fit(bench: Bench, table: FeatureTable, blocks: Mapping[str, range]) -> dict[str, CaseHead]:
+    """Case heads on some of the features, without the network head."""
     patients, found = bench.labels.patients(table.case_ids), {}
     for task in bench.tasks:
         column = bench.labels.column(task, table.case_ids)
-        own = None if answers is None else answers[task.name].astype(float)
-        found[task.name] = fit_case_head(task, table.values.astype(float), column, patients, blocks=blocks, network=own)
+        found[task.name] = fit_case_head(task, table.values.astype(float), column, patients, blocks=blocks)
     return {name: head for name, head in found.items() if head}
 
 
 def _with_true_shapes(bench: Bench, table: FeatureTable) -> FeatureTable:
-    """The table with the shapes and margins of the reference masks in place of those of the predicted ones."""
+    """The table with the shapes of the reference masks in place of those of the predicted ones."""
     prepared = bench.workspace.preprocessed / bench.workspace.dataset_name(DATASET_ID)
     plans = PlansManager(json.loads((prepared / "nnDuetCpuPlans.json").read_text()))
     labels = plans.get_label_manager(json.loads((prepared / "dataset.json").read_text()))
@@ -280,9 +267,7 @@ def _with_true_shapes(bench: Bench, table: FeatureTable) -> FeatureTable:
         image, reference, _, properties = cases.load_case(case_id)
         masks = np.stack([np.isin(reference[0], region) for region in regions])
         spacing = grid_spacing_mm(properties, configuration, plans)
-        grey = np.asarray(image[:])
-        for block, describe in DESCRIBED.items():
-            values[row, table.blocks[block]] = describe(grey, masks, spacing)
+        values[row, table.blocks["shape"]] = describe_regions(np.asarray(image[:]), masks, spacing)
     return replace(table, values=values)
 
 

@@ -7,7 +7,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from tiny import TASKS, tiny_head
@@ -195,16 +194,6 @@ def test_an_outlier_model_of_other_features_is_refused(folder: Path) -> None:
     write_case_head(folder, 4, outliers=numbers)
     with pytest.raises(ModelError, match=r"outlier model: expected \d+ features, got 1"):
         load(folder)
-
-
-def test_an_outlier_model_from_before_there_were_margins_is_read(folder: Path) -> None:
-    layout = load(folder).layout
-    older = layout.blocks["margin"].start
-    numbers = {"mean": [0.0] * older, "scale": [1.0] * older, "components": [[0.0] * older], "variances": [1.0]}
-    write_case_head(folder, 4, outliers={**numbers, "noise": 1.0, "distances": [1.0]})
-    outliers = load(folder).members[0].outliers
-    assert outliers is not None and outliers.score(np.full((1, layout.size), np.nan)).tolist() == [0.0]
-    assert layout.blocks["margin"].stop == layout.size
 
 
 def test_case_heads_of_an_older_form_say_how_to_renew_them(folder: Path) -> None:

@@ -39,11 +39,6 @@ def test_an_undefined_feature_counts_as_the_mean(model: OutlierModel) -> None:
     assert model.distance(np.full((1, 6), np.nan))[0] == pytest.approx(0.0)
 
 
-def test_columns_of_a_newer_block_are_not_read(model: OutlierModel) -> None:
-    cases = usual(3, seed=4)
-    assert model.score(np.c_[cases, np.full((3, 2), 99.0)]).tolist() == model.score(cases).tolist()
-
-
 @pytest.mark.parametrize("count, patients", [(19, 19), (30, 4)])
 def test_too_few_cases_or_patients_give_no_model(count: int, patients: int) -> None:
     assert fit_outlier_model(usual(count), [f"p{i % patients}" for i in range(count)]) is None

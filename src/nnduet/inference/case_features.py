@@ -1,4 +1,4 @@
-"""From one encoder pass to the features of a case: pooled sums, shapes and margins of the predicted regions, covariates."""
+"""From one encoder pass to the features of a case: pooled sums, shapes of the predicted regions, covariates."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from nnduet.model.descriptors import describe_regions, descriptor_names
 from nnduet.model.heads import JointNetwork
-from nnduet.model.margins import describe_margins, margin_names
 from nnduet.model.pooling import PooledSums
 
 __all__ = ["CaseFeatures", "FeatureLayout", "extract", "grid_spacing_mm", "region_masks", "slice_thickness_mm"]
@@ -27,15 +26,11 @@ class FeatureLayout:
 
     @classmethod
     def of(cls, network: JointNetwork, regions: Sequence[str], num_channels: int, covariates: Sequence[str]) -> FeatureLayout:
-        """The network's own blocks, then "shape", "covariates" and "margin"; only covariates where it pools plain averages.
-
-        A new block goes last, so that the columns of stored models stay what they are.
-        """
+        """The network's own blocks, then "shape" unless it pools plain averages, then "covariates" if there are any."""
         blocks = dict(network.feature_blocks)
         end = max((columns.stop for columns in blocks.values()), default=0)
-        described = network.pooling == "regions"
-        shapes, margins = (len(names(regions, num_channels)) * described for names in (descriptor_names, margin_names))
-        for name, length in (("shape", shapes), ("covariates", len(covariates)), ("margin", margins)):
+        shapes = len(descriptor_names(regions, num_channels)) if network.pooling == "regions" else 0
+        for name, length in (("shape", shapes), ("covariates", len(covariates))):
             if length:
                 blocks[name] = range(end, end + length)
             end += length
@@ -58,7 +53,7 @@ class CaseFeatures:
     Attributes:
         pooled: (1, F1) features of the mean over mirrored passes, for the network head.
         passes: (M, F1) of each mirrored pass.
-        described: (F2,) shapes, covariates and margins, NaN where undefined.
+        described: (F2,) shapes and covariates, NaN where undefined.
     """
 
     pooled: torch.Tensor
@@ -89,9 +84,8 @@ def extract(
     """Features of a case from its image (C, Z, Y, X), logits (K, Z, Y, X) and pooled sums (M mirrored passes)."""
     described = layout.covariate_values(covariates)
     if "shape" in layout.blocks:
-        masks, grey = region_masks(logits, overlapping=overlapping), image.cpu().numpy()
-        shapes, margins = (describe(grey, masks, spacing_mm) for describe in (describe_regions, describe_margins))
-        described = np.concatenate([shapes, described, margins])
+        masks = region_masks(logits, overlapping=overlapping)
+        described = np.concatenate([describe_regions(image.cpu().numpy(), masks, spacing_mm), described])
     return CaseFeatures(sums.mean().features(voxel_scale), sums.features(voxel_scale), described)
 
 

@@ -310,8 +310,7 @@ def _fit_member(network: JointNetwork, layout: FeatureLayout, member: Member, so
             raise ModelError(
                 f"{source}: case head of task {name}: expected {layout.size} features, got column {head.columns.max()}"
             )
-    sizes = layout.size, layout.size - len(layout.blocks.get("margin", ()))  # the second of models from before there were any
-    if member.outliers and member.outliers.mean.size not in sizes:
+    if member.outliers and member.outliers.mean.size != layout.size:
         raise ModelError(f"{source}: outlier model: expected {layout.size} features, got {member.outliers.mean.size}")
 
 

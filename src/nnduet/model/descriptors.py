@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-__all__ = ["bounding_box", "describe_regions", "descriptor_names"]
+__all__ = ["describe_regions", "descriptor_names"]
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -83,7 +83,7 @@ class _Region:
             values = np.full(size, np.nan)
             values[0] = 0.0
             return cls(mask, values, np.full(3, np.nan))
-        box = bounding_box(mask, margin=3)
+        box = _bounding_box(mask, margin=3)
         inside = np.pad(mask[box], 1)  # the image's border is a border of the region too
         depth = _depth(inside, spacing)
         shape, centroid = _shape(inside, depth, spacing)
@@ -92,7 +92,7 @@ class _Region:
         return cls(mask, np.concatenate([shape, *grey]), centroid + offset)
 
 
-def bounding_box(mask: Mask, margin: int = 0) -> tuple[slice, ...]:
+def _bounding_box(mask: Mask, margin: int) -> tuple[slice, ...]:
     """The smallest box around a mask (Z, Y, X) with a voxel in it, grown by ``margin`` voxels within the mask's array."""
     (found,) = ndimage.find_objects(mask.astype(np.uint8))
     return tuple(slice(max(s.start - margin, 0), s.stop + margin) for s in found)
@@ -174,7 +174,7 @@ def _pair(a: _Region, b: _Region, spacing: Array) -> Array:
 
 def _contact(a: Mask, b: Mask, spacing: Array) -> float:
     """Share of the first region's surface that faces the second, in [0, 1]."""
-    box = bounding_box(a, margin=1)
+    box = _bounding_box(a, margin=1)
     inside, other = np.pad(a[box], 1), np.pad(b[box], 1) & ~np.pad(a[box], 1)
     faces = spacing.prod() / spacing
     touching = 0.0

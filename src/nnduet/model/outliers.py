@@ -46,11 +46,8 @@ class OutlierModel:
     distances: Array
 
     def distance(self, features: Array) -> Array:
-        """Features (N, F), NaN counting as the mean, to root mean squared Mahalanobis distances (N,); about 1 is usual.
-
-        More than F columns are of blocks that nnDuet did not have when the model was fitted, and are not read.
-        """
-        z = standardise(features[:, : self.mean.size], self.mean, self.scale, CLIP)
+        """Features (N, F), NaN counting as the mean, to root mean squared Mahalanobis distances (N,); about 1 is usual."""
+        z = standardise(features, self.mean, self.scale, CLIP)
         along = z @ self.components.T
         rest = np.maximum((z**2).sum(axis=1) - (along**2).sum(axis=1), 0) / self.noise
         return np.asarray(np.sqrt(((along**2 / self.variances).sum(axis=1) + rest) / z.shape[1]))

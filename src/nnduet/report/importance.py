@@ -14,7 +14,6 @@ from nnduet.errors import ModelError
 from nnduet.model.case_features import FeatureTable
 from nnduet.model.case_head import CaseHead
 from nnduet.model.descriptors import descriptor_names
-from nnduet.model.margins import margin_names
 from nnduet.report.figures import importance_bars
 from nnduet.report.runs import Run, region_names
 from nnduet.schema import Task
@@ -63,7 +62,6 @@ def _named_columns(run: Run, table: FeatureTable) -> dict[str, range]:
     regions, num_channels = region_names(content), len(content.get("channel_names", {}))
     names = {
         "shape": descriptor_names(regions, num_channels),
-        "margin": margin_names(regions, num_channels),
         "covariates": tuple(content.get("covariates", ())),
     }
     found = {block: (table.blocks[block], of) for block, of in names.items() if len(table.blocks.get(block, ())) == len(of)}
