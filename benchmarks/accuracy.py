@@ -15,6 +15,7 @@ inside the training cases of the fold. The rows of the ablation, each on top of 
     f  and on the shapes of the predicted regions
     g  and on the covariates
     h  calibrated, and combined with the network head: the default
+    m  for comparison, the default with the one best model as its case head, not the mean of the best
     s  for comparison, the default trained 0.4 times as long, as rows a to c were
     t  for comparison, a calibrated case head on the shapes of the reference masks and the covariates: no segmentation to err
 """
@@ -38,6 +39,7 @@ import numpy as np
 import torch
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from numpy.typing import NDArray
 from render_results import cell, met
 from road import DATASET_ID, REPOSITORY, SETS, commit, machine
 
@@ -213,7 +215,7 @@ def run_fold(bench: Bench, fold: int, row: str) -> None:
 
 
 def rows_from_features(bench: Bench, folder: Path) -> dict[str, dict[str, dict[str, str]]]:
-    """{row: {case: cells}} of the rows d to g and t, from the stored features of one fold."""
+    """{row: {case: cells}} of the rows d to g, m and t, from the stored features of one fold."""
     training, validation = (FeatureTable.load(folder / name) for name in (TRAINING_FEATURES, VALIDATION_FEATURES))
     network = [b for b in training.blocks if b == "intensity" or b.startswith("stage")]
     wanted = {"e": network, "f": [*network, "shape"]}
@@ -224,6 +226,7 @@ def rows_from_features(bench: Bench, folder: Path) -> dict[str, dict[str, dict[s
         blocks = {name: training.blocks[name] for name in names if name in training.blocks}
         heads = _fit(bench, training, blocks)
         rows[row] = _cells(bench, validation, {name: _uncalibrated(head) for name, head in heads.items()})
+    rows["m"] = _cells(bench, validation, _fit(bench, training, training.blocks, training.network, averaged=[1]))
     if "shape" in training.blocks:
         training, validation = (_with_true_shapes(bench, table) for table in (training, validation))
         blocks = {name: training.blocks[name] for name in ("shape", "covariates") if name in training.blocks}
@@ -232,7 +235,7 @@ def rows_from_features(bench: Bench, folder: Path) -> dict[str, dict[str, dict[s
 
 
 def _uncalibrated(head: CaseHead) -> CaseHead:
-    """The head as it was fitted, for calibration is the last row."""
+    """The head with logits as large as its models had them, in geometric mean, for calibration is the last row."""
     *hidden, (weights, bias) = head.layers
     own = head.choice["own_temperature"]
     return replace(head, layers=(*hidden, (weights * own, bias * own)), temperature=1.0)
@@ -245,12 +248,20 @@ def _cells(bench: Bench, table: FeatureTable, heads: Mapping[str, CaseHead]) -> 
         return _read_rows(Path(place) / "classification.csv")
 
 
-def _fit(bench: Bench, table: FeatureTable, blocks: Mapping[str, range]) -> dict[str, CaseHead]:
-    """Case heads on some of the features, without the network head."""
-    patients, found = bench.labels.patients(table.case_ids), {}
+def _fit(
+    bench: Bench,
+    table: FeatureTable,
+    blocks: Mapping[str, range],
+    answers: Mapping[str, NDArray[np.float32]] | None = None,
+    **options: Any,
+) -> dict[str, CaseHead]:
+    """Case heads on some of the features, together with the network heads' answers where there are any."""
+    values, patients, found = table.values.astype(float), bench.labels.patients(table.case_ids), {}
     for task in bench.tasks:
-        column = bench.labels.column(task, table.case_ids)
-        found[task.name] = fit_case_head(task, table.values.astype(float), column, patients, blocks=blocks)
+        column, own = bench.labels.column(task, table.case_ids), None
+        if answers is not None:
+            own = answers[task.name].astype(float)
+        found[task.name] = fit_case_head(task, values, column, patients, blocks=blocks, network=own, **options)
     return {name: head for name, head in found.items() if head}
 
 

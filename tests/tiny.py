@@ -149,7 +149,7 @@ def tiny_network(
 def tiny_head(bias: list[float], *, columns: int = 1) -> dict[str, Any]:
     """The JSON of a case head that reads the first columns and answers by its bias alone."""
     return {
-        "choice": {"model": "constant", "features": "nothing"},
+        "choice": {"models": [{"model": "constant", "features": "nothing"}]},
         "columns": list(range(columns)),
         "mean": [0.0] * columns,
         "scale": [1.0] * columns,

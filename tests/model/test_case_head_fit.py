@@ -8,8 +8,9 @@ from scipy.special import softmax
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression
 
+from nnduet.model.case_head import best_model
 from nnduet.model.case_head_fit import feature_sets, fit_case_head
-from nnduet.model.case_models import apply_layers, families, fit_family
+from nnduet.model.case_models import Layers, apply_layers, average_models, families, fit_family
 from nnduet.schema import Task
 
 GRADE = Task("grade", "binary", ("a", "b"))
@@ -63,6 +64,25 @@ def test_wide_logistic_regression_is_that_of_scikit_learn() -> None:
     for c, layers in fit_family("ridge logistic regression", SUBTYPE, x, y).items():
         oracle = LogisticRegression(C=c, max_iter=2000, tol=1e-8).fit(x, y.astype(int))
         assert softmax(apply_layers(layers, x), axis=1) == pytest.approx(oracle.predict_proba(x), abs=0.02)
+
+
+@pytest.mark.parametrize("hidden", [(), (4,), (4, 3)], ids=["none", "one perceptron", "two"])
+@pytest.mark.parametrize("linear", [0, 1, 3])
+def test_the_average_answers_with_the_mean(hidden: tuple[int, ...], linear: int) -> None:
+    rng = np.random.default_rng(0)
+
+    def layer(inputs: int, outputs: int) -> tuple[np.ndarray, np.ndarray]:
+        return rng.normal(size=(outputs, inputs)), rng.normal(size=outputs)
+
+    models: list[tuple[list[int], Layers]] = [([5, 0, 7], (layer(3, 2),)) for _ in range(linear)]
+    models += [([2, 5], (layer(2, units), layer(units, 2))) for units in hidden]
+    if not models:
+        pytest.skip("no model has no mean")
+    x = rng.normal(size=(9, 10))
+    columns, layers = average_models(models)
+    mean = np.mean([apply_layers(own, x[:, read]) for read, own in models], axis=0)
+    assert set(columns.tolist()) == {c for read, _ in models for c in read}
+    assert apply_layers(layers, x[:, columns]) == pytest.approx(mean)
 
 
 def test_a_separable_task_is_learned_from_new_cases_too() -> None:
@@ -175,10 +195,30 @@ def test_the_inner_cross_validation_finds_the_block_that_tells_the_classes_apart
     noise = np.random.default_rng(0).normal(size=(40, 60))
     features = np.concatenate([noise, separable(labels)[:, :1]], axis=1)
     blocks = {"intensity": range(20), "stage 0": range(20, 60), "stage 1": range(60, 61)}
-    fitted = fit_case_head(GRADE, features, np.array(labels, float), patients(40), blocks=blocks)
+    fitted = fit_case_head(GRADE, features, np.array(labels, float), patients(40), blocks=blocks, averaged=[1])
     assert fitted is not None
-    assert fitted.choice["features"] == "stage 1"
+    assert best_model(fitted)[1] == "stage 1"
     assert fitted.columns.tolist() == [60]
+
+
+def test_the_mean_of_several_models_is_surer_of_new_cases_than_the_best_one() -> None:
+    """Each of three blocks knows a little; the best model reads one of them, or all and much noise."""
+    labels = np.arange(60) % 2
+
+    def cases(seed: int) -> np.ndarray:
+        noise = np.random.default_rng(seed).normal(size=(60, 60))
+        noise[:, ::20] += labels[:, None]
+        return noise
+
+    blocks = {f"stage {i}": range(20 * i, 20 * i + 20) for i in range(3)}
+    losses = []
+    for averaged in (1, 4):
+        fitted = fit_case_head(GRADE, cases(0), labels.astype(float), patients(60), blocks=blocks, averaged=[averaged])
+        assert fitted is not None and len(fitted.choice["models"]) == averaged
+        new = np.concatenate([fitted(cases(seed)) for seed in range(1, 9)])
+        losses.append(-np.log(new[np.arange(480), np.tile(labels, 8)]).mean())
+    assert losses[1] < losses[0]
+    assert best_model(fitted)[0].endswith(" and 3 others")
 
 
 def test_only_the_named_models_compete() -> None:
@@ -186,7 +226,10 @@ def test_only_the_named_models_compete() -> None:
     features = separable(labels)
     head = fit_case_head(GRADE, features, np.array(labels, float), patients(40), models=["ridge logistic regression"])
     assert head is not None
-    assert list(head.choice["inner_loss_of_models"]) == ["ridge logistic regression"]
+    assert [model["model"] for model in head.choice["models"]] == ["ridge logistic regression"]
     everything = fit_case_head(GRADE, features, np.array(labels, float), patients(40))
     assert everything is not None
-    assert sorted(everything.choice["inner_loss_of_models"]) == sorted(families(GRADE))
+    assert sorted(everything.choice["inner_loss_of_models"]) == sorted(f"{family} on all" for family in families(GRADE))
+    assert list(everything.choice["inner_loss_of_models"].values()) == sorted(
+        everything.choice["inner_loss_of_models"].values()
+    )

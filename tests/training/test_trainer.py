@@ -145,7 +145,7 @@ def test_all_ablations_together_are_validated_with_a_case_head_on_plain_averages
     heads = load_checkpoint(fold / "checkpoint_final.pth")["network_weights"]["heads.norm.mean"]
     case_head = json.loads((fold / "case_head.json").read_text())["tasks"]["grade"]
     assert len(heads) == 64  # the bottleneck of the cpu preset for pictures of this size
-    assert list(case_head["choice"]["inner_loss"]) == ["stage 3"]
+    assert {model["features"] for model in case_head["choice"]["models"]} == {"stage 3"}
 
 
 def test_withheld_training_cases_are_neither_drawn_nor_validated_on(prepared: tuple[Workspace, Path]) -> None:

@@ -20,7 +20,7 @@ from nnduet.model.calibration import conformal_threshold
 from nnduet.model.case_models import Layers, apply_layers
 from nnduet.schema import Task
 
-__all__ = ["CaseHead", "describe_head", "standardise"]
+__all__ = ["CaseHead", "best_model", "describe_head", "standardise"]
 
 Array = NDArray[np.float64]
 
@@ -121,8 +121,16 @@ def describe_head(head: CaseHead | None) -> str:
     """What answers a task, e.g. "network head" (where there is no case head) or "case head (shrinkage LDA on shape)"."""
     if head is None or head.network_share == 1:
         return "network head"
-    own = f"case head ({head.choice.get('model', 'unknown')} on {head.choice.get('features', 'unknown')})"
+    model, features = best_model(head)
+    own = f"case head ({model} on {features})"
     return own if head.network_share == 0 else f"{own} with {head.network_share:.0%} network head"
+
+
+def best_model(head: CaseHead) -> tuple[str, str]:
+    """The best of the models that a head is the mean of and how many others there are, and the features that the best reads."""
+    models = head.choice.get("models") or [{"model": "unknown", "features": "unknown"}]
+    others = ("", " and 1 other", f" and {len(models) - 1} others")[min(len(models), 3) - 1]
+    return models[0]["model"] + others, models[0]["features"]
 
 
 def moments(features: Array) -> tuple[Array, Array]:

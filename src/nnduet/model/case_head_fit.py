@@ -1,4 +1,7 @@
-"""Fit a case head: features, family and regularisation chosen by inner cross-validation that keeps patients together.
+"""Fit a case head: features, families and regularisation chosen by inner cross-validation that keeps patients together.
+
+The head is the mean of the best models, for which of a few dozen is the best one is largely chance with some hundred cases; a
+mean over what chance decides is the surer answer (Caruana et al., Ensemble selection from libraries of models, ICML 2004).
 
 Everything is decided on the training cases of the fold. The inner out-of-fold answers of what was chosen also set the
 temperature, the share of the network head and the conformal scores; they are a little optimistic for having been chosen by,
@@ -18,7 +21,7 @@ from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
 from nnduet.model.calibration import cross_entropy, fit_temperature, nonconformity
 from nnduet.model.case_head import CaseHead, answers, mix, moments, standardise
-from nnduet.model.case_models import ABSENT, PERCEPTRON, apply_layers, families, fit_family
+from nnduet.model.case_models import ABSENT, PERCEPTRON, Layers, apply_layers, average_models, families, fit_family
 from nnduet.schema import Task
 
 __all__ = ["feature_sets", "fit_case_head", "out_of_fold"]
@@ -28,15 +31,28 @@ Folds = list[tuple[NDArray[np.int64], NDArray[np.int64]]]
 
 NETWORK_SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
+AVERAGED = (1, 2, 3, 5, 10, 20)
+"""Candidates for the number of models that the head is the mean of."""
+
 MIN_CASES_PER_CLASS = 3
 """Below this many labelled cases in a class there is nothing to cross-validate, and no case head is fitted."""
 
 
 @dataclass(frozen=True)
 class _Candidate:
+    """A model that competes, with its out-of-fold logits (N, K), calibrated by its temperature, or values (N, 1)."""
+
     features: str
     family: str
     strength: float
+    temperature: float
+    held_out: Array
+    loss: float
+
+    @classmethod
+    def judged(cls, features: str, family: str, strength: float, held_out: Array, task: Task, y: Array) -> _Candidate:
+        temperature = _temperature(task, held_out, y)
+        return cls(features, family, strength, temperature, held_out / temperature, _loss(task, held_out / temperature, y))
 
 
 def fit_case_head(
@@ -48,9 +64,10 @@ def fit_case_head(
     blocks: Mapping[str, Sequence[int]] | None = None,
     network: Array | None = None,
     models: Sequence[str] | None = None,
+    averaged: Sequence[int] = AVERAGED,
     seed: int = 0,
 ) -> CaseHead | None:
-    """Choose features, family and strength, calibrate, and fit on all labelled cases.
+    """Choose features, families and strengths, calibrate, and fit on all labelled cases.
 
     Args:
         features: (N, F), NaN where undefined.
@@ -60,6 +77,8 @@ def fit_case_head(
         network: (N, K) class probabilities or (N, 1) values of network heads that had not seen the case; None leaves the
             network head out.
         models: which of :func:`nnduet.model.case_models.families` compete; None lets all.
+        averaged: candidates for how many of the best models the head is the mean of, one of a family for each set of
+            features; each at least 1, and all where fewer compete.
 
     Returns:
         None where fewer than two classes (or five values for a regression) have enough cases, or where the patients are too
@@ -73,25 +92,32 @@ def fit_case_head(
     mean, scale = moments(x)
     x = standardise(x, mean, scale)
     sets = feature_sets(blocks or {"all": range(x.shape[1])})
-    held_out, losses = _search(task, x, y, folds, sets, families(task) if models is None else models, seed)
-    best = min(losses, key=lambda candidate: losses[candidate])
-    own_temperature = _temperature(task, held_out[best], y)
-    own, other = held_out[best] / own_temperature, None if network is None else network[known]
+    ranked = _search(task, x, y, folds, sets, families(task) if models is None else models, seed)
+    best = min((ranked[:count] for count in averaged), key=lambda those: _loss(task, _mean(those), y))
+    own_temperature = _temperature(task, _mean(best), y)
+    own, other = _mean(best) / own_temperature, None if network is None else network[known]
     share = _network_share(task, own, other, y)
     logits = mix(task, own, other, share)
     temperature = _temperature(task, logits, y)
-    columns = np.asarray(sets[best.features], dtype=np.int64)
-    *hidden, (weights, bias) = fit_family(best.family, task, x[:, columns], y, seed)[best.strength]
+    fitted = [(sets[c.features], _fit(task, x[:, sets[c.features]], y, c, own_temperature, seed)) for c in best]
+    columns, layers = average_models(fitted)
     return CaseHead(
         task=task,
         columns=columns,
         mean=mean[columns],
         scale=scale[columns],
-        layers=(*hidden, (weights / own_temperature, bias / own_temperature)),
+        layers=layers,
         network_share=share,
         temperature=temperature,
         scores=np.sort(nonconformity(task, answers(task, logits, temperature), y)),
-        choice={**_describe(best, losses, len(y), share), "own_temperature": own_temperature},
+        choice={
+            "models": [{"model": c.family, "features": c.features, "strength": c.strength} for c in best],
+            "network_share": share,
+            "own_temperature": own_temperature * float(np.exp(np.mean([np.log(c.temperature) for c in best]))),
+            "inner_loss": _loss(task, own, y),
+            "inner_loss_of_models": {f"{c.family} on {c.features}": round(c.loss, 5) for c in ranked},
+            "num_cases": len(y),
+        },
     )
 
 
@@ -126,24 +152,36 @@ def out_of_fold(task: Task, x: Array, y: Array, folds: Folds, family: str, seed:
 
 def _search(
     task: Task, x: Array, y: Array, folds: Folds, sets: Mapping[str, list[int]], models: Sequence[str], seed: int
-) -> tuple[dict[_Candidate, Array], dict[_Candidate, float]]:
-    """Out-of-fold logits and losses of the linear families on every set of features, then of the perceptron, which is slow, on
-    the best set of these."""
-    held_out: dict[_Candidate, Array] = {}
-    losses: dict[_Candidate, float] = {}
+) -> list[_Candidate]:
+    """Each family with its best strength on each set of features, the best first.
 
-    def compete(name: str, family: str) -> None:
-        for strength, logits in out_of_fold(task, x[:, sets[name]], y, folds, family, seed).items():
-            candidate = _Candidate(name, family, strength)
-            held_out[candidate], losses[candidate] = logits, _loss(task, logits, y)
+    The perceptron, which is slow, competes only on the set that serves the linear families best.
+    """
 
-    for name in sets:
-        for family in models:
-            if family != PERCEPTRON:
-                compete(name, family)
+    def compete(name: str, family: str) -> _Candidate:
+        held_out = out_of_fold(task, x[:, sets[name]], y, folds, family, seed)
+        judged = [_Candidate.judged(name, family, strength, logits, task, y) for strength, logits in held_out.items()]
+        return min(judged, key=_by_loss)
+
+    found = [compete(name, family) for name in sets for family in models if family != PERCEPTRON]
     if PERCEPTRON in models:
-        compete(min(losses, key=lambda candidate: losses[candidate]).features, PERCEPTRON)
-    return held_out, losses
+        found.append(compete(min(found, key=_by_loss).features, PERCEPTRON))
+    return sorted(found, key=_by_loss)
+
+
+def _by_loss(candidate: _Candidate) -> float:
+    return candidate.loss
+
+
+def _mean(candidates: Sequence[_Candidate]) -> Array:
+    return np.asarray(np.mean([candidate.held_out for candidate in candidates], axis=0))
+
+
+def _fit(task: Task, x: Array, y: Array, candidate: _Candidate, temperature: float, seed: int) -> Layers:
+    """Its layers on all cases, with logits divided by its own temperature and another one."""
+    *hidden, (weights, bias) = fit_family(candidate.family, task, x, y, seed)[candidate.strength]
+    divisor = candidate.temperature * temperature
+    return (*hidden, (weights / divisor, bias / divisor))
 
 
 def _inner_folds(task: Task, y: Array, groups: NDArray[Any], seed: int) -> Folds:
@@ -187,19 +225,3 @@ def _network_share(task: Task, own: Array, network: Array | None, y: Array) -> f
     if network is None:
         return 0.0
     return min(NETWORK_SHARES, key=lambda share: _loss(task, mix(task, own, network, share), y))
-
-
-def _describe(best: _Candidate, losses: Mapping[_Candidate, float], num_cases: int, share: float) -> dict[str, Any]:
-    names = dict.fromkeys(candidate.features for candidate in losses)
-    return {
-        "model": best.family,
-        "features": best.features,
-        "strength": best.strength,
-        "network_share": share,
-        "inner_loss": {n: round(min(v for c, v in losses.items() if c.features == n), 5) for n in names},
-        "inner_loss_of_models": {
-            f: round(min(v for c, v in losses.items() if c.family == f and c.features == best.features), 5)
-            for f in dict.fromkeys(c.family for c in losses)
-        },
-        "num_cases": num_cases,
-    }

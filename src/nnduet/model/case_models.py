@@ -8,6 +8,7 @@ needs numpy alone.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from nnduet.schema import Task
 
-__all__ = ["ABSENT", "PERCEPTRON", "Layers", "apply_layers", "families", "fit_family", "linear_families"]
+__all__ = ["ABSENT", "PERCEPTRON", "Layers", "apply_layers", "average_models", "families", "fit_family", "linear_families"]
 
 Array = NDArray[np.float64]
 Layers = tuple[tuple[Array, Array], ...]
@@ -69,6 +70,42 @@ def apply_layers(layers: Layers, x: Array) -> Array:
     for index, (weights, bias) in enumerate(layers):
         x = (np.maximum(x, 0) if index else x) @ weights.T + bias
     return x
+
+
+def average_models(models: Sequence[tuple[Sequence[int], Layers]]) -> tuple[NDArray[np.int64], Layers]:
+    """One model that answers with the mean of several.
+
+    Args:
+        models: the columns that each reads, and its layers: one, or two with hidden units between; at least one model.
+
+    Returns:
+        The columns (D,), ascending, that any of them reads, and layers on these: one where all models have one. Else two, whose
+        hidden units are those of all models, and the linear models' sum and its negative, for x = max(0, x) - max(0, -x).
+    """
+    columns = np.unique(np.concatenate([np.asarray(read, dtype=np.int64) for read, _ in models]))
+    spread = [_spread(columns, read, layers) for read, layers in models]
+    deep = [layers for layers in spread if len(layers) > 1]
+    if len(deep) < len(models):
+        plane, offset = (
+            np.sum(part, axis=0) for part in zip(*(layers[0] for layers in spread if len(layers) == 1), strict=True)
+        )
+        if not deep:
+            return columns, ((plane / len(models), offset / len(models)),)
+        one = np.eye(len(offset))
+        both = np.concatenate([plane, -plane]), np.concatenate([offset, -offset])
+        deep.append((both, (np.concatenate([one, -one], axis=1), np.zeros(len(one)))))
+    hidden, last = ([layers[index] for layers in deep] for index in range(2))
+    joined = np.concatenate([weights for weights, _ in hidden]), np.concatenate([bias for _, bias in hidden])
+    answer = np.concatenate([weights for weights, _ in last], axis=1), np.sum([bias for _, bias in last], axis=0)
+    return columns, (joined, (answer[0] / len(models), answer[1] / len(models)))
+
+
+def _spread(columns: NDArray[np.int64], read: Sequence[int], layers: Layers) -> Layers:
+    """The layers on all columns instead of those that the model reads; it reads nothing of the others."""
+    (weights, bias), *rest = layers
+    wide = np.zeros((len(weights), len(columns)))
+    wide[:, np.searchsorted(columns, read)] = weights
+    return ((wide, bias), *rest)
 
 
 def _fit_lda(task: Task, x: Array, y: Array, seed: int) -> dict[float, Layers]:

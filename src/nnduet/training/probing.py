@@ -164,10 +164,11 @@ def _probe(
         labels.patients(training.case_ids),
         blocks={block: columns},
         models=linear_families(task),
+        averaged=[1],
         seed=seed,
     )
     scores, constant = _scores(task, head, held_out, labels, targets)
-    choice: Mapping[str, Any] = head.choice if head else {}
+    choice: Mapping[str, Any] = head.choice["models"][0] if head else {}
     return ProbeRow(
         task=task.name,
         fold=fold,
@@ -177,7 +178,7 @@ def _probe(
         num_held_out=int(np.isfinite(labels.column(task, held_out.case_ids)).sum()),
         model=choice.get("model", ""),
         strength=choice.get("strength"),
-        inner_loss=choice["inner_loss"][block] if head else None,
+        inner_loss=head.choice["inner_loss"] if head else None,
         constant=constant,
         **{name: scores.get(name) for name in SCORES},
     )

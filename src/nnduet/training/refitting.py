@@ -10,7 +10,7 @@ from typing import Any
 from nnduet.data.files import replace_together, scratch_folder, write_json_atomically
 from nnduet.errors import DatasetError, ModelError
 from nnduet.inference.tables import write_tables
-from nnduet.model.case_head import CaseHead
+from nnduet.model.case_head import CaseHead, best_model
 from nnduet.schema import Workspace
 from nnduet.training.fold_metrics import FINAL_METRICS_FILE, FoldTruth, measure_fold
 from nnduet.training.head_fitting import answer_table, fit_heads
@@ -25,8 +25,9 @@ Progress = Callable[[int, int, str], None]
 class RefitRow:
     """One task of one fold: what was chosen, by which inner loss, and what it is worth on the validation cases.
 
-    ``features`` is empty and ``inner_loss`` None where the network head answers alone; ``metrics`` maps metric names to values,
-    None where undefined.
+    ``model`` and ``features`` are of the best model, with the number of others that the head is the mean of. ``features`` is
+    empty and ``inner_loss`` None where the network head answers alone; ``metrics`` maps metric names to values, None where
+    undefined.
     """
 
     task: str
@@ -132,6 +133,4 @@ def _row(task: str, fold: str, head: CaseHead | None, measured: Mapping[str, Any
     metrics = {name: entry["value"] for name, entry in measured["metrics"].items()}
     if head is None:
         return RefitRow(task, fold, "network head", "", None, 1.0, metrics)
-    choice = head.choice
-    loss = choice["inner_loss"][choice["features"]]
-    return RefitRow(task, fold, choice["model"], choice["features"], loss, head.network_share, metrics)
+    return RefitRow(task, fold, *best_model(head), head.choice["inner_loss"], head.network_share, metrics)
