@@ -21,6 +21,7 @@ from dynamic_network_architectures.building_blocks.simple_conv_blocks import Con
 from torch import Tensor, nn
 from torch.nn import functional
 
+from nnduet.inference.staged_norms import StagedInstanceNorm3d
 from nnduet.model.network import replace_layers
 
 __all__ = ["InPhases", "WinogradConv3d", "use_winograd"]
@@ -59,7 +60,7 @@ _RUNS = {StackedResidualBlocks: "blocks", StackedConvBlocks: "convs"}
 """Where layers follow each other in nnU-Net's networks."""
 
 _CONTAINERS = (BasicBlockD, ConvDropoutNormReLU, nn.Sequential)
-_BLIND_TO_ORDER = (nn.InstanceNorm3d, nn.LeakyReLU, nn.ReLU, nn.Identity)
+_BLIND_TO_ORDER = (StagedInstanceNorm3d, nn.InstanceNorm3d, nn.LeakyReLU, nn.ReLU, nn.Identity)
 
 
 class WinogradConv3d(nn.Module):
@@ -133,8 +134,8 @@ def _in_order(phases: Sequence[Tensor]) -> Tensor:
 
 def _inputs(first: Tensor, second: Tensor, third: Tensor, fourth: Tensor) -> list[Tensor]:
     """The six sums of input rows 4i - 1 to 4i + 4, from the four phases."""
-    outside, number = torch.zeros_like(first[:, :, :, :1]), first.shape[_ROWS]
-    before = torch.cat([outside, fourth[:, :, :, : number - 1]], _ROWS)
+    outside = torch.zeros_like(first[:, :, :, :1])
+    before = torch.cat([outside, fourth[:, :, :, :-1]], _ROWS)
     after = torch.cat([first[:, :, :, 1:], outside], _ROWS)
     near_even, near_odd = fourth - _FAR**2 * second, _NEAR * third - _FAR * first
     far_even, far_odd = fourth - _NEAR**2 * second, _FAR * third - _NEAR * first
