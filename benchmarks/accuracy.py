@@ -182,9 +182,9 @@ class Bench:
         return RESULTS / "accuracy" / self.name / f"fold_{fold}{'' if row == 'h' else '-row_' + row}.json"
 
 
-def run_fold(bench: Bench, fold: int, row: str) -> None:
+def run_fold(bench: Bench, fold: int, row: str, code: str) -> None:
     """Train one fold and write what its model, and the rows that follow from its features, say of the validation cases."""
-    code, started = commit(), time.perf_counter()
+    started = time.perf_counter()
     folder = bench.train(fold, row)
     if row in ("h", "s"):
         rows = {row: _read_rows(folder / "validation" / "classification.csv")}
@@ -340,7 +340,11 @@ def summarise(bench: Bench) -> dict[str, Any]:
 
 def _dice(bench: Bench, folds: list[dict[str, Any]]) -> dict[str, Any]:
     """{region: Dice over the cases of these folds}; empty for no folds, as of a row without a training of its own."""
-    cases = {case_id: cells for fold in folds for case_id, cells in fold["dice"].items()}
+    return mean_dice(bench, {case_id: cells for fold in folds for case_id, cells in fold["dice"].items()})
+
+
+def mean_dice(bench: Bench, cases: Mapping[str, Mapping[str, float | None]]) -> dict[str, Any]:
+    """{region: Dice over these cases}, and of the mean of several regions, from what :func:`dice_by_case` reads."""
     columns = {name.removesuffix("_dsc"): [cells[name] for cells in cases.values()] for name in next(iter(cases.values()), {})}
     together = columns.pop("foreground", [])
     if len(columns) > 1:
@@ -558,8 +562,9 @@ def main() -> None:
     arguments = parser.parse_args()
     bench = Bench.prepare(arguments.set, arguments.data, arguments.runs)
     if not arguments.summarise:
+        code = commit()  # before results are written, which are part of the work tree
         for fold in range(bench.num_folds) if arguments.folds is None else arguments.folds:
-            run_fold(bench, fold, arguments.row)
+            run_fold(bench, fold, arguments.row, code)
     result = summarise(bench)
     write_json_atomically(RESULTS / f"accuracy-{bench.name}.json", result)
     write_text_atomically(RESULTS / f"accuracy-{bench.name}.md", render(result))

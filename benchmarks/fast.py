@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 from accuracy import DATASET_ID, RESULTS, Bench, dice_by_case, parser_of
-from road import commit, machine, validation_images
+from road import commit, images_of_cases, machine
 
 from nnduet.console import progress_bar
 from nnduet.data.files import write_json_atomically
@@ -37,7 +37,7 @@ def compare(bench: Bench, fold: int) -> dict[str, Any]:
     predictors = {"thorough": Predictor.load(model, [fold]), "fast": Predictor.load(model, [fold], fast=True)}
     seconds: dict[str, list[float]] = {name: [] for name in predictors}
     with tempfile.TemporaryDirectory() as place, progress_bar("fast") as progress:
-        images = validation_images(bench.workspace, references.case_ids or (), Path(place) / "images")
+        images = images_of_cases(bench.workspace, references.case_ids or (), Path(place) / "images")
         cases = find_cases(images, predictors["fast"].model.dataset_json["file_ending"])
         answers: dict[str, dict[str, Any]] = {name: {} for name in predictors}
         for index, (case_id, paths) in enumerate(cases.items()):

@@ -100,7 +100,7 @@ def run(name: str, data: Path, runs: Path, *, epochs: int | None, resume: bool) 
     references = references_of_dataset(workspace, DATASET_ID, fold=FOLD)
     predictions = runs / name / "predictions"
     with stage("predict", seconds) as progress:
-        images = validation_images(workspace, references.case_ids or (), runs / name / "validation_images")
+        images = images_of_cases(workspace, references.case_ids or (), runs / name / "images_of_cases")
         predicted = predict_folder(Predictor.load(training.model, [FOLD]), images, predictions, progress=progress)
     with stage("evaluate", seconds):
         metrics = evaluate(
@@ -148,7 +148,7 @@ def epoch_seconds(history: Path) -> float:
         return sum(float(row["seconds"]) for row in csv.DictReader(handle))
 
 
-def validation_images(workspace: Workspace, case_ids: tuple[str, ...], folder: Path) -> Path:
+def images_of_cases(workspace: Workspace, case_ids: tuple[str, ...], folder: Path) -> Path:
     """A folder with copies of the images of the given cases."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
