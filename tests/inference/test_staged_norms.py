@@ -47,6 +47,7 @@ def test_openvino_loses_less_to_rounding_and_does_not_join_the_stages() -> None:
 
 
 def test_only_norms_of_volumes_with_weights_are_replaced() -> None:
-    layers = nn.Sequential(nn.InstanceNorm3d(2, affine=True), nn.InstanceNorm3d(2), nn.InstanceNorm2d(2, affine=True))
-    use_staged_norms(layers)
-    assert [type(layer) for layer in layers] == [StagedInstanceNorm3d, nn.InstanceNorm3d, nn.InstanceNorm2d]
+    volumes = [nn.InstanceNorm3d(channels, affine=True) for channels in (2, 3)]
+    layers = nn.Sequential(*volumes, nn.InstanceNorm3d(2), nn.InstanceNorm2d(2, affine=True))
+    use_staged_norms(layers, fewer_than=3)
+    assert [type(layer) for layer in layers] == [StagedInstanceNorm3d, nn.InstanceNorm3d, nn.InstanceNorm3d, nn.InstanceNorm2d]

@@ -34,6 +34,18 @@ def test_a_network_with_an_unjoined_decoder_answers_the_same(dim: int) -> None:
     torch.testing.assert_close(found_sums.features(), sums.features(), atol=1e-4, rtol=1e-4)
 
 
+def test_only_stages_of_few_channels_are_unjoined_where_that_is_asked_for() -> None:
+    network, image = tiny_network(3).eval(), torch.randn(1, 1, 16, 16, 16)
+    channels = sorted(stage.convs[0].conv.out_channels for stage in network.decoder.stages)
+    with torch.inference_mode():
+        logits, _ = network.forward_joint(image)
+        use_unjoined_skips(network, fewer_than=channels[-1])
+        found, _ = network.forward_joint(image)
+    unjoined = [layer for layer in network.modules() if isinstance(layer, UnjoinedConvolution)]
+    assert [layer.first.out_channels for layer in unjoined] == channels[:-1] and len(channels) > 1
+    torch.testing.assert_close(found, logits, atol=1e-5, rtol=1e-4)
+
+
 def test_other_decoders_are_left_alone() -> None:
     class _Other(UNetDecoder):
         pass

@@ -34,7 +34,7 @@ from nnduet.inference.model_folder import Member, ModelFolder
 from nnduet.inference.sliding_window import JointPass
 from nnduet.inference.staged_norms import use_staged_norms
 from nnduet.inference.unjoined import use_unjoined_skips
-from nnduet.inference.winograd import use_winograd
+from nnduet.inference.winograd import LEAST_CHANNELS, use_winograd
 from nnduet.model.hardware import select_precision
 from nnduet.model.heads import JointNetwork, task_probabilities
 from nnduet.model.network import use_instance_norms
@@ -297,7 +297,8 @@ def _convert(ov: Any, network: JointNetwork, shape: Sequence[int], target: Path,
     network = copy.deepcopy(network)
     use_instance_norms(network, len(shape) - 2)  # OpenVINO 2026.4 crashes on group norms of some batches
     if precision == "float32":
-        use_staged_norms(network)
+        use_staged_norms(network, LEAST_CHANNELS)
+        use_unjoined_skips(network, LEAST_CHANNELS)
         use_winograd(network)
     else:
         use_unjoined_skips(network)

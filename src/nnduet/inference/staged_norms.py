@@ -2,8 +2,8 @@
 
 OpenVINO's own adds up the voxels of a channel one after the other, so that what is lost to rounding grows with the patch: by
 far the largest difference between its float32 and torch's. Sums over each slice, and then over slices, lose next to nothing.
-They take no longer either, for what is left of the norm, a factor and a summand of each channel, is computed in one go with
-the activation and the residual that follow.
+They take little longer, for what is left of the norm, a factor and a summand of each channel, is computed in one go with the
+activation and the residual that follow.
 """
 
 from __future__ import annotations
@@ -40,10 +40,14 @@ class StagedInstanceNorm3d(nn.Module):
         return input * factor[:, :, None, None, None] + summand[:, :, None, None, None]
 
 
-def use_staged_norms(network: nn.Module) -> None:
-    """Replace the instance norms of three spatial axes that have weights, in place."""
+def use_staged_norms(network: nn.Module, fewer_than: int) -> None:
+    """Replace the instance norms of three spatial axes, with weights and ``fewer_than`` channels, in place.
+
+    Fewer channels have larger images, on which the rounding depends.
+    """
 
     def staged(module: nn.Module) -> nn.Module | None:
-        return StagedInstanceNorm3d(module) if isinstance(module, nn.InstanceNorm3d) and module.affine else None
+        replaced = isinstance(module, nn.InstanceNorm3d) and module.affine and module.num_features < fewer_than
+        return StagedInstanceNorm3d(module) if replaced else None  # type: ignore[arg-type]
 
     replace_layers(network, staged)

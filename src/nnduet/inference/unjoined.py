@@ -11,6 +11,7 @@ import copy
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from dynamic_network_architectures.building_blocks.unet_decoder import UNetDecoder
 from torch import Tensor, nn
 
@@ -47,26 +48,29 @@ def _of_channels(convolution: nn.Conv2d | nn.Conv3d, channels: slice) -> nn.Conv
 
 
 class _UnjoinedDecoder(nn.Module):
-    """As nnU-Net's decoder without deep supervision, but its stages are given two images."""
+    """As nnU-Net's decoder without deep supervision; stages that begin with UnjoinedConvolution are given two images."""
 
     deep_supervision = False
 
     def __init__(self, decoder: UNetDecoder) -> None:
         super().__init__()
         self.transpconvs, self.stages, self.last = decoder.transpconvs, decoder.stages, decoder.seg_layers[-1]
+        self.joins = [not isinstance(stage.convs[0].conv, UnjoinedConvolution) for stage in decoder.stages]
 
     def forward(self, skips: Sequence[Tensor]) -> Tensor:
         """Features of the encoder's stages, the bottleneck last, to logits."""
         image = skips[-1]
-        for enlarge, stage, skip in zip(self.transpconvs, self.stages, reversed(skips[:-1]), strict=True):
-            image = stage((enlarge(image), skip))
+        for enlarge, stage, joins, skip in zip(self.transpconvs, self.stages, self.joins, reversed(skips[:-1]), strict=True):
+            images = enlarge(image), skip
+            image = stage(torch.cat(images, 1) if joins else images)
         return self.last(image)  # type: ignore[no-any-return]
 
 
-def use_unjoined_skips(network: JointNetwork) -> None:
+def use_unjoined_skips(network: JointNetwork, fewer_than: int | None = None) -> None:
     """Replace nnU-Net's plain decoder, in place; a decoder of another kind, or one that convolves in groups, is left alone.
 
-    The network can then only be converted or run without deep supervision, not trained.
+    Stages of ``fewer_than`` channels join no images; None is all stages. The network can then only be converted or run without
+    deep supervision, not trained.
     """
     decoder: Any = network.decoder
     if type(decoder) is not UNetDecoder:
@@ -76,5 +80,7 @@ def use_unjoined_skips(network: JointNetwork) -> None:
     }
     if any(convolution.groups > 1 for convolution in channels):
         return
+    if fewer_than is not None:
+        channels = {convolution: own for convolution, own in channels.items() if convolution.out_channels < fewer_than}
     replace_layers(decoder, lambda m: UnjoinedConvolution(m, channels[m]) if m in channels else None)  # type: ignore[index,arg-type]
     network.decoder = _UnjoinedDecoder(decoder)

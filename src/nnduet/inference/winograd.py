@@ -21,7 +21,6 @@ from dynamic_network_architectures.building_blocks.simple_conv_blocks import Con
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nnduet.inference.staged_norms import StagedInstanceNorm3d
 from nnduet.model.network import replace_layers
 
 __all__ = ["InPhases", "WinogradConv3d", "use_winograd"]
@@ -60,7 +59,7 @@ _RUNS = {StackedResidualBlocks: "blocks", StackedConvBlocks: "convs"}
 """Where layers follow each other in nnU-Net's networks."""
 
 _CONTAINERS = (BasicBlockD, ConvDropoutNormReLU, nn.Sequential)
-_BLIND_TO_ORDER = (StagedInstanceNorm3d, nn.InstanceNorm3d, nn.LeakyReLU, nn.ReLU, nn.Identity)
+_BLIND_TO_ORDER = (nn.InstanceNorm3d, nn.LeakyReLU, nn.ReLU, nn.Identity)
 
 
 class WinogradConv3d(nn.Module):
