@@ -13,6 +13,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -161,16 +162,12 @@ def _search(
     def compete(name: str, family: str) -> _Candidate:
         held_out = out_of_fold(task, x[:, sets[name]], y, folds, family, seed)
         judged = [_Candidate.judged(name, family, strength, logits, task, y) for strength, logits in held_out.items()]
-        return min(judged, key=_by_loss)
+        return min(judged, key=attrgetter("loss"))
 
     found = [compete(name, family) for name in sets for family in models if family != PERCEPTRON]
     if PERCEPTRON in models:
-        found.append(compete(min(found, key=_by_loss).features, PERCEPTRON))
-    return sorted(found, key=_by_loss)
-
-
-def _by_loss(candidate: _Candidate) -> float:
-    return candidate.loss
+        found.append(compete(min(found, key=attrgetter("loss")).features, PERCEPTRON))
+    return sorted(found, key=attrgetter("loss"))
 
 
 def _mean(candidates: Sequence[_Candidate]) -> Array:
