@@ -258,9 +258,8 @@ def _fit(
     """Case heads on some of the features, together with the network heads' answers where there are any."""
     values, patients, found = table.values.astype(float), bench.labels.patients(table.case_ids), {}
     for task in bench.tasks:
-        column, own = bench.labels.column(task, table.case_ids), None
-        if answers is not None:
-            own = answers[task.name].astype(float)
+        column = bench.labels.column(task, table.case_ids)
+        own = None if answers is None else answers[task.name].astype(float)
         found[task.name] = fit_case_head(task, values, column, patients, blocks=blocks, network=own, **options)
     return {name: head for name, head in found.items() if head}
 

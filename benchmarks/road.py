@@ -100,7 +100,7 @@ def run(name: str, data: Path, runs: Path, *, epochs: int | None, resume: bool) 
     references = references_of_dataset(workspace, DATASET_ID, fold=FOLD)
     predictions = runs / name / "predictions"
     with stage("predict", seconds) as progress:
-        images = images_of_cases(workspace, references.case_ids or (), runs / name / "images_of_cases")
+        images = images_of_cases(workspace, references.case_ids or (), runs / name / "validation_images")
         predicted = predict_folder(Predictor.load(training.model, [FOLD]), images, predictions, progress=progress)
     with stage("evaluate", seconds):
         metrics = evaluate(

@@ -9,7 +9,6 @@ ones are, beside that of the fold's validation cases.
 
 from __future__ import annotations
 
-import json
 import random
 import sys
 import tempfile
@@ -23,9 +22,8 @@ from nnduet.console import progress_bar
 from nnduet.data.files import write_json_atomically
 from nnduet.evaluation.evaluate import evaluate
 from nnduet.evaluation.requests import references_of_dataset
-from nnduet.inference.folder import find_cases, predict_case
+from nnduet.inference.folder import predict_folder
 from nnduet.inference.predictor import Predictor
-from nnduet.schema import SPLITS_FILE
 
 CASES = 100
 """Training cases that are predicted, drawn at random."""
@@ -33,21 +31,16 @@ CASES = 100
 
 def training_fit(bench: Bench, fold: int) -> dict[str, Any]:
     """Mean Dice of training and of validation cases of a fold."""
-    prepared = bench.workspace.preprocessed / bench.workspace.dataset_name(DATASET_ID)
-    training = json.loads((prepared / SPLITS_FILE).read_text())[fold]["train"]
-    drawn = tuple(random.Random(0).sample(sorted(training), min(CASES, len(training))))
-    references, predictor = references_of_dataset(bench.workspace, DATASET_ID), Predictor.load(bench.model(), [fold])
-    with tempfile.TemporaryDirectory() as place, progress_bar("predict") as progress:
-        images, masks = images_of_cases(bench.workspace, drawn, Path(place) / "images"), Path(place) / "masks"
-        masks.mkdir()
-        cases = find_cases(images, predictor.model.dataset_json["file_ending"])
-        for index, (case_id, paths) in enumerate(cases.items()):
-            known = bench.labels.covariates.get(case_id, {})
-            predict_case(predictor, paths, known, masks, paths[0].name.replace("_0000", ""))
-            progress(index + 1, len(cases), case_id)
-        evaluate(masks, references.masks, labels=references.labels, case_ids=drawn, output=Path(place) / "metrics")
-        learned = dice_by_case(Path(place) / "metrics")
     held_out = dice_by_case(bench.model() / f"fold_{fold}" / "validation")
+    training = sorted(set(bench.labels.values) - set(held_out))
+    drawn = tuple(random.Random(0).sample(training, min(CASES, len(training))))
+    references = references_of_dataset(bench.workspace, DATASET_ID)
+    with tempfile.TemporaryDirectory() as place, progress_bar("predict") as progress:
+        images, masks, metrics = (Path(place) / name for name in ("images", "masks", "metrics"))
+        images_of_cases(bench.workspace, drawn, images)
+        predict_folder(Predictor.load(bench.model(), [fold]), images, masks, progress=progress)
+        evaluate(masks, references.masks, labels=references.labels, case_ids=drawn, output=metrics)
+        learned = dice_by_case(metrics)
     return {
         "set": bench.name,
         "fold": fold,

@@ -59,9 +59,8 @@ def _bars(costs: Mapping[str, list[float]], title: str, label: str) -> str:
 def _named_columns(run: Run, table: FeatureTable) -> dict[str, range]:
     """{name: its one column} of descriptors and covariates; empty where the names are not known."""
     content = json.loads((run.model / "dataset.json").read_text(encoding="utf-8")) if run.model else {}
-    regions, num_channels = region_names(content), len(content.get("channel_names", {}))
     names = {
-        "shape": descriptor_names(regions, num_channels),
+        "shape": descriptor_names(region_names(content), len(content.get("channel_names", {}))),
         "covariates": tuple(content.get("covariates", ())),
     }
     found = {block: (table.blocks[block], of) for block, of in names.items() if len(table.blocks.get(block, ())) == len(of)}
