@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
+import re
 import shutil
+import stat
 from pathlib import Path
 
 import pytest
@@ -12,12 +15,15 @@ from data_builders import tree
 
 from nnduet.data import files
 from nnduet.data.files import (
+    claim_folder,
     copy_atomically,
     file_digest,
+    is_claimed,
     is_temporary,
     is_whole,
     json_text,
     link_atomically,
+    remove_claimed,
     remove_temporaries,
     replace_together,
     replacing,
@@ -29,7 +35,7 @@ from nnduet.data.files import (
     write_text_atomically,
     written_digest,
 )
-from nnduet.errors import CorruptFileError, DiskFullError
+from nnduet.errors import CorruptFileError, DiskFullError, OutputExistsError
 
 
 def test_the_temporary_is_a_hidden_sibling_with_the_same_suffixes(tmp_path: Path) -> None:
@@ -162,3 +168,64 @@ def test_if_one_of_several_files_cannot_be_replaced_all_stay_as_they_were(tmp_pa
         replace_together({target: scratch / name for target, name in targets.items()})
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "in_the_way"]
     assert (tmp_path / "a").read_text() == "old a"
+
+
+def test_row_133_a_claimed_folder_may_be_filled_and_removed(tmp_path: Path) -> None:
+    folder = tmp_path / "report"
+    claim_folder(folder, "nnduet report")
+    (folder / "page.html").write_text("x")
+    claim_folder(folder, "nnduet report")
+    assert (folder / "page.html").exists() and is_claimed(folder, "nnduet report")
+    remove_claimed(folder, "nnduet report")
+    assert not folder.exists()
+    remove_claimed(folder, "nnduet report")
+
+
+def test_row_133_what_somebody_else_wrote_is_neither_claimed_nor_removed(tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    (photos / "cat.jpg").write_text("x")
+    link = tmp_path / "link"
+    link.symlink_to(photos)
+    claimed = tmp_path / "claimed"
+    claim_folder(claimed, "nnduet benchmark")
+    for folder in (photos, link, photos / "cat.jpg", claimed):
+        with pytest.raises(OutputExistsError, match=re.escape(str(folder))):
+            claim_folder(folder, "nnduet report") if folder is not claimed else remove_claimed(folder, "nnduet report")
+        if folder is not claimed:
+            with pytest.raises(OutputExistsError):
+                remove_claimed(folder, "nnduet report")
+    assert [path.name for path in photos.iterdir()] == ["cat.jpg"] and is_claimed(claimed, "nnduet benchmark")
+
+
+def test_row_133_links_inside_a_claimed_folder_are_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "cat.jpg").write_text("x")
+    claim_folder(tmp_path / "report", "nnduet report")
+    (tmp_path / "report" / "pictures").symlink_to(tmp_path / "photos")
+    remove_claimed(tmp_path / "report", "nnduet report")
+    assert (tmp_path / "photos" / "cat.jpg").exists()
+
+
+def test_row_87_files_are_written_where_only_writable_descriptors_can_be_synced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on Windows, whose _commit says EBADF for the others."""
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        if fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            raise OSError(errno.EBADF, "Bad file descriptor")
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    write_text_atomically(tmp_path / "a.txt", "x")
+    copy_atomically(tmp_path / "a.txt", tmp_path / "b.txt")
+    assert (tmp_path / "b.txt").read_text() == "x"
+
+
+def test_a_folder_is_synced_after_a_rename(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[bool] = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(stat.S_ISDIR(os.fstat(descriptor).st_mode)))
+    write_text_atomically(tmp_path / "a.txt", "x")
+    assert synced[-1] is True and False in synced

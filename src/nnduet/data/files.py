@@ -6,6 +6,7 @@ the temporary back and compare checksums first, because some disks and libraries
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -19,24 +20,36 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from nnduet.errors import DISK_FULL_NUMBERS, CorruptFileError, DiskFullError, LockedError, StorageError
+from nnduet.errors import (
+    DISK_FULL_NUMBERS,
+    CorruptFileError,
+    DiskFullError,
+    LockedError,
+    OutputExistsError,
+    StorageError,
+)
 
 __all__ = [
     "LOCK_FILE",
+    "OWNER_FILE",
+    "claim_folder",
     "copy_atomically",
     "file_digest",
+    "is_claimed",
     "is_temporary",
     "is_whole",
     "json_text",
     "link_atomically",
     "locked",
     "naming_disk_errors",
+    "remove_claimed",
     "remove_temporaries",
     "replace_together",
     "replacing",
     "same_content",
     "scratch_folder",
     "sums_of",
+    "sync_folder",
     "write_bytes_atomically",
     "write_json_atomically",
     "write_sums",
@@ -45,7 +58,10 @@ __all__ = [
 ]
 
 _TEMPORARY_PREFIX = ".nnduet-tmp-"
+_NO_FOLDER_SYNC = (errno.EBADF, errno.EACCES, errno.EINVAL, errno.EPERM, errno.EROFS, errno.ENOTSUP)
 LOCK_FILE = ".nnduet-lock"
+OWNER_FILE = ".nnduet-folder"
+"""In folders that a command makes and may replace: one line that says what wrote it, see :func:`claim_folder`."""
 
 
 @contextmanager
@@ -63,6 +79,7 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         _sync(temporary)
         os.replace(temporary, path)
+        sync_folder(path.parent)
     except OSError as error:
         if error.errno in DISK_FULL_NUMBERS:
             raise DiskFullError(f"{path}: the disk is full; nothing was left under this name") from error
@@ -73,9 +90,28 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDWR)  # Windows syncs only what may be written
     try:
         os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring renames in a folder to the disk; nothing where the system cannot sync folders, as Windows and some file systems.
+
+    Raises:
+        OSError: the disk is full or failing.
+    """
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except PermissionError:
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_FOLDER_SYNC:
+            raise
     finally:
         os.close(descriptor)
 
@@ -190,6 +226,43 @@ def locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def claim_folder(folder: Path, maker: str) -> None:
+    """Make a folder that ``maker`` may fill, empty and replace; one that it made before stays as it is.
+
+    Only folders that were claimed may be deleted with what is in them: whatever else stands there is the user's.
+
+    Args:
+        maker: what writes there, e.g. ``"nnduet report"``; one line.
+
+    Raises:
+        OutputExistsError: a file, a link, or a folder with content of somebody else stands there.
+    """
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise OutputExistsError(f"{folder}: expected a folder of `{maker}`, got a {'link' if folder.is_symlink() else 'file'}")
+    if not is_claimed(folder, maker):
+        if folder.is_dir() and any(not is_temporary(path) and path.name != LOCK_FILE for path in folder.iterdir()):
+            raise OutputExistsError(f"{folder}: holds files that `{maker}` did not write; nothing was changed there")
+        write_text_atomically(folder / OWNER_FILE, f"{maker}\n")
+
+
+def is_claimed(folder: Path, maker: str) -> bool:
+    """Whether a folder is one that :func:`claim_folder` made for ``maker``, and no link to one."""
+    owner = folder / OWNER_FILE
+    return not folder.is_symlink() and owner.is_file() and owner.read_text(encoding="utf-8", errors="replace") == f"{maker}\n"
+
+
+def remove_claimed(folder: Path, maker: str) -> None:
+    """Delete a folder of ``maker`` with everything in it; links in it are removed, not followed. A missing one is fine.
+
+    Raises:
+        OutputExistsError: something else stands there.
+    """
+    if folder.is_symlink() or folder.exists():
+        if not is_claimed(folder, maker):
+            raise OutputExistsError(f"{folder}: `{maker}` did not make this; nothing was deleted")
+        shutil.rmtree(folder)
 
 
 @contextmanager

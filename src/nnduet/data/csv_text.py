@@ -1,0 +1,42 @@
+"""The one writer of CSV: cells that a spreadsheet would take for a formula, or a terminal for a command, are made harmless."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterable, Sequence
+
+from nnduet.names import printable
+
+__all__ = ["csv_text", "plain_cell", "safe_cell"]
+
+_FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]inf")
+
+
+def safe_cell(cell: str) -> str:
+    """A cell as it is written: with ``'`` before what a spreadsheet would compute, and control characters escaped.
+
+    A spreadsheet computes cells that begin with ``= + - @``, a tab or a carriage return; numbers such as -1.5 stay as they are.
+    Cells that begin with ``'`` and one of these get another ``'``, so that :func:`plain_cell` gives back every cell.
+    Source: https://owasp.org/www-community/attacks/CSV_Injection.
+    """
+    text = cell if cell.isprintable() else printable(cell)
+    return f"'{text}" if _would_be_computed(cell.lstrip("'")) and not _NUMBER.fullmatch(cell) else text
+
+
+def plain_cell(cell: str) -> str:
+    """The cell that :func:`safe_cell` was given, control characters apart."""
+    return cell[1:] if cell.startswith("'") and _would_be_computed(cell.lstrip("'")) else cell
+
+
+def _would_be_computed(cell: str) -> bool:
+    return cell.startswith(_FORMULA_SIGNS)
+
+
+def csv_text(rows: Iterable[Sequence[str]]) -> str:
+    """Rows of cells as CSV: commas, line feeds, every cell through :func:`safe_cell`. No rows give an empty text."""
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerows([safe_cell(cell) for cell in row] for row in rows)
+    return buffer.getvalue()

@@ -1,0 +1,119 @@
+"""The one strict reader of JSON: files that anybody may have cut, edited or planted are read, or refused by name.
+
+Refused are: what is no regular file, more than :data:`MAX_BYTES`, other bytes than UTF-8, syntax errors, a key that stands
+twice in one object, nesting deeper than :data:`MAX_DEPTH`, whole numbers of more than :data:`MAX_DIGITS` digits, and numbers
+that are not finite. ``kind`` then says what the content must be: anything that msgspec converts to, from ``dict[str, Any]`` to
+a frozen dataclass, whose wrong fields are named by their place.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import msgspec
+
+from nnduet.errors import DatasetError, NNDuetError
+
+__all__ = ["MAX_BYTES", "MAX_DEPTH", "MAX_DIGITS", "parse_json", "read_json"]
+
+MAX_BYTES = 2**28
+"""The largest file that nnDuet writes, the case heads of ten thousand cases, has a tenth of this."""
+MAX_DEPTH = 60
+MAX_DIGITS = 40
+
+T = TypeVar("T")
+
+
+def read_json(path: Path, kind: type[T] | Any = Any, *, error: type[NNDuetError] = DatasetError) -> T:
+    """The content of a JSON file as ``kind``; an ``error`` for everything that :func:`parse_json` refuses.
+
+    Raises:
+        error: the file is missing or unreadable, or its content is refused; the message begins with the path.
+    """
+    try:
+        if path.exists() and not path.is_file():
+            raise error(f"{path}: expected a JSON file, got a folder, a pipe or a device")
+        if path.stat().st_size > MAX_BYTES:
+            raise error(f"{path}: expected at most {MAX_BYTES} bytes of JSON, got {path.stat().st_size}")
+        content = path.read_bytes()
+    except (OSError, ValueError) as reason:  # ValueError: a NUL in the path
+        raise error(f"{path}: no readable JSON: {reason}") from reason
+    return cast(T, parse_json(content, str(path), kind, error=error))
+
+
+def parse_json(content: bytes, place: str, kind: type[T] | Any = Any, *, error: type[NNDuetError] = DatasetError) -> T:
+    """JSON from UTF-8 bytes, with or without BOM, as ``kind``.
+
+    Args:
+        place: what messages begin with, as a rule the path.
+        kind: what the content must be, for ``msgspec.convert``; keys that a dataclass does not know are passed over.
+        error: what is raised.
+
+    Raises:
+        error: the content is no such JSON.
+    """
+    try:
+        value = json.loads(
+            content.decode("utf-8-sig"),
+            object_pairs_hook=_object,
+            parse_int=_whole_number,
+            parse_float=_finite,
+            parse_constant=_refuse_constant,
+        )
+        _check_depth(value)
+    except (ValueError, RecursionError) as reason:
+        raise error(f"{place}: no readable JSON: {_shortened(reason)}") from reason
+    if kind is Any:
+        return cast(T, value)
+    try:
+        return cast(T, msgspec.convert(value, kind))
+    except msgspec.ValidationError as reason:
+        raise error(f"{place}: {_shortened(reason)}") from reason
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} stands twice in one object")
+    return found
+
+
+def _whole_number(digits: str) -> int:
+    if len(digits) > MAX_DIGITS:
+        raise ValueError(f"a whole number of {len(digits)} digits, {digits[:12]}…")
+    return int(digits)
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:20]} is no finite number")
+    return value
+
+
+def _refuse_constant(text: str) -> float:
+    raise ValueError(f"{text} is no number of JSON")
+
+
+def _check_depth(value: Any) -> None:
+    level, depth = [value], 0
+    while level:
+        depth += 1
+        if depth > MAX_DEPTH:
+            raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, (dict, list))
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, (dict, list))
+        ]
+
+
+def _shortened(reason: BaseException) -> str:
+    text = " ".join(str(reason).split())
+    return text if len(text) <= 300 else f"{text[:300]}…"

@@ -1,0 +1,88 @@
+"""The strict reader of JSON: what is refused, and that the file is named."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nnduet.errors import DatasetError, ModelError
+from nnduet.records import MAX_BYTES, MAX_DEPTH, MAX_DIGITS, parse_json, read_json
+
+
+@dataclass(frozen=True)
+class Fold:
+    train: tuple[str, ...]
+    val: tuple[str, ...] = ()
+
+
+def test_an_object_is_read_as_the_dataclass_that_is_asked_for() -> None:
+    found = parse_json(b'[{"train": ["a"], "val": ["b"], "more": 1}]', "splits", list[Fold])
+    assert found == [Fold(("a",), ("b",))]
+
+
+def test_a_field_of_another_type_is_named_by_its_place() -> None:
+    with pytest.raises(DatasetError, match=r"splits: Expected `str`, got `int` - at `\$\[0\]\.train\[0\]`"):
+        parse_json(b'[{"train": [1]}]', "splits", list[Fold])
+
+
+def test_without_a_kind_any_json_is_given_back() -> None:
+    assert parse_json(b'\xef\xbb\xbf{"a": [1, 2.5, null, true, "x"]}', "x") == {"a": [1, 2.5, None, True, "x"]}
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "Expecting value"),
+        (b'{"a": 1', "Expecting"),
+        (b"\xff\xfe", "utf-8"),
+        (b'{"a": 1, "a": 2}', "the key 'a' stands twice"),
+        (b'{"b": {"a": 1, "a": 1}}', "the key 'a' stands twice"),
+        (b"[NaN]", "NaN is no number"),
+        (b"[-Infinity]", "-Infinity is no number"),
+        (b"[1e999]", "1e999 is no finite number"),
+        (b"9" * (MAX_DIGITS + 1), "digits"),
+        (b"9" * 6000, "6000 digits"),
+        (b"[" * (MAX_DEPTH + 1) + b"]" * (MAX_DEPTH + 1), "nested deeper"),
+        (b'{"a":' * 100_000, "no readable JSON"),
+    ],
+)
+def test_what_is_not_strict_json_is_refused_in_one_line(content: bytes, reason: str) -> None:
+    with pytest.raises(ModelError, match=reason) as caught:
+        parse_json(content, "heads.json", error=ModelError)
+    assert str(caught.value).startswith("heads.json: ") and "\n" not in str(caught.value) and len(str(caught.value)) < 400
+
+
+def test_the_deepest_and_the_longest_that_are_allowed() -> None:
+    assert parse_json(b"[" * MAX_DEPTH + b"]" * MAX_DEPTH, "x")
+    assert parse_json(b"9" * MAX_DIGITS, "x") == 10**MAX_DIGITS - 1
+
+
+def test_a_file_is_read(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('{"a": "ü"}', encoding="utf-8")
+    assert read_json(tmp_path / "a.json", dict[str, str]) == {"a": "ü"}
+
+
+def refused(path: Path, **options: Any) -> str:
+    with pytest.raises(DatasetError) as caught:
+        read_json(path, **options)
+    assert str(path).replace("\0", "") in str(caught.value).replace("\0", "")
+    return str(caught.value)
+
+
+def test_what_is_no_file_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert "No such file" in refused(tmp_path / "missing.json")
+    assert "a folder, a pipe or a device" in refused(tmp_path)
+    assert "a folder, a pipe or a device" in refused(tmp_path / "pipe")
+    assert "a folder, a pipe or a device" in refused(Path("/dev/zero"))
+    refused(tmp_path / "a\0b")
+
+
+def test_a_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
+    with (tmp_path / "large.json").open("wb") as stream:
+        stream.truncate(MAX_BYTES + 1)
+    assert f"at most {MAX_BYTES}" in refused(tmp_path / "large.json")
