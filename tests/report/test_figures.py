@@ -22,6 +22,8 @@ DRAWN = {
     "importance": lambda: figures.importance_bars([("<b>shape", 0.3, 0.1), ("stage 2", 0.0, 0.0)], "Importance <b>", "rise"),
     "training": lambda: figures.training_curves({"loss": np.array([2, np.nan, 1.0])}, "loss <b>"),
 }
+SEEDED = ("roc", "reliability", "histogram", "risk", "importance", "training")
+"""Those that are drawn from the same values each time."""
 
 
 @pytest.mark.parametrize("name", DRAWN)
@@ -51,3 +53,16 @@ def test_the_curve_is_that_of_scikit_learn_with_ties() -> None:
 def test_a_class_that_all_cases_are_of_has_no_curve() -> None:
     text = figures.roc_curves(np.ones((5, 1), bool), np.ones((5, 1)), ["only"], "ROC")
     assert "only" not in text
+
+
+def test_row_64_figures_are_the_same_after_another_library_has_set_its_style() -> None:
+    import matplotlib as mpl
+
+    before = {name: draw() for name, draw in DRAWN.items() if name in SEEDED}
+    with mpl.rc_context():
+        mpl.rcParams.update({"font.size": 24, "axes.labelsize": 30, "xtick.labelsize": 28, "legend.fontsize": 30})
+        mpl.rcParams.update({"axes.grid": True, "lines.linewidth": 9, "axes.facecolor": "#eaeaf2", "font.family": "monospace"})
+        after = {name: DRAWN[name]() for name in SEEDED}
+        assert mpl.rcParams["font.size"] == 24  # what the process has set stays set
+    assert after == before
+    assert mpl.rcParams["axes.labelsize"] == "medium"

@@ -13,7 +13,8 @@ from scored_run import NASTY, NASTY_CASE, NUM_CASES, write_scored_run
 from nnduet.errors import DatasetError, OutputExistsError
 from nnduet.report.facts import facts_of, warnings_of
 from nnduet.report.page import write_report
-from nnduet.report.runs import is_finished, read_run
+from nnduet.report.runs import read_run
+from nnduet.report.stored_model import is_finished
 
 
 @pytest.fixture(scope="module")

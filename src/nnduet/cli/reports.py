@@ -56,7 +56,8 @@ def report(
     """
     with reporting(as_json) as tell:
         from nnduet.report.page import write_report
-        from nnduet.report.runs import is_finished, read_run
+        from nnduet.report.runs import read_run
+        from nnduet.report.stored_model import is_finished
 
         raw = find_workspace(workspace, make=False).raw
         target = output or run / "report"

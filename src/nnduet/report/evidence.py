@@ -31,7 +31,7 @@ from nnduet.inference.shipped_models import open_model
 from nnduet.inference.sliding_window import JointPass, predict_tiles
 from nnduet.model.heads import JointNetwork, task_probabilities
 from nnduet.model.pooling import PooledSums, region_weights, sum_channels, sum_stages
-from nnduet.report.runs import region_names
+from nnduet.report.stored_model import region_names
 from nnduet.schema import Task
 
 __all__ = ["ELSEWHERE", "Evidence", "EvidenceMaps", "class_gradients", "class_score", "contribution_map", "region_shares"]
@@ -112,7 +112,7 @@ class EvidenceMaps:
         return Evidence(
             values=values,
             class_name=name,
-            region_shares=region_shares(np.abs(contributions[0].numpy()), masks, region_names(model.dataset_json)),
+            region_shares=region_shares(np.abs(contributions[0].numpy()), masks, region_names(model.dataset_json["labels"])),
         )
 
     def _task(self, name: str, class_name: str | None) -> Task:

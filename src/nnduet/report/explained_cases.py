@@ -55,9 +55,13 @@ class ExplainedCases:
         """
         fold = self._folds.get(case)
         if fold not in self._maps:
-            self._maps[fold] = EvidenceMaps(self.model or self.run.model or "", fold)
+            self._maps[fold] = EvidenceMaps(self.model or self._own_model(), fold)
         found = self._maps[fold](image, self.task, self._answer(case))
         return found.values, f"evidence of the network head for {found.class_name} ({self.task}); size and shape are not in it"
+
+    def _own_model(self) -> Path:
+        assert self.run.model is not None
+        return self.run.model.folder
 
     def _answer(self, case: str) -> str | None:
         cases: TaskCases = next(cases for cases in self.run.tasks if cases.task.name == self.task)
@@ -67,8 +71,8 @@ class ExplainedCases:
 
 def _folds_of(run: Run) -> dict[str, str]:
     """{case: the fold that had not seen it}, for a fold or a cross-validation; empty for other runs."""
-    if run.metrics and "fold" in run.metrics:
-        return dict.fromkeys(run.cases, str(run.metrics["fold"]))
+    if run.metrics and run.metrics.fold is not None:
+        return dict.fromkeys(run.cases, str(run.metrics.fold))
     table = run.predictions / PREDICTIONS_FILE if run.predictions else None
     rows = read_rows(table, []) if table and table.is_file() else {}
     return {case: row.cells[_FOLD] for case, row in rows.items() if row.cells.get(_FOLD)}

@@ -8,11 +8,13 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from html import escape
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib import style
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -57,6 +59,14 @@ NUM_RESAMPLES = 200
 NUM_BINS = 10
 
 
+def _own_style() -> AbstractContextManager[None]:
+    """Matplotlib's own defaults with :data:`_STYLE`, whatever the process or the user has set; put back afterwards.
+
+    nnU-Net's logger sets seaborn's style for a whole process, and users have a ``matplotlibrc``.
+    """
+    return style.context(["default", _STYLE])
+
+
 def _figure(columns: int = 1, *, width: float = 4.2, height: float = 3.0) -> tuple[Figure, list[Any]]:
     figure = Figure(figsize=(width * columns, height), layout="constrained")
     return figure, list(np.ravel(figure.subplots(1, columns, squeeze=False)))
@@ -81,7 +91,7 @@ def score_distributions(scores: Mapping[str, Array], label: str, *, limits: tupl
         scores: {region: (N,) values, NaN where undefined}.
         label: of the axis, with its unit.
     """
-    with mpl.rc_context(_STYLE):
+    with _own_style():
         figure, (axes,) = _figure(height=0.6 + 0.45 * len(scores))
         rng = np.random.default_rng(0)
         names = list(scores)[::-1]
@@ -106,7 +116,7 @@ def bland_altman(reference: Array, prediction: Array, region: str) -> str:
     Source: Bland and Altman, Lancet 327 (1986).
     """
     mean, difference = (reference + prediction) / 2, prediction - reference
-    with mpl.rc_context(_STYLE):
+    with _own_style():
         figure, (axes,) = _figure()
         axes.plot(mean, difference, ".", color=PALETTE[0], markersize=4, alpha=0.7)
         if difference.size > 1:
@@ -132,7 +142,7 @@ def roc_curves(truth: NDArray[np.bool_], scores: Array, names: Sequence[str], ti
         names: (C,).
     """
     grid = np.linspace(0, 1, 101)
-    with mpl.rc_context(_STYLE):
+    with _own_style():
         figure, (axes,) = _figure(height=3.4)
         axes.plot([0, 1], [0, 1], color=_INK, linewidth=0.6, alpha=0.5)
         for index, name in enumerate(names):
@@ -173,7 +183,7 @@ def _resampled_rocs(positive: NDArray[np.bool_], score: Array, grid: Array) -> A
 def reliability_diagram(confidence: Array, correct: NDArray[np.bool_], title: str) -> str:
     """Share of right answers over their mean probability in ten equal bins; the area of a point is its number of cases."""
     bins = np.clip((confidence * NUM_BINS).astype(int), 0, NUM_BINS - 1)
-    with mpl.rc_context(_STYLE):
+    with _own_style():
         figure, (axes,) = _figure(height=3.4)
         axes.plot([0, 1], [0, 1], color=_INK, linewidth=0.6, alpha=0.5)
         for index in np.unique(bins):
@@ -195,7 +205,7 @@ def confidence_histogram(confidence: Array, correct: NDArray[np.bool_], title: s
     """How sure right and wrong answers were: stacked counts, wrong ones hatched."""
     edges = np.linspace(0, 1, 2 * NUM_BINS + 1)
     right, wrong = (np.histogram(confidence[chosen], edges)[0] for chosen in (correct, ~correct))
-    with mpl.rc_context(_STYLE):
+    with _own_style():
         figure, (axes,) = _figure()
         axes.bar(
             edges[:-1], right, np.diff(edges), align="edge", color=PALETTE[0], edgecolor=_INK, linewidth=0.5, label="right"
@@ -223,7 +233,7 @@ def risk_coverage(confidence: Array, correct: NDArray[np.bool_], title: str) -> 
     """Share of wrong answers among the most confident share of cases. Source: El-Yaniv and Wiener, JMLR 11 (2010)."""
     wrong = ~correct[np.argsort(-confidence, kind="stable")]
     coverage = np.arange(1, wrong.size + 1) / wrong.size
-    with mpl.rc_context(_STYLE):
+    with _own_style():
         figure, (axes,) = _figure()
         axes.plot(coverage, np.cumsum(wrong) / np.arange(1, wrong.size + 1), color=PALETTE[0])
         axes.axhline(float(wrong.mean()), color=_INK, linestyle="--", linewidth=0.8)
@@ -236,7 +246,7 @@ def risk_coverage(confidence: Array, correct: NDArray[np.bool_], title: str) -> 
 
 def importance_bars(rows: Sequence[tuple[str, float, float]], title: str, label: str) -> str:
     """A bar per feature or block, largest on top: name, mean and deviation of what its permutation costs."""
-    with mpl.rc_context(_STYLE):
+    with _own_style():
         figure, (axes,) = _figure(height=0.7 + 0.24 * len(rows))
         names, means, deviations = zip(*rows[::-1], strict=True)
         axes.barh(range(len(rows)), means, xerr=deviations, color=PALETTE[0], edgecolor=_INK, linewidth=0.5, ecolor=_INK)
@@ -248,7 +258,7 @@ def importance_bars(rows: Sequence[tuple[str, float, float]], title: str, label:
 
 def training_curves(curves: Mapping[str, Array], label: str) -> str:
     """A line per column over epochs, differing in dash and marker; NaN leaves a gap."""
-    with mpl.rc_context(_STYLE):
+    with _own_style():
         figure, (axes,) = _figure(width=4.6)
         for index, (name, values) in enumerate(curves.items()):
             known = np.flatnonzero(np.isfinite(values))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,10 @@ from nnduet.errors import ModelError
 from nnduet.model.case_features import FeatureTable
 from nnduet.model.case_head import CaseHead
 from nnduet.model.descriptors import descriptor_names
+from nnduet.records import read_json
 from nnduet.report.figures import importance_bars
-from nnduet.report.runs import Run, region_names
+from nnduet.report.runs import Run
+from nnduet.report.stored_model import region_names
 from nnduet.schema import Task
 
 __all__ = ["NETWORK", "block_importances", "importances"]
@@ -25,6 +27,13 @@ NETWORK = "network head"
 MOST_BARS = 12
 _PERMUTATIONS = 20
 _FEATURES, _HEADS = "features_validation.npz", "case_head.json"
+
+
+@dataclass(frozen=True)
+class _HeadsFile:
+    """``case_head.json``: the heads by task; what else it holds is not read here."""
+
+    tasks: Mapping[str, Mapping[str, Any]]
 
 
 def importances(run: Run, task: Task) -> list[str]:
@@ -58,13 +67,16 @@ def _bars(costs: Mapping[str, list[float]], title: str, label: str) -> str:
 
 def _named_columns(run: Run, table: FeatureTable) -> dict[str, range]:
     """{name: its one column} of descriptors and covariates; empty where the names are not known."""
-    content = json.loads((run.model / "dataset.json").read_text(encoding="utf-8")) if run.model else {}
+    if run.model is None:
+        return {}
+    dataset = run.model.dataset
     names = {
-        "shape": descriptor_names(region_names(content), len(content.get("channel_names", {}))),
-        "covariates": tuple(content.get("covariates", ())),
+        "shape": descriptor_names(region_names(dataset.labels), len(dataset.channel_names)),
+        "covariates": dataset.covariates,
     }
-    found = {block: (table.blocks[block], of) for block, of in names.items() if len(table.blocks.get(block, ())) == len(of)}
-    return {name: range(c, c + 1) for columns, of in found.values() for c, name in zip(columns, of, strict=True)}
+    blocks = {block: table.blocks.get(block, range(0)) for block in names}  # a block without columns is no block
+    known = [block for block, columns in blocks.items() if len(columns) == len(names[block])]
+    return {name: range(c, c + 1) for block in known for c, name in zip(blocks[block], names[block], strict=True)}
 
 
 def block_importances(
@@ -113,13 +125,18 @@ def _loss(head: CaseHead, values: Array, network: Array | None, truth: Array) ->
 
 
 def _head(folder: Path, task: Task) -> tuple[CaseHead, FeatureTable] | None:
-    """The case head of a fold for a task with the features of its validation cases; None where one of them is missing."""
-    try:
-        content: Mapping[str, Any] = json.loads((folder / _HEADS).read_text(encoding="utf-8")).get("tasks", {})
-        return (
-            (CaseHead.from_json(task, content[task.name]), FeatureTable.load(folder / _FEATURES))
-            if task.name in content
-            else None
-        )
-    except (OSError, ValueError, ModelError):
+    """The case head of a fold for a task with the features of its validation cases; None where one of them is missing.
+
+    Raises:
+        ModelError: a file is damaged, or the two do not fit each other.
+    """
+    if not (folder / _HEADS).is_file() or not (folder / _FEATURES).is_file():
         return None
+    stored: _HeadsFile = read_json(folder / _HEADS, _HeadsFile, error=ModelError)
+    heads = stored.tasks
+    if task.name not in heads:
+        return None
+    head, table = CaseHead.from_json(task, heads[task.name]), FeatureTable.load(folder / _FEATURES)
+    if head.columns.max() >= table.values.shape[1] or (head.network_share > 0 and task.name not in table.network):
+        raise ModelError(f"{folder / _HEADS}: its head of task {task.name} does not fit the features of {_FEATURES}")
+    return head, table

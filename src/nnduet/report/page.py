@@ -13,13 +13,15 @@ import numpy as np
 
 from nnduet.data.files import write_bytes_atomically, write_text_atomically
 from nnduet.errors import OutputExistsError
+from nnduet.evaluation.stored_metrics import Estimate
 from nnduet.report import figures
 from nnduet.report.explained_cases import ExplainedCases
 from nnduet.report.facts import facts_of, warnings_of
 from nnduet.report.importance import importances
 from nnduet.report.overlay import legend
-from nnduet.report.runs import Run, TaskCases, read_progress
+from nnduet.report.runs import Run, TaskCases
 from nnduet.report.shown_cases import ShownCases
+from nnduet.report.stored_model import read_progress
 from nnduet.report.volumes import write_volumes
 
 __all__ = ["INDEX", "ReportSummary", "write_report"]
@@ -104,8 +106,8 @@ def write_report(
         legend=legend(shown.labels),
         header=_header(run),
         table=_table(run, volumes),
-        definitions=(run.metrics or {}).get("definitions", {}),
-        missing=(run.metrics or {}).get("missing_predictions", []),
+        definitions=run.metrics.definitions if run.metrics else {},
+        missing=run.metrics.missing_predictions if run.metrics else (),
     )
     write_text_atomically(output / INDEX, page)
     size = sum(path.stat().st_size for path in output.rglob("*") if path.is_file()) / 1e6
@@ -159,23 +161,21 @@ def _headlines(run: Run) -> list[dict[str, str]]:
     for region in run.regions:
         for name, spoken in _METRICS.items():
             if name != "avd_ml":
-                rows.append(_headline(f"{region}: {spoken}", run.metrics["segmentation"][region][name]))
+                rows.append(_headline(f"{region}: {spoken}", getattr(run.metrics.segmentation[region], name)))
     for task in run.tasks:
-        found = run.metrics["tasks"][task.task.name]["metrics"]
+        found = run.metrics.tasks[task.task.name].metrics
         rows += [_headline(f"{task.task.name}: {_SPOKEN[name]}", found[name]) for name in _HEADLINES if name in found]
     return rows
 
 
-def _headline(name: str, entry: Mapping[str, Any]) -> dict[str, str]:
-    interval = entry.get("ci95")
+def _headline(name: str, entry: Estimate) -> dict[str, str]:
+    interval = entry.ci95
     return {
         "name": name,
-        "value": _text(entry["value"]),
-        "interval": f"{_text(interval[0])} to {_text(interval[1])}"
-        if interval
-        else f"– ({entry.get('ci95_reason', 'undefined')})",
-        "cases": str(entry["n_defined"]),
-        "reason": str(entry.get("reason", "")),
+        "value": _text(entry.value),
+        "interval": f"{_text(interval[0])} to {_text(interval[1])}" if interval else f"– ({entry.ci95_reason or 'undefined'})",
+        "cases": str(entry.n_defined),
+        "reason": entry.reason,
     }
 
 
@@ -208,10 +208,11 @@ def _region(run: Run, name: str, shown: ShownCases) -> dict[str, Any]:
     }
     dice_of = dict(zip(run.cases, dice.tolist(), strict=True))
     assert run.metrics is not None
+    found = run.metrics.segmentation[name]
     return {
         "name": name,
-        "metrics": [_headline(_METRICS[m], run.metrics["segmentation"][name][m]) for m in _METRICS],
-        "reasons": run.metrics["segmentation"][name]["case_reasons"],
+        "metrics": [_headline(spoken, getattr(found, metric)) for metric, spoken in _METRICS.items()],
+        "reasons": found.case_reasons,
         "figures": [figures.bland_altman(reference[both], prediction[both], name)] if both.any() else [],
         "no_volumes": not both.any(),
         "cases": {kind: [(case, _text(dice_of[case])) for case in shown.want(cases)] for kind, cases in picked.items()},
@@ -224,8 +225,8 @@ def _task(run: Run, cases: TaskCases, shown: ShownCases) -> dict[str, Any]:
     out: dict[str, Any] = {"name": task.name, "type": task.type, "figures": [], "wrong": [], "confusion": None, "metrics": []}
     out["per_class"], out["importance"] = [], importances(run, task)
     if run.metrics is not None:
-        entry = run.metrics["tasks"][task.name]
-        out["metrics"] = [_headline(_SPOKEN.get(name, name), value) for name, value in entry["metrics"].items()]
+        entry = run.metrics.tasks[task.name]
+        out["metrics"] = [_headline(_SPOKEN.get(name, name), value) for name, value in entry.metrics.items()]
     if not task.is_classification:
         return out
     known = np.isfinite(cases.reference) & np.isfinite(cases.prediction) & np.isfinite(cases.probabilities).all(axis=1)
@@ -241,7 +242,7 @@ def _task(run: Run, cases: TaskCases, shown: ShownCases) -> dict[str, Any]:
             figures.confidence_histogram(confidence, prediction == reference, f"Probabilities of the answers to {task.name}"),
             figures.risk_coverage(confidence, prediction == reference, f"Risk and coverage of {task.name}"),
         ]
-        out["confusion"] = _confusion(task.classes, run.metrics["tasks"][task.name]["confusion_matrix"])
+        out["confusion"] = _confusion(task.classes, run.metrics.tasks[task.name].confusion_matrix)
         names = [case for case, k in zip(run.cases, known.tolist(), strict=True) if k]
         wrong = [i for i in np.argsort(-confidence, kind="stable").tolist() if prediction[i] != reference[i]]
         pictured = set(shown.want([names[i] for i in wrong[: 4 * NUM_PICTURES]]))
@@ -261,7 +262,7 @@ def _task(run: Run, cases: TaskCases, shown: ShownCases) -> dict[str, Any]:
 def _confusion(classes: Sequence[str], counts: Sequence[Sequence[int]]) -> dict[str, Any]:
     rows = [
         {"name": name, "cells": [{"count": n, "share": n / max(sum(row), 1)} for n in row], "total": sum(row)}
-        for name, row in zip(classes, counts, strict=True)
+        for name, row in zip(classes, counts, strict=False)
     ]
     return {"classes": list(classes), "rows": rows}
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,12 +16,21 @@ from nnduet.data.mask_codes import MaskCodes
 from nnduet.errors import DatasetError
 from nnduet.evaluation.answers import PREDICTIONS_FILE, Row, answer_columns, read_rows
 from nnduet.evaluation.evaluate import METRICS_FILE, PER_CASE_FILE
-from nnduet.schema import Task, tasks_from_json
+from nnduet.evaluation.stored_metrics import (
+    RUN_FILE,
+    PredictionRun,
+    StoredMetrics,
+    TaskMetrics,
+    read_metrics,
+    read_prediction_run,
+)
+from nnduet.report.stored_model import PROGRESS, StoredModel, find_model, folds_of, read_model
+from nnduet.schema import Task
 
-__all__ = ["CROSS_VALIDATION", "Run", "TaskCases", "find_file", "is_finished", "read_progress", "read_run", "region_names"]
+__all__ = ["CROSS_VALIDATION", "Run", "TaskCases", "find_file", "read_run"]
 
 Array = NDArray[np.float64]
-CROSS_VALIDATION, FOLD_METRICS, PROGRESS, RUN_FILE = "cross_validation", "final_metrics.json", "progress.csv", "run.json"
+CROSS_VALIDATION = "cross_validation"
 _UNIONS = ("foreground", "any_foreground")
 _DATASET = re.compile(r"Dataset\d{3}_[A-Za-z0-9_]+")
 
@@ -52,23 +58,26 @@ class Run:
         rows: ``per_case.csv``, or ``classification.csv`` without references, by case.
         tasks: what was answered, in the order of the table.
         predictions, references, images: folders, None where they are not known or not there.
-        model: folder of the trained model, None where the run is not inside one.
+        model: the trained model, None where the run is not inside one.
         folds: fold folders with a ``progress.csv``, by name.
-        codes: how several masks of a case are one map of codes; None for a single mask.
         prediction_run: ``run.json``, empty where there is none.
     """
 
     folder: Path
-    metrics: Mapping[str, Any] | None
+    metrics: StoredMetrics | None
     rows: Mapping[str, Mapping[str, str]]
     tasks: tuple[TaskCases, ...]
     predictions: Path | None
     references: Path | None
     images: Path | None
-    model: Path | None
+    model: StoredModel | None
     folds: Mapping[str, Path] = field(default_factory=dict)
-    codes: MaskCodes | None = None
-    prediction_run: Mapping[str, Any] = field(default_factory=dict)
+    prediction_run: PredictionRun = field(default_factory=PredictionRun)
+
+    @property
+    def codes(self) -> MaskCodes | None:
+        """How several masks of a case are one map of codes; None for a single mask."""
+        return self.model.codes if self.model else None
 
     @property
     def cases(self) -> tuple[str, ...]:
@@ -78,17 +87,17 @@ class Run:
     @property
     def regions(self) -> tuple[str, ...]:
         """Scored regions, e.g. ``("organ", "lesion", "foreground")``; the union of a single region is left out."""
-        found = dict(self.metrics["segmentation"]) if self.metrics else {}
+        found = self.metrics.segmentation if self.metrics else {}
         union = [name for name in found if name in _UNIONS and len(found) > 1]
-        alone = union and any(found[name]["labels"] == found[union[0]]["labels"] for name in found if name not in union)
+        alone = union and any(found[name].labels == found[union[0]].labels for name in found if name not in union)
         return tuple(name for name in found if not (alone and name in union))
 
     @property
     def labels(self) -> dict[str, int]:
         """Names of the mask values, for pictures and legends; a value of several regions has the names of all of them."""
-        found = self.metrics["segmentation"] if self.metrics else {}
-        parts = {name: entry["labels"] for name, entry in found.items() if name not in _UNIONS} or {
-            name: entry["labels"] for name, entry in found.items()
+        found = self.metrics.segmentation if self.metrics else {}
+        parts = {name: entry.labels for name, entry in found.items() if name not in _UNIONS} or {
+            name: entry.labels for name, entry in found.items()
         }
         values = sorted({value for labels in parts.values() for value in labels if value > 0})
         return {" + ".join(name for name, labels in parts.items() if value in labels): value for value in values}
@@ -113,30 +122,27 @@ def read_run(path: Path, *, images: Path | None = None, references: Path | None 
         UnreadableFileError, TableError: a table is missing or malformed.
     """
     path = path.absolute()
-    folds = _folds_of(path)
-    folder = _results_of(path)
+    folds, folder, place = folds_of(path), _results_of(path), find_model(path)
+    model = read_model(place) if place else None
     if folder is None and folds:
-        return Run(path, None, {}, (), None, None, None, _model_of(path), folds)
+        return Run(path, None, {}, (), None, None, None, model, folds)
     if folder is None:
         raise DatasetError(
             f"{path}: expected {METRICS_FILE} with {PER_CASE_FILE}, {PREDICTIONS_FILE} or {PROGRESS}, there or in "
             f"{CROSS_VALIDATION}/ or validation/, found none; run `nnduet evaluate` first, or name a single fold"
         )
-    metrics = _metrics_of(folder)
-    sources = (metrics or {}).get("sources", {})
-    predictions = _folder(sources.get("predictions"), folder) or folder
-    run = _json(predictions / RUN_FILE) or _json(folder / RUN_FILE) or {}
+    metrics = read_metrics(folder)
+    predictions = _folder(metrics.sources.predictions if metrics else None, folder) or folder
+    run = read_prediction_run(predictions) or read_prediction_run(folder) or PredictionRun()
     if metrics and (folder / PER_CASE_FILE).is_file():
         rows = {case: row.cells for case, row in read_rows(folder / PER_CASE_FILE, []).items()}
-        tasks = tuple(_scored_task(name, entry, rows) for name, entry in metrics["tasks"].items())
+        tasks = tuple(_scored_task(name, entry, rows) for name, entry in metrics.tasks.items())
     else:
-        answered = read_rows(folder / PREDICTIONS_FILE, [])
+        answered = _answered_rows(folder, run)
         rows = {case: row.cells for case, row in answered.items()}
-        tasks = tuple(_answered_task(task, answered) for task in _tasks_of(folder, answered))
+        tasks = tuple(_answered_task(task, answered) for task in _tasks_of(model, answered))
         metrics = None
-    found_references = references or _folder(sources.get("references"), folder) or _masks_beside(folder)
-    dataset = _DATASET.search(str(found_references or folder))
-    training_images = raw / dataset[0] / "imagesTr" if raw and dataset else None
+    found_references = references or _folder(metrics.sources.references if metrics else None, folder) or _masks_beside(folder)
     return Run(
         folder=path,
         metrics=metrics,
@@ -144,18 +150,17 @@ def read_run(path: Path, *, images: Path | None = None, references: Path | None 
         tasks=tasks,
         predictions=predictions if any(find_file(predictions, case) for case in list(rows)[:20]) else None,
         references=found_references if metrics else references,
-        images=images
-        or _folder(run.get("images"), folder)
-        or (training_images if training_images and training_images.is_dir() else None),
-        model=_model_of(folder),
+        images=images or _folder(run.images, folder) or _training_images(raw, found_references or folder),
+        model=model,
         folds=folds,
-        codes=_codes_of(_model_of(folder)),
         prediction_run=run,
     )
 
 
 def find_file(folder: Path, case_id: str) -> Path | None:
     """The mask ``<case>`` or first channel ``<case>_0000`` in a folder; None where there is none."""
+    if Path(case_id).name != case_id:
+        return None  # a path, from a table that anyone may have written
     for name in (case_id, f"{case_id}_0000"):
         for ending in FILE_ENDINGS:
             if (path := folder / f"{name}{ending}").is_file():
@@ -163,54 +168,18 @@ def find_file(folder: Path, case_id: str) -> Path | None:
     return None
 
 
-def read_progress(fold: Path) -> dict[str, Array]:
-    """Columns of ``progress.csv``, (epochs,), NaN for empty cells; empty where there is no file or no epoch yet."""
-    try:
-        with (fold / PROGRESS).open(newline="", encoding="utf-8") as stream:
-            lines = list(csv.DictReader(stream))
-    except OSError:
-        return {}
-    return {name: np.array([_number(line[name]) for line in lines]) for name in (lines[0] if lines else {})}
-
-
-def is_finished(path: Path) -> bool:
-    """Whether no fold of a model, nor a fold itself, is being trained: each with epochs has its ``final_metrics.json``."""
-    return all((folder / FOLD_METRICS).is_file() for folder in _folds_of(path).values())
-
-
-def region_names(dataset_json: Mapping[str, Any]) -> list[str]:
-    """Names of the foreground labels or regions in the order of the network's outputs, as nnU-Net's label manager has them."""
-    found = {name: value for name, value in dataset_json.get("labels", {}).items() if value != 0 and name != "ignore"}
-    return sorted(found, key=lambda name: found[name] if isinstance(found[name], int) else 0)
-
-
 def _results_of(path: Path) -> Path | None:
     """The folder with the tables; None without any, or where several folds have some and no cross-validation joins them."""
     validated = sorted(path.glob("fold_*/validation"))
     for folder in (path / CROSS_VALIDATION, path / "validation", path, *(validated if len(validated) == 1 else [])):
-        if any((folder / name).is_file() for name in (METRICS_FILE, PER_CASE_FILE, PREDICTIONS_FILE)):
+        if any((folder / name).is_file() for name in (METRICS_FILE, PER_CASE_FILE, PREDICTIONS_FILE, RUN_FILE)):
             return folder
     return None
 
 
-def _metrics_of(folder: Path) -> dict[str, Any] | None:
-    """``metrics.json``; of a fold with what ``final_metrics.json`` beside it adds: the fold, its heads, alarms."""
-    own = _json(folder / METRICS_FILE)
-    of_fold = _json(folder.parent / FOLD_METRICS) if folder.name == "validation" else None
-    return {**(of_fold or {}), **(own or {})} or None
-
-
-def _json(path: Path) -> dict[str, Any] | None:
-    try:
-        loaded = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return loaded if isinstance(loaded, dict) else None
-
-
-def _folder(name: object, base: Path) -> Path | None:
+def _folder(name: str | None, base: Path) -> Path | None:
     """A noted folder, a relative one from ``base`` or from here; None where it is not there any more."""
-    places = (base / name, Path(name)) if isinstance(name, str) else ()
+    places = (base / name, Path(name)) if name and "\0" not in name else ()
     return next((place for place in places if place.is_dir()), None)
 
 
@@ -224,21 +193,18 @@ def _masks_beside(folder: Path) -> Path | None:
     return masks if masks.is_dir() else None
 
 
-def _model_of(folder: Path) -> Path | None:
-    return next(
-        (p for p in (folder, *folder.parents[:3]) if (p / "plans.json").is_file() and (p / "dataset.json").is_file()), None
-    )
+def _answered_rows(folder: Path, run: PredictionRun) -> dict[str, Row]:
+    """The table of answers; of a model without tasks, which writes none, the finished cases."""
+    if run.cases and not (folder / PREDICTIONS_FILE).is_file():
+        return {case_id: Row(str(folder / RUN_FILE), {}) for case_id in run.cases}
+    return read_rows(folder / PREDICTIONS_FILE, [])
 
 
-def _codes_of(model: Path | None) -> MaskCodes | None:
-    return MaskCodes.from_json(_json(model / "dataset.json") or {}) if model else None
-
-
-def _folds_of(path: Path) -> dict[str, Path]:
-    if (path / PROGRESS).is_file():
-        return {path.name: path}
-    model = path if (path / "plans.json").is_file() else path.parent
-    return {fold.parent.name: fold.parent for fold in sorted(model.glob(f"fold_*/{PROGRESS}"))}
+def _training_images(raw: Path | None, place: Path) -> Path | None:
+    """The training images of the dataset whose name stands in a path, in nnU-Net's folder of raw datasets."""
+    dataset = _DATASET.search(str(place))
+    images = raw / dataset[0] / "imagesTr" if raw and dataset else None
+    return images if images and images.is_dir() else None
 
 
 def _number(cell: str) -> float:
@@ -248,10 +214,9 @@ def _number(cell: str) -> float:
         return math.nan
 
 
-def _scored_task(name: str, entry: Mapping[str, Any], rows: Mapping[str, Mapping[str, str]]) -> TaskCases:
-    task = Task(name, entry["type"], tuple(entry.get("classes", ())))
+def _scored_task(name: str, entry: TaskMetrics, rows: Mapping[str, Mapping[str, str]]) -> TaskCases:
     return _task_cases(
-        task, [row.get(f"{name}_reference", "") for row in rows.values()], f"{name}_prediction", list(rows.values())
+        entry.task(name), [row.get(f"{name}_reference", "") for row in rows.values()], f"{name}_prediction", list(rows.values())
     )
 
 
@@ -269,15 +234,16 @@ def _task_cases(task: Task, references: Sequence[str], column: str, rows: Sequen
     )
 
 
-def _tasks_of(folder: Path, rows: Mapping[str, Row]) -> tuple[Task, ...]:
+def _tasks_of(model: StoredModel | None, rows: Mapping[str, Row]) -> tuple[Task, ...]:
     """Tasks of the model that the predictions lie in, else those that the columns of the table speak of."""
-    model = _model_of(folder)
-    if model is not None and (content := _json(model / "dataset.json")):
-        return tasks_from_json(content.get("classification", {}))
+    if model is not None:
+        return model.tasks
     header = list(next(iter(rows.values())).cells) if rows else []
     found = []
     for name in header:
         classes = tuple(column.removeprefix(f"{name}_p_") for column in header if column.startswith(f"{name}_p_"))
         if len(classes) > 1:
             found.append(Task(name, "binary" if len(classes) == 2 else "multiclass", classes))
+        elif {f"{name}_low", f"{name}_high"} <= set(header):
+            found.append(Task(name, "regression"))
     return tuple(found)
