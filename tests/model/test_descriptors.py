@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from nnduet.model import descriptors
 from nnduet.model.descriptors import describe_regions, descriptor_names
 
 SPACING = (2.0, 1.0, 1.0)
@@ -107,3 +108,42 @@ def test_centroids_are_apart_in_millimetres_over_the_larger_diameter() -> None:
 
 def test_no_region_gives_no_descriptor() -> None:
     assert describe_regions(np.zeros((1, 2, 2, 2), np.float32), np.zeros((0, 2, 2, 2), bool), SPACING).size == 0
+
+
+def scattered(rng: np.random.Generator, shape: tuple[int, ...], kind: str) -> np.ndarray:
+    masks = np.zeros((2, *shape), bool)
+    if kind == "noise":
+        return rng.random((2, *shape)) < rng.choice([0.0005, 0.01, 0.3])
+    if kind == "full":
+        masks[:, 0, 0, 0] = masks[0] = True
+        return masks
+    for _ in range(6):
+        corner = [int(rng.integers(0, size)) for size in shape]
+        masks[(int(rng.integers(0, 2)), *(slice(max(c - 3, 0), c + 4) for c in corner))] = True
+    return masks
+
+
+@pytest.mark.parametrize("kind", ["noise", "full", "blobs"])
+def test_row_95_descriptors_measured_in_local_boxes_are_the_same_to_the_last_digit(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    cases = []
+    for shape in ((40, 50, 60), (1, 60, 50), (30, 9, 70), (5, 33, 34)):
+        image = rng.normal(size=(2, *shape)).astype(np.float32)
+        cases.append((image, scattered(rng, shape, kind), rng.choice([0.5, 0.7, 1.0, 3.0], 3).tolist()))
+    local = [describe_regions(*case) for case in cases]
+    monkeypatch.setattr(descriptors, "_boxes", lambda mask: [(slice(None),) * 3])
+    for found, case in zip(local, cases, strict=True):
+        np.testing.assert_array_equal(found, describe_regions(*case))
+
+
+def test_row_95_distant_parts_have_boxes_of_their_own_that_do_not_touch() -> None:
+    mask = np.zeros((64, 64, 64), bool)
+    mask[5:9, 5:9, 5:9] = mask[50, 50, 50] = mask[5, 5, 60] = True
+    boxes = descriptors._boxes(mask)
+    counts = np.zeros(mask.shape, int)
+    for box in boxes:
+        counts[box] += 1
+    assert len(boxes) == 3 and counts.max() == 1 and counts[mask].min() == 1
+    assert counts.sum() < 0.05 * counts.size

@@ -17,7 +17,6 @@ the surface distance.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nnduet.errors import LabelError, SettingsError
+from nnduet.evaluation.surfaces import share_within, surface_of
 
 __all__ = [
     "IGNORE_LABEL_NAME",
@@ -135,17 +135,16 @@ def normalized_surface_distance(
     Raises:
         SettingsError: the tolerance is negative or not finite.
 
-    Source: Nikolov et al., JMIR 23 (2021), with marching-cubes surface elements as in DeepMind's surface-distance; computed by
-    ``monai.metrics.compute_surface_dice(use_subvoxels=True)``. The border of the image counts as a surface.
+    Source: Nikolov et al., JMIR 23 (2021), with marching-cubes surface elements as in DeepMind's surface-distance; the oracle
+    of the tests is ``monai.metrics.compute_surface_dice(use_subvoxels=True)``. The border of the image counts as a surface.
     """
     check_tolerance(tolerance_mm)
     if not reference.any() or not prediction.any():
         return None if reference.any() == prediction.any() else 0.0
-    box = _bounding_box(reference | prediction)
-    masks = (reference[box], prediction[box])
-    if reference.shape[0] == 1:
-        return _surface_dice(masks[0][0], masks[1][0], spacing_mm[1:], tolerance_mm)
-    return _surface_dice(*masks, spacing_mm, tolerance_mm)
+    flat = reference.shape[0] == 1
+    masks = (reference[0], prediction[0]) if flat else (reference, prediction)
+    first, second = (surface_of(mask, spacing_mm[1:] if flat else spacing_mm) for mask in masks)
+    return share_within(first, second, tolerance_mm + _SLACK_MM)
 
 
 def _bounding_box(mask: Mask) -> tuple[slice, ...]:
@@ -154,26 +153,6 @@ def _bounding_box(mask: Mask) -> tuple[slice, ...]:
         occupied = np.flatnonzero(mask.any(axis=tuple(other for other in range(mask.ndim) if other != axis)))
         box.append(slice(int(occupied[0]), int(occupied[-1]) + 1) if len(occupied) else slice(0, 0))
     return tuple(box)
-
-
-def _surface_dice(reference: Mask, prediction: Mask, spacing_mm: Sequence[float], tolerance_mm: float) -> float:
-    import torch  # only here, so that the table metrics need neither torch nor MONAI
-    from monai.metrics import compute_surface_dice
-
-    def batched(mask: Mask) -> torch.Tensor:
-        return torch.from_numpy(np.ascontiguousarray(mask)).float()[None, None]
-
-    with warnings.catch_warnings():  # MONAI warns about its own arguments
-        warnings.simplefilter("ignore", FutureWarning)
-        score = compute_surface_dice(
-            batched(prediction),
-            batched(reference),
-            [tolerance_mm + _SLACK_MM],
-            include_background=True,
-            spacing=[float(s) for s in spacing_mm],
-            use_subvoxels=True,
-        )
-    return float(score.item())
 
 
 def score_segmentation(
@@ -213,7 +192,10 @@ def score_segmentation(
 
 
 def _mask_of(segmentation: Segmentation, values: tuple[int, ...]) -> Mask:
-    return segmentation == values[0] if len(values) == 1 else np.isin(segmentation, values)
+    mask: Mask = segmentation == values[0]
+    for value in values[1:]:  # np.isin would make arrays of eight bytes a voxel
+        mask |= segmentation == value
+    return mask
 
 
 def _worst_score(reference: Mask, *, spacing_mm: Sequence[float]) -> RegionScore:

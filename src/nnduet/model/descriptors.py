@@ -18,6 +18,10 @@ __all__ = ["describe_regions", "descriptor_names"]
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
+_Box = tuple[slice, ...]
+
+_BLOCK = 8
+"""Voxels; parts of a region that are farther apart are measured each in their own box."""
 
 THIN_SLICES = 2.5
 """Above this ratio of slice to pixel spacing, thickness is measured within the slices: steps between them are too coarse."""
@@ -85,9 +89,11 @@ class _Region:
             return cls(mask, values, np.full(3, np.nan))
         box = _bounding_box(mask, margin=3)
         inside = np.pad(mask[box], 1)  # the image's border is a border of the region too
-        depth = _depth(inside, spacing)
-        shape, centroid = _shape(inside, depth, spacing)
-        grey = [_intensity(channel[box], inside[1:-1, 1:-1, 1:-1], depth[1:-1, 1:-1, 1:-1]) for channel in image]
+        boxes = _boxes(inside)
+        depth = _depth(inside, spacing, boxes)
+        shape, centroid = _shape(inside, depth, spacing, boxes)
+        shell = _shell(inside, boxes)[1:-1, 1:-1, 1:-1]
+        grey = [_intensity(channel[box], mask[box], shell, depth[inside]) for channel in image]
         offset = np.array([s.start - 1 for s in box]) * spacing
         return cls(mask, np.concatenate([shape, *grey]), centroid + offset)
 
@@ -98,23 +104,51 @@ def _bounding_box(mask: Mask, margin: int) -> tuple[slice, ...]:
     return tuple(slice(max(s.start - margin, 0), s.stop + margin) for s in found)
 
 
-def _depth(mask: Mask, spacing: Array) -> Array:
+def _boxes(mask: Mask, block: int = _BLOCK) -> list[_Box]:
+    """Boxes that hold all voxels of a mask and are at least a block apart, each with a margin of two voxels within the array.
+
+    What depends on the neighbourhood of a voxel, or on the way to the next voxel outside, is the same within its box: all
+    voxels that are nearer than that next one are inside, and connected. So specks far from each other cost no more than their
+    own boxes. No voxels give no boxes.
+    """
+    occupied = np.zeros([-(-size // block) for size in mask.shape], dtype=bool)
+    occupied[tuple(np.argwhere(mask).T // block)] = True
+    num_occupied = -1
+    while num_occupied != occupied.sum():  # filled boxes may touch others, and are one with them then
+        num_occupied = occupied.sum()
+        found = ndimage.find_objects(ndimage.label(occupied, structure=np.ones((3, 3, 3)))[0])
+        for box in found:
+            occupied[box] = True
+    return [tuple(slice(max(s.start * block - 2, 0), s.stop * block + 2) for s in box) for box in found]
+
+
+def _depth(mask: Mask, spacing: Array, boxes: Sequence[_Box]) -> Array:
     """Distance in mm to the outside, 0 outside; within slices where these are far apart."""
-    if mask.shape[0] == 3 or spacing[0] > THIN_SLICES * max(spacing[1:]):  # 3: one slice and its padding
-        return np.stack([ndimage.distance_transform_edt(plane, sampling=spacing[1:]) for plane in mask])
+    flat = mask.shape[0] == 3 or spacing[0] > THIN_SLICES * max(spacing[1:])  # 3: one slice and its padding
+    depth = np.zeros(mask.shape)
+    for box in boxes:
+        depth[box] = _depth_within_slices(mask[box], spacing) if flat else _distances(mask[box], spacing)
+    return depth
+
+
+def _depth_within_slices(mask: Mask, spacing: Array) -> Array:
+    return np.stack([_distances(plane, spacing[1:]) for plane in mask])
+
+
+def _distances(mask: Mask, spacing: Array) -> Array:
     return np.asarray(ndimage.distance_transform_edt(mask, sampling=spacing))
 
 
-def _shape(mask: Mask, depth: Array, spacing: Array) -> tuple[Array, Array]:
+def _shape(mask: Mask, depth: Array, spacing: Array, boxes: Sequence[_Box]) -> tuple[Array, Array]:
     """The descriptors of ``_SHAPE`` and the centroid in mm from the corner of the mask."""
     volume = float(mask.sum() * spacing.prod())
-    surface = _surface(mask, spacing)
+    surface = _area(_faces([mask[box] for box in boxes]), spacing)
     points = np.argwhere(mask) * spacing
     spread = np.cov(points.T) if len(points) > 1 else np.zeros((3, 3))
     axes = np.sqrt(np.maximum(np.linalg.eigvalsh(spread)[::-1], (spacing**2).min() / 12))  # 1/12: variance within a voxel
-    thickness = _thickness(mask, depth)
+    thickness = np.concatenate([_thickness(mask[box], depth[box]) for box in boxes])
     areas = mask.sum(axis=(1, 2))[mask.any(axis=(1, 2))]
-    parts, count = ndimage.label(mask)
+    sizes = np.concatenate([np.bincount(ndimage.label(mask[box])[0].ravel())[1:] for box in boxes])
     values = [
         np.log1p(volume),
         np.log1p(surface),
@@ -125,16 +159,20 @@ def _shape(mask: Mask, depth: Array, spacing: Array) -> tuple[Array, Array]:
         *np.percentile(thickness, (10, 50, 90)),
         thickness.max(),
         areas.std() / areas.mean(),
-        np.log1p(count),
-        np.bincount(parts.ravel())[1:].max() / mask.sum(),
+        np.log1p(sizes.size),
+        sizes.max() / mask.sum(),
     ]
     return np.array(values), points.mean(axis=0)
 
 
-def _surface(mask: Mask, spacing: Array) -> float:
-    """Area in mm² of the voxel faces between inside and outside."""
-    faces = spacing.prod() / spacing
-    return float(sum(np.diff(mask, axis=axis).sum() * area for axis, area in enumerate(faces)))
+def _faces(masks: Sequence[Mask]) -> list[int]:
+    """Voxel faces between inside and outside across each axis, of all masks together."""
+    return [sum(int(np.diff(mask, axis=axis).sum()) for mask in masks) for axis in range(3)]
+
+
+def _area(faces: Sequence[int], spacing: Array) -> float:
+    """Area in mm² of numbers of faces across each axis."""
+    return float(sum(number * area for number, area in zip(faces, spacing.prod() / spacing, strict=True)))
 
 
 def _thickness(mask: Mask, depth: Array) -> Array:
@@ -143,12 +181,19 @@ def _thickness(mask: Mask, depth: Array) -> Array:
     return np.asarray(2 * depth[ridge])
 
 
-def _intensity(channel: NDArray[np.float32], mask: Mask, depth: Array) -> Array:
-    """The descriptors of ``_INTENSITY`` of one channel; the shell is two voxels wide, the core deeper than half the depth."""
+def _shell(mask: Mask, boxes: Sequence[_Box]) -> Mask:
+    """What lies within two steps outside a mask."""
+    shell = np.zeros(mask.shape, dtype=bool)
+    for box in boxes:
+        shell[box] = ndimage.binary_dilation(mask[box], iterations=2) & ~mask[box]
+    return shell
+
+
+def _intensity(channel: NDArray[np.float32], mask: Mask, shell: Mask, depth: Array) -> Array:
+    """The descriptors of ``_INTENSITY`` of one channel; ``depth`` (N,) of the voxels inside, the core is deeper than half."""
     inside = channel[mask].astype(float)
-    shell = ndimage.binary_dilation(mask, iterations=2) & ~mask
     outside = channel[shell].mean() if shell.any() else np.nan
-    core = depth[mask] > depth.max() / 2
+    core = depth > depth.max() / 2
     deviation = inside.std()
     difference = inside[core].mean() - inside[~core].mean() if core.any() and not core.all() else 0.0
     skewness = ((inside - inside.mean()) ** 3).mean() / deviation**3 if deviation > 1e-6 else 0.0
@@ -184,4 +229,4 @@ def _contact(a: Mask, b: Mask, spacing: Array) -> float:
         ahead = inside[tuple(first)] & other[tuple(second)]
         behind = inside[tuple(second)] & other[tuple(first)]
         touching += float((ahead.sum() + behind.sum()) * area)
-    return touching / _surface(inside, spacing)
+    return touching / _area(_faces([inside]), spacing)
