@@ -19,10 +19,11 @@ from accuracy import DATASET_ID, RESULTS, Bench, dice_by_case, parser_of
 from road import commit, images_of_cases, machine
 
 from nnduet.console import progress_bar
+from nnduet.data.case_files import find_cases
 from nnduet.data.files import write_json_atomically
 from nnduet.evaluation.evaluate import evaluate
 from nnduet.evaluation.requests import references_of_dataset
-from nnduet.inference.folder import find_cases, predict_case
+from nnduet.inference.folder import predict_case
 from nnduet.inference.predictor import Predictor
 from nnduet.inference.tables import write_tables
 
@@ -38,7 +39,8 @@ def compare(bench: Bench, fold: int) -> dict[str, Any]:
     seconds: dict[str, list[float]] = {name: [] for name in predictors}
     with tempfile.TemporaryDirectory() as place, progress_bar("fast") as progress:
         images = images_of_cases(bench.workspace, references.case_ids or (), Path(place) / "images")
-        cases = find_cases(images, predictors["fast"].model.dataset_json["file_ending"])
+        found = find_cases(images, ending=predictors["fast"].model.dataset_json["file_ending"])
+        cases = {case_id: list(paths) for case_id, paths in found.cases.items()}
         answers: dict[str, dict[str, Any]] = {name: {} for name in predictors}
         for index, (case_id, paths) in enumerate(cases.items()):
             for name in list(predictors) if index % 2 else reversed(list(predictors)):

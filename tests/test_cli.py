@@ -272,7 +272,9 @@ def test_predict_loads_the_model_and_runs_the_folder(stand_in: Callable[..., Non
 
 
 def _predicted(**values: Any) -> SimpleNamespace:
-    return _summary(**{"cases": ["a"], "missing_covariates": {}, "abstention": [], "num_abstained": 0, **values})
+    return _summary(
+        **{"cases": ["a"], "missing_covariates": {}, "abstention": [], "num_abstained": 0, "not_used": [], **values}
+    )
 
 
 def test_predict_reads_the_covariates_of_the_model_and_says_what_is_missing(

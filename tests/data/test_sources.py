@@ -6,14 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from nnduet.data.sources import check_case_names, find_cases, list_images, parse_mask_folders
-from nnduet.errors import AmbiguousFileError, DatasetError, SettingsError
-
-
-def touch(folder: Path, *names: str) -> Path:
-    for name in names:
-        (folder / name).touch()
-    return folder
+from nnduet.data.sources import check_case_names, parse_mask_folders
+from nnduet.errors import DatasetError, SettingsError
 
 
 def test_unicode_spaces_and_long_ids_are_fine() -> None:
@@ -43,41 +37,6 @@ def test_ids_that_cannot_be_file_names_everywhere_are_refused(case_id: str, mess
 def test_ids_that_are_one_file_on_some_systems_are_refused(pair: tuple[str, str]) -> None:
     with pytest.raises(DatasetError, match="same file on some systems"):
         check_case_names(pair)
-
-
-def test_images_are_found_whatever_else_lies_there(tmp_path: Path) -> None:
-    touch(tmp_path, "b.nii.gz", "a.PNG", "notes.txt", "._b.nii.gz", ".DS_Store")
-    assert list(list_images(tmp_path).values()) == ["a", "b"]
-
-
-def test_a_missing_or_empty_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="no such folder"):
-        list_images(tmp_path / "none")
-    with pytest.raises(DatasetError, match="no file ending in"):
-        list_images(tmp_path)
-
-
-def test_two_files_of_one_name_are_ambiguous(tmp_path: Path) -> None:
-    with pytest.raises(AmbiguousFileError, match="a_0000"):
-        find_cases(touch(tmp_path, "a_0000.nii", "a_0000.nii.gz"))
-
-
-def test_channels_are_put_in_order(tmp_path: Path) -> None:
-    cases = find_cases(touch(tmp_path, "b_0001.png", "b_0000.png", "a_1_0000.png", "a_1_0001.png"))
-    assert {case_id: [p.name for p in paths] for case_id, paths in cases.items()} == {
-        "a_1": ["a_1_0000.png", "a_1_0001.png"],
-        "b": ["b_0000.png", "b_0001.png"],
-    }
-
-
-def test_missing_channels_and_names_without_channel_are_refused(tmp_path: Path) -> None:
-    touch(tmp_path, "a_0000.png", "a_0001.png", "b_0000.png")
-    with pytest.raises(DatasetError, match=r"case 'b' expected channels \[0, 1\], got \[0\]"):
-        find_cases(tmp_path)
-    with pytest.raises(DatasetError, match=r"case 'a' expected channels \[0\], got \[0, 1\]"):
-        find_cases(tmp_path, 1)
-    with pytest.raises(DatasetError, match="four-digit channel"):
-        find_cases(touch(tmp_path, "c.png"))
 
 
 def test_one_plain_path_stays_a_path_whatever_signs_it_holds(tmp_path: Path) -> None:

@@ -282,3 +282,14 @@ def test_a_malformed_table_of_predictions_is_refused_with_its_line(folders, cont
 def test_the_table_may_start_with_a_byte_order_mark_and_spell_case_id_otherwise(folders):
     (folders / "table.csv").write_text("Case_id,subtype,age\none,a,40\ntwo,b,50\n", encoding="utf-8-sig")
     assert run(folders)["num_cases"] == 2
+
+
+def test_row_80_references_in_another_format_are_named(folders):
+    (folders / "references" / "three.nrrd").touch()
+    (folders / "references" / "Thumbs.db").touch()
+    metrics = run(folders)
+    assert metrics["num_cases"] == 2
+    assert (
+        any("1 file: three.nrrd" in note and "SimpleITK" in note for note in metrics["not_used"])
+        and len(metrics["not_used"]) == 2
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,9 @@ from tiny import write_tiny_dataset, write_tiny_model
 
 from nnduet.data.files import LOCK_FILE
 from nnduet.data.images import check_image, read_segmentation
-from nnduet.errors import DatasetError, ModelError, PartialFailureError
+from nnduet.errors import DatasetError, PartialFailureError, SettingsError
 from nnduet.inference.abstention import Abstention
-from nnduet.inference.folder import find_cases, predict_folder
+from nnduet.inference.folder import predict_folder
 from nnduet.inference.predictor import Predictor
 
 
@@ -98,28 +99,45 @@ def test_run_json_says_how_the_outputs_came_about(predictor: Predictor, images: 
 
 def test_a_case_with_two_channels_is_refused_before_any_work(predictor: Predictor, images: Path, tmp_path: Path) -> None:
     shutil.copy(images / "case_03_0000.png", images / "case_03_0001.png")
-    with pytest.raises(ModelError, match=r"case_03: expected 1 channel\(s\)"):
+    with pytest.raises(DatasetError, match=r"case 'case_03' expected channels \[0\], got \[0, 1\]"):
         predict_folder(predictor, images, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
-def test_a_missing_first_channel_is_refused(images: Path) -> None:
-    (images / "case_03_0000.png").rename(images / "case_03_0001.png")
-    with pytest.raises(DatasetError, match=r"case_03: expected channels 0000 to 0001, got \[1\]"):
-        find_cases(images, ".png")
+def test_row_77_cases_are_found_by_convert_s_rule_and_what_is_no_case_is_named(
+    predictor: Predictor, images: Path, tmp_path: Path
+) -> None:
+    (images / "case_01_0000.png").rename(images / "case_01_0000.PNG")
+    (images / "case_02_0000.png").rename(images / "case_02.png")
+    for name in ("case_03_0000.nii.gz", "Thumbs.db", "._case_00_0000.png", "case_04_0000.tif"):
+        (images / name).touch()
+    summary = predict_folder(predictor, images, tmp_path / "out")
+    assert summary.cases == ["case_00", "case_01", "case_02", "case_03"]
+    run = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert run["not_used"] == summary.not_used and len(summary.not_used) == 3
+    assert all(name in " ".join(summary.not_used) for name in ("case_03_0000.nii.gz", "Thumbs.db", "case_04_0000.tif"))
 
 
-@pytest.mark.parametrize("name", ["nothing", "."])
-def test_a_folder_without_images_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(DatasetError, match=r"<case>_0000\.png, found none"):
-        find_cases(tmp_path / name, ".png")
+def test_row_109_one_file_is_predicted_and_an_output_named_like_a_file_is_refused(
+    predictor: Predictor, images: Path, tmp_path: Path
+) -> None:
+    assert predict_folder(predictor, images / "case_01_0000.png", tmp_path / "out").cases == ["case_01"]
+    assert [path.name for path in (tmp_path / "out").glob("*.png")] == ["case_01.png"]
+    with pytest.raises(SettingsError, match=r"case_01\.nii\.gz: the output is a folder"):
+        predict_folder(predictor, images / "case_01_0000.png", tmp_path / "case_01.nii.gz")
 
 
-def test_channels_of_a_case_are_in_order(tmp_path: Path) -> None:
-    for name in ("b_0001.png", "b_0000.png", "a_0001_0000.png", "readme_0000.txt", "c.png"):
-        (tmp_path / name).touch()
-    found = {case: [p.name for p in paths] for case, paths in find_cases(tmp_path, ".png").items()}
-    assert found == {"a_0001": ["a_0001_0000.png"], "b": ["b_0000.png", "b_0001.png"]}
+def test_row_136_a_case_whose_name_cannot_be_a_file_everywhere_fails_and_the_others_are_done(
+    predictor: Predictor, images: Path, tmp_path: Path
+) -> None:
+    (images / "case_01_0000.png").rename(images / "line\nfeed\x1b[31m_0000.png")
+    (images / "case_02_0000.png").rename(images / os.fsdecode(b"latin\xe9_0000.png"))
+    with pytest.raises(PartialFailureError, match="2 of 4 cases failed"):
+        predict_folder(predictor, images, tmp_path / "out")
+    run = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert run["cases"] == ["case_00", "case_03"]
+    assert {name.replace("\n", "|") for name in run["failed"]} == {"line|feed\\x1b[31m", "latin\\udce9"}
+    assert all("control character or broken unicode" in reason for reason in run["failed"].values())
 
 
 def test_progress_counts_the_cases(predictor: Predictor, images: Path, tmp_path: Path) -> None:

@@ -13,7 +13,9 @@ from nnduet.console import progress_bar, reporting, say, show_record, show_table
 
 __all__ = ["benchmark", "evaluate", "predict", "show_metrics"]
 
-_Images = Annotated[Path, typer.Option("-i", "--images", exists=True, file_okay=False, help="Images <case>_0000.<ending>.")]
+_Images = Annotated[
+    Path, typer.Option("-i", "--images", exists=True, help="Folder of images <case>_0000.<ending>, or one of them.")
+]
 _Model = Annotated[str, typer.Option("-m", "--model", help="Model folder, bundle (.nnduet), or shipped model: lidc-nodule.")]
 _Covariates = Annotated[
     Path | None,
@@ -101,6 +103,8 @@ def predict(
                 predictor, images, output, covariates=known, abstention=abstention, resume=resume, progress=progress
             )
         _note_missing(summary.missing_covariates, len(summary.cases))
+        for note in summary.not_used:
+            say(note)
         report(summary.to_json(), lambda: _show_prediction(summary))
 
 
@@ -230,4 +234,6 @@ def show_metrics(metrics: Mapping[str, Any]) -> None:
     """Print the rows that a person wants to see first of what ``evaluate`` found."""
     from nnduet.evaluation.summary import format_summary
 
+    for note in metrics.get("not_used", ()):
+        say(note)
     show_table(("metric", "value", "95 % interval", "cases"), format_summary(metrics))

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nnduet.data.case_files import FoundCases, find_cases, find_masks
 from nnduet.data.folds import Folds, make_folds, parse_folds
-from nnduet.data.sources import Source, SourceCase, find_cases, list_images
+from nnduet.data.sources import Source, SourceCase
 from nnduet.data.tables import CaseTable, check_case_ids, parse_task_specs, read_table
 from nnduet.errors import DatasetError, SettingsError, TableError
+from nnduet.names import printable
 from nnduet.schema import GROUP_COLUMN, LABELS_FILE, SPLITS_FILE, Task
 
 __all__ = ["CHALLENGE_LABELS", "read_folder", "read_subtype_folders"]
@@ -49,12 +51,14 @@ def read_folder(
     """
     description = _read_json_object(folder / "dataset.json")
     num_channels = len(description["channel_names"]) if "channel_names" in description else None
-    files = find_cases(images or _first_folder(folder, "images", "imagesTr"), num_channels)
+    found = find_cases(images or _first_folder(folder, "images", "imagesTr"), num_channels)
     named = labels if isinstance(labels, Mapping) else {}
     folders = list(named.values()) or [labels if isinstance(labels, Path) else _first_folder(folder, "labels", "labelsTr")]
-    cases = _with_labels(files, folders)
+    masks = [_masks_of(found, folder) for folder in folders]
+    cases = _with_labels(found, masks)
     num_channels = len(cases[0].images)
-    tests = _test_cases(test_images or _existing(folder, "test_images", "imagesTs"), num_channels)
+    found_tests = _find_tests(test_images or _existing(folder, "test_images", "imagesTs"), num_channels)
+    tests = _test_cases(found_tests)
     details = _read_details(
         table or _existing(folder, "cases.csv", LABELS_FILE), cases, tests, task_specs, id_column, group_column, covariates
     )
@@ -71,6 +75,7 @@ def read_folder(
         label_map=label_map or {},
         extra={key: value for key, value in description.items() if key not in _OWN_KEYS},
         mask_names=tuple(named),
+        notes=tuple(note for part in (found, *masks, found_tests) for note in part.notes),
     )
 
 
@@ -93,8 +98,8 @@ def read_subtype_folders(
     Raises:
         DatasetError: missing folders, images or masks, or an id that occurs twice.
     """
-    train = _read_part(folder / "train")
-    validation = _read_part(folder / "validation") if (folder / "validation").is_dir() else {}
+    train, notes = _read_part(folder / "train")
+    validation, more = _read_part(folder / "validation") if (folder / "validation").is_dir() else ({}, [])
     twice = sorted(set(train) & set(validation))
     if twice:
         raise DatasetError(f"{folder}: cases in train and validation: {', '.join(twice[:10])}")
@@ -104,9 +109,10 @@ def read_subtype_folders(
     num_channels = _common_channels(cases)
     classes = _ordered_subtypes({entry[1] for entry in entries.values()}, folder)
     strata = {case_id: row[task_name] for case_id, row in rows.items()}
+    tests = _find_tests(_existing(folder, "test"), num_channels)
     return Source(
         cases=cases,
-        test_cases=_test_cases(_existing(folder, "test"), num_channels),
+        test_cases=_test_cases(tests),
         channel_names=_channel_names({}, num_channels),
         labels=labels,
         label_map=label_map or {},
@@ -114,6 +120,7 @@ def read_subtype_folders(
         tasks=(Task(task_name, "binary" if len(classes) == 2 else "multiclass", classes),),
         rows=rows,
         folds=_challenge_folds(sorted(train), sorted(validation), strata, num_folds, seed),
+        notes=(*notes, *more, *tests.notes),
     )
 
 
@@ -163,28 +170,37 @@ def _groups(table: CaseTable, group_column: str | None) -> dict[str, str] | None
     return groups
 
 
-def _with_labels(files: Mapping[str, tuple[Path, ...]], folders: Sequence[Path]) -> tuple[SourceCase, ...]:
-    found = [_masks_of(files, folder) for folder in folders]
-    return tuple(SourceCase(c, files[c], found[0][c], tuple(masks[c] for masks in found[1:])) for c in sorted(files))
+def _with_labels(found: FoundCases, masks: Sequence[FoundCases]) -> tuple[SourceCase, ...]:
+    return tuple(
+        SourceCase(case_id, images, masks[0].cases[case_id][0], tuple(further.cases[case_id][0] for further in masks[1:]))
+        for case_id, images in found.cases.items()
+    )
 
 
-def _masks_of(case_ids: Collection[str], folder: Path) -> dict[str, Path]:
-    """The masks of a folder by case, one for every case and no other."""
-    masks = {stem: path for path, stem in list_images(folder).items()}
-    lonely = sorted(set(case_ids) - set(masks))
-    if lonely:
-        raise DatasetError(f"{folder}: {len(lonely)} training images have no mask: {', '.join(lonely[:10])}")
-    spare = sorted(set(masks) - set(case_ids))
-    if spare:
-        raise DatasetError(f"{folder}: {len(spare)} masks have no image: {', '.join(spare[:10])}")
+def _masks_of(images: FoundCases, folder: Path) -> FoundCases:
+    """The masks of a folder, one for every case and no other."""
+    masks = find_masks(folder)
+    lonely, spare = sorted(set(images.cases) - set(masks.cases)), sorted(set(masks.cases) - set(images.cases))
+    if lonely or spare:
+        names = [path.name for case_id in spare[:1] for path in masks.cases[case_id]]
+        hint = f"; masks are named like their case, <case>.nii.gz: is {names[0]} one of them?" if lonely and spare else ""
+        what = [f"{len(lonely)} training images have no mask: {_listed(lonely)}"] if lonely else []
+        what += [f"{len(spare)} masks have no image: {_listed(spare)}"] if spare else []
+        reasons = "".join(f"; {note}" for note in (*images.notes, *masks.notes))
+        raise DatasetError(f"{folder}: {'; '.join(what)}{hint}{reasons}")
     return masks
 
 
-def _test_cases(folder: Path | None, num_channels: int) -> tuple[SourceCase, ...]:
-    if folder is None:
-        return ()
-    found = find_cases(folder, num_channels)
-    return tuple(SourceCase(case_id, found[case_id]) for case_id in sorted(found))
+def _listed(case_ids: Sequence[str]) -> str:
+    return printable(", ".join(case_ids[:10]))
+
+
+def _find_tests(folder: Path | None, num_channels: int) -> FoundCases:
+    return FoundCases(Path(), {}) if folder is None else find_cases(folder, num_channels)
+
+
+def _test_cases(found: FoundCases) -> tuple[SourceCase, ...]:
+    return tuple(SourceCase(case_id, images) for case_id, images in found.cases.items())
 
 
 def _existing(folder: Path, *names: str) -> Path | None:
@@ -222,24 +238,26 @@ def _channel_names(description: Mapping[str, Any], num_channels: int) -> dict[st
     return {str(i): str(names[str(i)]) for i in range(num_channels)}
 
 
-def _read_part(folder: Path) -> dict[str, tuple[SourceCase, str]]:
-    """Cases of ``train`` or ``validation`` with their subtype."""
+def _read_part(folder: Path) -> tuple[dict[str, tuple[SourceCase, str]], list[str]]:
+    """Cases of ``train`` or ``validation`` with their subtype, and what is said of files that are not used."""
     found: dict[str, tuple[SourceCase, str]] = {}
+    notes: list[str] = []
     subfolders = sorted(path for path in folder.glob("subtype*") if path.is_dir())
     if not subfolders:
         raise DatasetError(f"{folder}: expected folders subtype0, subtype1, …")
     for subfolder in subfolders:
-        for case in _paired_cases(subfolder):
+        files = find_masks(subfolder)
+        notes += files.notes
+        for case in _paired_cases(subfolder, {stem: paths[0] for stem, paths in files.cases.items()}):
             if case.case_id in found:
                 raise DatasetError(f"{subfolder}: case {case.case_id!r} is also in subtype {found[case.case_id][1]}")
             found[case.case_id] = (case, subfolder.name.removeprefix("subtype").strip("_- "))
-    return found
+    return found, notes
 
 
-def _paired_cases(folder: Path) -> list[SourceCase]:
+def _paired_cases(folder: Path, files: Mapping[str, Path]) -> list[SourceCase]:
     """Cases of a folder that holds images ``<id>_0000`` and masks ``<id>`` side by side."""
-    files = {stem: path for path, stem in list_images(folder).items()}
-    matches = {stem: re.fullmatch(r"(.+)_\d{4}", stem) for stem in files}
+    matches = {stem: re.fullmatch(r"(.+)_\d{4}", stem, re.DOTALL) for stem in files}
     owners = {stem: match[1] for stem, match in matches.items() if match and (match[1] in files or stem.endswith("_0000"))}
     masks = set(files) - set(owners)
     for case_id in sorted(set(owners.values()) ^ masks):

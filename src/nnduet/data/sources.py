@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,14 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from nnduet.data.folds import Folds
-from nnduet.data.images import FILE_ENDINGS
 from nnduet.data.mask_codes import check_mask_names
-from nnduet.errors import AmbiguousFileError, DatasetError, SettingsError
+from nnduet.errors import DatasetError, SettingsError
 from nnduet.schema import Task
 
-__all__ = ["Source", "SourceCase", "check_case_names", "find_cases", "list_images", "parse_mask_folders"]
+__all__ = ["Source", "SourceCase", "check_case_names", "parse_mask_folders"]
 
-_CHANNEL = re.compile(r"(?P<case_id>.+)_(?P<channel>\d{4})")
 _MAX_ID_BYTES = 200
 
 
@@ -64,50 +61,6 @@ class Source:
     extra: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     mask_names: tuple[str, ...] = ()
-
-
-def list_images(folder: Path) -> dict[Path, str]:
-    """Image files of a folder and their names without ending, sorted; hidden and other files are passed over.
-
-    Raises:
-        DatasetError: no such folder, or no image in it.
-        AmbiguousFileError: the same name with .nii and .nii.gz.
-    """
-    if not folder.is_dir():
-        raise DatasetError(f"{folder}: no such folder")
-    found: dict[Path, str] = {}
-    for path in sorted(folder.iterdir()):
-        ending = next((e for e in FILE_ENDINGS if path.name.lower().endswith(e)), None)
-        if ending and not path.name.startswith("."):
-            found[path] = path.name[: -len(ending)]
-    if not found:
-        raise DatasetError(f"{folder}: no file ending in {', '.join(FILE_ENDINGS)}")
-    names = list(found.values())
-    twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
-    if twice:
-        raise AmbiguousFileError(f"{folder}: more than one file for {', '.join(twice[:10])}; keep one ending each")
-    return found
-
-
-def find_cases(folder: Path, num_channels: int | None = None) -> dict[str, tuple[Path, ...]]:
-    """Channel files by case from names like ``<case>_0000.nii.gz``.
-
-    ``num_channels`` None takes the first case's number for all.
-
-    Raises:
-        DatasetError: a name without channel, or a case whose channels are not 0000, 0001, … up to the same number.
-    """
-    channels: dict[str, dict[int, Path]] = {}
-    for path, stem in list_images(folder).items():
-        match = _CHANNEL.fullmatch(stem)
-        if match is None:
-            raise DatasetError(f"{path}: expected <case>_0000 (a four-digit channel) before the ending")
-        channels.setdefault(match["case_id"], {})[int(match["channel"])] = path
-    expected = list(range(num_channels or len(next(iter(channels.values())))))
-    for case_id, files in channels.items():
-        if sorted(files) != expected:
-            raise DatasetError(f"{folder}: case {case_id!r} expected channels {expected}, got {sorted(files)}")
-    return {case_id: tuple(files[i] for i in expected) for case_id, files in channels.items()}
 
 
 def parse_mask_folders(values: Sequence[str], folder: Path) -> Path | dict[str, Path]:

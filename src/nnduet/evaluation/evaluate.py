@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from nnduet.data.case_files import list_images
 from nnduet.data.files import write_json_atomically, write_text_atomically
 from nnduet.errors import DatasetError, SettingsError
 from nnduet.evaluation.answers import (
@@ -93,8 +94,8 @@ def evaluate(
         progress: called after each mask.
 
     Returns:
-        What ``metrics.json`` holds: ``settings``, ``definitions``, ``num_cases``, ``missing_predictions``, ``segmentation``
-        by region and ``tasks`` by name. Strictly JSON: undefined values are None.
+        What ``metrics.json`` holds: ``settings``, ``definitions``, ``num_cases``, ``missing_predictions``, ``not_used`` (what
+        else lies in ``references``), ``segmentation`` by region, ``tasks`` by name. Strictly JSON: undefined values are None.
 
     Raises:
         SettingsError: nothing to score, tasks without a table or of equal names, an impossible tolerance or resample number.
@@ -133,6 +134,7 @@ def evaluate(
         "num_cases": len(cases),
         "num_resampling_units": resamples.num_units,
         "missing_predictions": missing_predictions(scores, answers),
+        "not_used": list(list_images(references).notes) if references else [],
         "segmentation": segmentation,
         "tasks": {entry.task.name: score_task(entry, num_resamples=num_bootstrap, seed=seed) for entry in answers},
     }

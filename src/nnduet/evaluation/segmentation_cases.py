@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from nnduet.data.images import FILE_ENDINGS, Image, check_same_geometry, file_ending, read_segmentation
+from nnduet.data.case_files import list_images
+from nnduet.data.images import Image, check_same_geometry, read_segmentation
 from nnduet.errors import (
     AmbiguousFileError,
     CorruptFileError,
@@ -29,7 +30,7 @@ from nnduet.evaluation.segmentation_metrics import (
     score_segmentation,
 )
 
-__all__ = ["CaseScore", "MaskScoring", "Progress", "case_ids_of", "mask_files", "score_cases", "summarise_regions"]
+__all__ = ["CaseScore", "MaskScoring", "Progress", "case_ids_of", "score_cases", "summarise_regions"]
 
 Progress = Callable[[int, int], None]
 """Called with the number of finished cases and of all cases."""
@@ -65,24 +66,13 @@ class CaseScore:
     error: str | None
 
 
-def mask_files(folder: Path) -> dict[str, list[Path]]:
-    """Files of each case in a folder: names without .nii.gz, .nii or .png; everything else and hidden files are passed over.
+def case_ids_of(folder: Path) -> tuple[str, ...]:
+    """Cases that have a mask in the folder, sorted.
 
     Raises:
         DatasetError: no such folder.
     """
-    if not folder.is_dir():
-        raise DatasetError(f"{folder}: expected a folder of masks")
-    found: dict[str, list[Path]] = {}
-    for path in sorted(folder.iterdir()):
-        if path.name.lower().endswith(FILE_ENDINGS) and not path.name.startswith("."):
-            found.setdefault(path.name[: -len(file_ending(path))], []).append(path)
-    return found
-
-
-def case_ids_of(folder: Path) -> tuple[str, ...]:
-    """Cases that have a mask in the folder, sorted. Raises as :func:`mask_files`."""
-    return tuple(sorted(mask_files(folder)))
+    return tuple(list_images(folder).cases)
 
 
 def score_cases(case_ids: Sequence[str], scoring: MaskScoring, progress: Progress | None = None) -> list[CaseScore]:
@@ -93,19 +83,19 @@ def score_cases(case_ids: Sequence[str], scoring: MaskScoring, progress: Progres
         GeometryError: a prediction lies on another grid than its reference.
         UnreadableFileError, CorruptFileError, AmbiguousFileError, LabelError, TooLargeError: a reference is unusable.
     """
-    references, predictions = mask_files(scoring.references), mask_files(scoring.predictions)
+    references, predictions = list_images(scoring.references).cases, list_images(scoring.predictions).cases
     without = [case_id for case_id in case_ids if case_id not in references]
     if without:
         raise DatasetError(f"{scoring.references}: expected a reference mask for every case, got none for {without}")
     scores = []
     for number, case_id in enumerate(case_ids, start=1):
-        scores.append(_score_case(case_id, references[case_id], predictions.get(case_id, []), scoring))
+        scores.append(_score_case(case_id, references[case_id], predictions.get(case_id, ()), scoring))
         if progress:
             progress(number, len(case_ids))
     return scores
 
 
-def _score_case(case_id: str, references: list[Path], predictions: list[Path], scoring: MaskScoring) -> CaseScore:
+def _score_case(case_id: str, references: Sequence[Path], predictions: Sequence[Path], scoring: MaskScoring) -> CaseScore:
     reference = _read_only_one(references, scoring)
     prediction, error = _read_prediction(predictions, scoring)
     if prediction is not None:
@@ -121,7 +111,7 @@ def _score_case(case_id: str, references: list[Path], predictions: list[Path], s
     return CaseScore(case_id, regions, error)
 
 
-def _read_prediction(paths: list[Path], scoring: MaskScoring) -> tuple[Image | None, str | None]:
+def _read_prediction(paths: Sequence[Path], scoring: MaskScoring) -> tuple[Image | None, str | None]:
     if not paths:
         return None, f"no mask in {scoring.predictions}"
     try:
@@ -130,7 +120,7 @@ def _read_prediction(paths: list[Path], scoring: MaskScoring) -> tuple[Image | N
         return None, f"{error.code}: {error}"
 
 
-def _read_only_one(paths: list[Path], scoring: MaskScoring) -> Image:
+def _read_only_one(paths: Sequence[Path], scoring: MaskScoring) -> Image:
     if len(paths) > 1:
         raise AmbiguousFileError(f"{paths[0].parent}: expected one file, got {[path.name for path in paths]}")
     values = (value if isinstance(value, int) else tuple(value) for value in scoring.labels.values())

@@ -21,13 +21,12 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from nnduet.data.case_files import find_cases, list_images
 from nnduet.data.files import write_json_atomically
 from nnduet.data.images import read_segmentation
 from nnduet.errors import NNDuetError, SettingsError
 from nnduet.evaluation.answers import read_rows
 from nnduet.evaluation.bootstrap import draw_resamples, weighted_mean
-from nnduet.evaluation.segmentation_cases import mask_files
-from nnduet.inference.folder import find_cases
 from nnduet.inference.model_folder import FINAL_CHECKPOINT, available_folds
 from nnduet.inference.tables import CLASSIFICATION_FILE
 from nnduet.inference.timed_arm import Arm
@@ -197,7 +196,7 @@ def agreement(stock: Path, other: Path, reference: Path) -> dict[str, Any]:
     """
     equal, total = 0, 0
     both: dict[int, NDArray[np.int64]] = {}
-    for name in [paths[0].name for paths in mask_files(stock).values()]:
+    for name in [paths[0].name for paths in list_images(stock).cases.values()]:
         a, b = (read_segmentation(folder / name)[0].array for folder in (stock, other))
         equal, total = equal + int((a == b).sum()), total + a.size
         for label in np.union1d(np.unique(a), np.unique(b)).tolist():
@@ -239,7 +238,7 @@ def _cold(model: Path, images: Path, output: Path, rounds: int, own: Arm) -> dic
     one = output / "one_case"
     shutil.rmtree(one, ignore_errors=True)
     one.mkdir()
-    for path in next(iter(find_cases(images, ending).values())):
+    for path in next(iter(find_cases(images, ending=ending).cases.values())):
         shutil.copy(path, one / path.name)
     folds = own.folds or available_folds(model, FINAL_CHECKPOINT)
     places = {name: ["-i", str(one), "-o", str(output / f"one_case, {name}"), "-m", str(model)] for name in (STOCK, OWN)}

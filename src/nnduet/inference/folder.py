@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 import time
-from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -13,17 +11,19 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from nnduet.data.case_files import find_cases
 from nnduet.data.files import locked, write_json_atomically
-from nnduet.data.images import write_segmentation
-from nnduet.errors import DatasetError, NNDuetError, PartialFailureError
+from nnduet.data.images import FILE_ENDINGS, write_segmentation
+from nnduet.errors import NNDuetError, PartialFailureError, SettingsError
 from nnduet.inference.abstention import Abstention
 from nnduet.inference.answers import CaseAnswers
 from nnduet.inference.case_records import CaseRecords, identity_of
 from nnduet.inference.predictor import Prediction, Predictor, Prepared
 from nnduet.inference.tables import write_tables
+from nnduet.names import name_problem, printable
 from nnduet.schema import Task
 
-__all__ = ["PredictionSummary", "find_cases", "predict_case", "predict_folder"]
+__all__ = ["PredictionSummary", "predict_case", "predict_folder"]
 
 RUN_FILE = "run.json"
 
@@ -36,6 +36,7 @@ class PredictionSummary:
 
     ``abstained`` counts the finished cases whose answer to a task is left to a person, ``num_abstained`` those that are for any
     task. ``missing_covariates`` counts the finished cases of which a covariate was not given, for covariates with such cases.
+    ``not_used`` says which files of the folder are no cases, and why.
     """
 
     output: str
@@ -55,30 +56,11 @@ class PredictionSummary:
     runtime: str
     precision: str
     fast: bool
+    not_used: list[str]
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object with every field and the versions that made the outputs."""
         return {**asdict(self), "versions": {p: version(p) for p in ("nnduet", "nnunetv2", "torch", "numpy", "SimpleITK")}}
-
-
-def find_cases(folder: Path, file_ending: str) -> dict[str, list[Path]]:
-    """{case id: channel files in order} of ``<case>_<0000><ending>`` files, sorted.
-
-    Raises:
-        DatasetError: the folder is missing or holds no such file.
-    """
-    pattern = re.compile(r"(.+)_(\d{4})" + re.escape(file_ending))
-    found: dict[str, dict[int, Path]] = defaultdict(dict)
-    for path in sorted(folder.glob(f"*{file_ending}")) if folder.is_dir() else []:
-        match = pattern.fullmatch(path.name)
-        if match:
-            found[match[1]][int(match[2])] = path
-    if not found:
-        raise DatasetError(f"{folder}: expected images named <case>_0000{file_ending}, found none")
-    for case_id, channels in found.items():
-        if sorted(channels) != list(range(len(channels))):
-            raise DatasetError(f"{case_id}: expected channels 0000 to {max(channels):04d}, got {sorted(channels)}")
-    return {case_id: [channels[i] for i in sorted(channels)] for case_id, channels in sorted(found.items())}
 
 
 def predict_folder(
@@ -99,25 +81,28 @@ def predict_folder(
     same cases is replaced.
 
     Args:
+        images: a folder, or one file; what is not used there is named in the summary, see ``case_files``.
         covariates: {case id: {name: value}}; what is missing counts as usual.
         abstention: when to say that a case should be looked at by a person; adds a column to ``classification.csv``.
         resume: keep what an interrupted run with the same model and settings finished; its failed cases are tried again.
 
     Raises:
-        ModelError: a case has the wrong number of channels.
-        DatasetError: no images.
+        DatasetError: no images, or cases with other channels than the model's.
+        SettingsError: the output is named like an image.
         LockedError: another process predicts into ``output``.
         ResumeError: nothing to resume, or another model or other settings.
         PartialFailureError: some cases failed; the others are complete and ``run.json`` lists the failed ones.
     """
+    if output.name.lower().endswith(FILE_ENDINGS):
+        raise SettingsError(f"{output}: the output is a folder, where a mask is named like its case; leave out the ending")
     ending = str(predictor.model.dataset_json["file_ending"])
-    cases, known = find_cases(images, ending), covariates or {}
-    for case_id, paths in cases.items():
-        predictor.check_channels(len(paths), case_id)
+    found, known = find_cases(images, predictor.num_channels, ending=ending), covariates or {}
+    nameless = {printable(case_id): f"DATASET: {why}" for case_id in found.cases if (why := name_problem(case_id))}
+    cases = {case_id: list(paths) for case_id, paths in found.cases.items() if not name_problem(case_id)}
     with locked(output):
         (output / RUN_FILE).unlink(missing_ok=True)  # says that a run is complete
         records = CaseRecords(output, identity_of(predictor, known), resume=resume)
-        run = _Run(records, cases)
+        run = _Run(records, cases, failed=nameless)
         for case_id, paths in cases.items():
             kept = records.done(case_id, paths, _mask_paths(predictor, output, f"{case_id}{ending}"))
             if kept:
@@ -136,11 +121,11 @@ def predict_folder(
         done = {case_id: run.done[case_id] for case_id in cases if case_id in run.done}
         write_tables(output, predictor.tasks, done, abstention)
         missing = _missing_covariates(predictor.model.layout.covariates, done, known)
-        summary = _summary(predictor, output, done, run.failed, run.seconds, abstention, missing)
+        summary = _summary(predictor, output, done, run.failed, run.seconds, abstention, missing, found.notes)
         write_json_atomically(output / RUN_FILE, {**summary.to_json(), "images": str(images)})
     if run.failed:
         listed = "; ".join(f"{case_id} ({reason})" for case_id, reason in run.failed.items())
-        raise PartialFailureError(f"{len(run.failed)} of {len(cases)} cases failed, the others are in {output}: {listed}")
+        raise PartialFailureError(f"{len(run.failed)} of {len(found.cases)} cases failed, the others are in {output}: {listed}")
     return summary
 
 
@@ -228,6 +213,7 @@ def _summary(
     seconds: dict[str, float],
     abstention: Abstention | None,
     missing_covariates: dict[str, int],
+    not_used: Sequence[str],
 ) -> PredictionSummary:
     abstained = _abstained(predictor.tasks, done, abstention)
     return PredictionSummary(
@@ -248,6 +234,7 @@ def _summary(
         runtime=predictor.passes.name,
         precision=predictor.passes.precision,
         fast=predictor.fast,
+        not_used=list(not_used),
     )
 
 

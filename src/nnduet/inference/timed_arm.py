@@ -58,14 +58,14 @@ def run_arm(arm: Arm, model: Path, images: Path, output: Path, *, warm_up_only: 
     Returns:
         ``load_seconds``, ``seconds`` and ``cpu_seconds`` by case, ``peak_bytes`` of this process, ``computed_by``.
     """
-    from nnduet.inference.folder import find_cases
+    from nnduet.data.case_files import find_cases
     from nnduet.inference.memory import peak_bytes
 
     output.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
     predict, finish, ending, computed_by = (_stock if arm.stock else _own)(arm, model, output)
     loaded = time.perf_counter() - started
-    cases = find_cases(images, ending)
+    cases = {case_id: list(paths) for case_id, paths in find_cases(images, ending=ending).cases.items()}
     predict(*next(iter(cases.items())), False)
     seconds, cpu = {}, {}
     for case_id, paths in () if warm_up_only else cases.items():

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from nnduet.data.case_files import list_images
 from nnduet.data.files import link_atomically, write_json_atomically, write_text_atomically
 from nnduet.errors import DatasetError
 from nnduet.evaluation.answers import Row, TaskAnswers, answer_columns, collect_answers, read_rows
 from nnduet.evaluation.evaluate import METRICS_FILE, evaluate
 from nnduet.evaluation.requests import ReferenceSet
-from nnduet.evaluation.segmentation_cases import mask_files
 from nnduet.evaluation.uncertainty import DEFINITIONS, measure_uncertainty, nonconformity
 from nnduet.inference.model_folder import CASE_HEAD_FILE, CONFORMAL_FILE, read_case_heads
 from nnduet.inference.tables import CLASSIFICATION_FILE, OUTLIER_COLUMN, csv_text, write_results
@@ -45,7 +45,7 @@ def gather_predictions(model: Path, parts: Parts, tasks: tuple[Task, ...], outpu
     rows = _answers(model, parts, tasks) if tasks else {}
     output.mkdir(parents=True, exist_ok=True)
     wanted = {output / path.name: path for paths in masks.values() for path in paths}
-    for stale in [path for paths in mask_files(output).values() for path in paths if path not in wanted]:
+    for stale in [path for paths in list_images(output).cases.values() for path in paths if path not in wanted]:
         stale.unlink()
     for target, source in wanted.items():
         link_atomically(source, target)
@@ -57,8 +57,8 @@ def _validation(model: Path, fold: int) -> Path:
     return model / f"fold_{fold}" / "validation"
 
 
-def _masks(model: Path, fold: int, cases: Sequence[str]) -> dict[str, list[Path]]:
-    found = mask_files(_validation(model, fold))
+def _masks(model: Path, fold: int, cases: Sequence[str]) -> Mapping[str, Sequence[Path]]:
+    found = list_images(_validation(model, fold)).cases
     _check_cases(_validation(model, fold), "masks", found, cases)
     return found
 
