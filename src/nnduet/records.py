@@ -17,7 +17,7 @@ import msgspec
 
 from nnduet.errors import DatasetError, NNDuetError
 
-__all__ = ["MAX_BYTES", "MAX_DEPTH", "MAX_DIGITS", "parse_json", "read_json"]
+__all__ = ["MAX_BYTES", "MAX_DEPTH", "MAX_DIGITS", "convert_json", "parse_json", "read_json"]
 
 MAX_BYTES = 2**28
 """The largest file that nnDuet writes, the case heads of ten thousand cases, has a tenth of this."""
@@ -66,10 +66,17 @@ def parse_json(content: bytes, place: str, kind: type[T] | Any = Any, *, error: 
         _check_depth(value)
     except (ValueError, RecursionError) as reason:
         raise error(f"{place}: no readable JSON: {_shortened(reason)}") from reason
-    if kind is Any:
-        return cast(T, value)
+    return cast(T, value if kind is Any else convert_json(value, kind, place, error=error))
+
+
+def convert_json(value: Any, kind: type[T], place: str, *, error: type[NNDuetError] = DatasetError) -> T:
+    """What :func:`parse_json` read, or a part of it, as ``kind``.
+
+    Raises:
+        error: a wrong type or range, named by its place.
+    """
     try:
-        return cast(T, msgspec.convert(value, kind))
+        return msgspec.convert(value, kind)
     except msgspec.ValidationError as reason:
         raise error(f"{place}: {_shortened(reason)}") from reason
 

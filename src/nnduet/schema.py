@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
-from nnduet.errors import DatasetError, SettingsError
+from nnduet.errors import DatasetError, NNDuetError, SettingsError
+from nnduet.records import convert_json
 
 __all__ = [
     "AXES",
@@ -119,22 +120,30 @@ def tasks_to_json(tasks: tuple[Task, ...]) -> dict[str, dict[str, Any]]:
     return out
 
 
-def tasks_from_json(json_object: Mapping[str, Mapping[str, Any]]) -> tuple[Task, ...]:
+@dataclass(frozen=True)
+class _TaskEntry:
+    type: str
+    classes: tuple[str, ...] = ()
+    unit: str = ""
+    fixed_axes: tuple[str, ...] = ()
+
+
+def tasks_from_json(value: Any, place: str = "classification", *, error: type[NNDuetError] = SettingsError) -> tuple[Task, ...]:
     """Inverse of :func:`tasks_to_json`; an empty object gives no tasks.
 
+    Args:
+        value: a JSON object, whoever wrote it.
+        place: what messages begin with, as a rule the path of the file.
+        error: what is raised.
+
     Raises:
-        SettingsError: an entry is no valid task.
+        error: an entry is no valid task.
     """
-    return tuple(
-        Task(
-            name,
-            entry.get("type", ""),
-            tuple(str(c) for c in entry.get("classes", ())),
-            str(entry.get("unit", "")),
-            tuple(str(a) for a in entry.get("fixed_axes", ())),
-        )
-        for name, entry in json_object.items()
-    )
+    entries = convert_json(value, dict[str, _TaskEntry], place, error=error)
+    try:
+        return tuple(Task(name, cast(TaskType, e.type), e.classes, e.unit, e.fixed_axes) for name, e in entries.items())
+    except SettingsError as reason:
+        raise error(f"{place}: {reason}") from reason
 
 
 @dataclass(frozen=True)

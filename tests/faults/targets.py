@@ -15,7 +15,7 @@ from nnduet.data.images import read_image
 from nnduet.data.tables import read_table
 from nnduet.errors import NNDuetError
 from nnduet.inference.bundles import BundleFiles
-from nnduet.inference.model_folder import parse_json
+from nnduet.records import read_json as read_record
 
 __all__ = ["MOST_BYTES", "TARGETS", "read_bundle", "read_cases", "read_json", "read_png", "read_volume"]
 
@@ -65,7 +65,7 @@ def read_cases(content: bytes, path: Path) -> bool:
 
 def read_json(content: bytes, path: Path) -> bool:
     """A JSON file of a model."""
-    return _accepts(path, content, lambda: parse_json(content, path.name) and None)
+    return _accepts(path, content, lambda: read_record(path) and None)
 
 
 def read_bundle(content: bytes, path: Path) -> bool:

@@ -63,11 +63,11 @@ def test_shared_layers_are_stored_once_and_stay_shared(model_2d: Path, bundle: P
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda m: m.pop("files"), "expected a manifest with"),
+        (lambda m: m.pop("files"), r"manifest\.json: .*field `files`"),
         (lambda m: m.update(format="zip"), "expected a manifest of format"),
         (lambda m: m.update(version=2), "update nnduet"),
-        (lambda m: m.update(mirror_axes=[7]), "expected a manifest with"),
-        (lambda m: m.update(configuration=None), "expected a manifest with"),
+        (lambda m: m.update(mirror_axes=[7]), r"manifest\.json: .*mirror_axes"),
+        (lambda m: m.update(configuration=None), r"manifest\.json: .*configuration"),
         (lambda m: m.update(aliases={WEIGHTS: {"a": "b"}}), "weights that are not there"),
         (lambda m: m["files"].pop("plans.json"), "manifest and entries differ"),
     ],

@@ -131,7 +131,7 @@ def test_a_missing_file_is_named(folder: Path, name: str) -> None:
 
 def test_broken_json_is_named(folder: Path) -> None:
     (folder / "plans.json").write_text("{")
-    with pytest.raises(ModelError, match=r"plans\.json: not valid JSON"):
+    with pytest.raises(ModelError, match=r"plans\.json: no readable JSON"):
         load(folder)
 
 

@@ -13,7 +13,7 @@ import torch
 from tiny import SPACING_MM, tiny_case, tiny_head, write_tiny_dataset, write_tiny_model
 
 from nnduet.data.images import Geometry, check_image, write_image
-from nnduet.errors import DatasetError, GeometryError, ModelError, NNDuetError, SettingsError
+from nnduet.errors import GeometryError, ModelError, NNDuetError, SettingsError
 from nnduet.inference.answers import TaskPrediction, combine
 from nnduet.inference.predictor import Prediction, Predictor
 from nnduet.schema import Task
@@ -244,7 +244,7 @@ def test_a_model_whose_masks_contradict_its_labels_is_refused(mask_model: Path, 
     dataset_json = json.loads((folder / "dataset.json").read_text())
     dataset_json["masks"]["ES"] = {"organ": 2, "lesion": 1}
     (folder / "dataset.json").write_text(json.dumps(dataset_json))
-    with pytest.raises(DatasetError, match="masks: expected"):
+    with pytest.raises(ModelError, match=r"dataset\.json: masks: expected"):
         Predictor.load(folder, device="cpu")
 
 

@@ -19,7 +19,7 @@ AGE = Task("age", "regression")
 
 def head(task: Task = GRADE, **changes: Any) -> CaseHead:
     bias = [0.0] if task is AGE else [0.0, 0.0]
-    return CaseHead.from_json(task, {**tiny_head(bias, columns=2), **changes})
+    return CaseHead.from_json(task, json.loads(json.dumps({**tiny_head(bias, columns=2), **changes})))
 
 
 def layer(weights: list[list[float]], bias: list[float]) -> dict[str, Any]:

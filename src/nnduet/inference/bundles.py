@@ -16,11 +16,13 @@ import stat
 import struct
 import zipfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Annotated, Any, cast
 
 import torch
+from msgspec import Meta
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
@@ -34,8 +36,8 @@ from nnduet.inference.model_folder import (
     ModelFiles,
     Origin,
     StoredFold,
-    parse_json,
 )
+from nnduet.records import convert_json, parse_json
 
 __all__ = ["BUNDLE_ENDING", "BundleFiles", "write_bundle"]
 
@@ -73,7 +75,7 @@ class BundleFiles:
             raise CorruptFileError(f"{path}: expected a bundle that `nnduet export` wrote: {error}") from error
         self._manifest = _read_manifest(contents.get(MANIFEST, b""), path)
         self._contents = {name: content for name, content in contents.items() if name != MANIFEST}
-        _check_contents(self._manifest["files"], self._contents, path)
+        _check_contents(self._manifest.files, self._contents, path)
         _check_frame(contents, path)
         self._origin = Origin((path,), path.with_name(f"{path.name}.converted"))
 
@@ -86,9 +88,9 @@ class BundleFiles:
             raise ModelError(f"{self.place}: expected fold {name} among {self.folds()}")
         manifest = self._manifest
         return StoredFold(
-            _parse_weights(self._contents[place], manifest["aliases"].get(place, {}), f"{self.place}: {place}"),
-            manifest["configuration"],
-            tuple(manifest["mirror_axes"]),
+            _parse_weights(self._contents[place], manifest.aliases.get(place, {}), f"{self.place}: {place}"),
+            manifest.configuration,
+            tuple(manifest.mirror_axes),
             self._origin,
         )
 
@@ -96,7 +98,7 @@ class BundleFiles:
         return self._contents.get(CARD_FILE)
 
     def json(self, name: str) -> Any | None:
-        return parse_json(self._contents[name], f"{self.place}: {name}") if name in self._contents else None
+        return parse_json(self._contents[name], f"{self.place}: {name}", error=ModelError) if name in self._contents else None
 
 
 def write_bundle(files: ModelFiles, target: Path, folds: Sequence[str] | None = None) -> list[str]:
@@ -184,34 +186,37 @@ def _check_entries(entries: Sequence[zipfile.ZipInfo], path: Path) -> None:
         raise CorruptFileError(f"{path}: its entries promise {promised} bytes, the file has {real}")
 
 
-def _read_manifest(content: bytes, path: Path) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Entry:
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class _Manifest:
+    configuration: str
+    mirror_axes: list[Annotated[int, Meta(ge=0, le=2)]]
+    aliases: dict[str, dict[str, str]]
+    files: dict[str, _Entry]
+
+
+def _read_manifest(content: bytes, path: Path) -> _Manifest:
     """The manifest with the types that its readers expect."""
-    found = parse_json(content, f"{path}: {MANIFEST}")
+    place = f"{path}: {MANIFEST}"
+    found: Any = parse_json(content, place, error=ModelError)
     if not isinstance(found, dict) or found.get("format") != FORMAT:
         raise ModelError(f"{path}: expected a manifest of format {FORMAT!r}")
     if found.get("version") != VERSION:
         raise ModelError(f"{path}: expected version {VERSION} of the format, got {found.get('version')!r}; update nnduet")
-    axes, files, aliases = (found.get(name) for name in ("mirror_axes", "files", "aliases"))
-    sound = (
-        isinstance(found.get("configuration"), str)
-        and isinstance(axes, list)
-        and all(type(axis) is int and 0 <= axis < 3 for axis in axes)
-        and isinstance(files, dict)
-        and all(isinstance(entry, dict) for entry in files.values())
-        and isinstance(aliases, dict)
-        and all(isinstance(of, dict) and all(isinstance(name, str) for name in of.values()) for of in aliases.values())
-    )
-    if not sound:
-        raise ModelError(f"{path}: expected a manifest with configuration, mirror_axes, files and aliases")
-    return found
+    return convert_json(found, _Manifest, place, error=ModelError)
 
 
-def _check_contents(files: Mapping[str, Mapping[str, Any]], contents: Mapping[str, bytes], path: Path) -> None:
+def _check_contents(files: Mapping[str, _Entry], contents: Mapping[str, bytes], path: Path) -> None:
     if set(files) != set(contents):
         differing = sorted(set(files) ^ set(contents))[:5]
         raise CorruptFileError(f"{path}: manifest and entries differ in {differing}")
     for name, content in contents.items():
-        if files[name].get("bytes") != len(content) or files[name].get("sha256") != hashlib.sha256(content).hexdigest():
+        if files[name].bytes != len(content) or files[name].sha256 != hashlib.sha256(content).hexdigest():
             raise CorruptFileError(f"{path}: {name} is not what the manifest says; get the file again")
 
 

@@ -5,7 +5,6 @@ A model is a folder, as training leaves it, or a bundle, one file that ``nnduet 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -27,6 +26,8 @@ from nnduet.model.case_head import CaseHead
 from nnduet.model.heads import JointNetwork
 from nnduet.model.network import PLANS_KEY, build_joint_network
 from nnduet.model.outliers import OutlierModel
+from nnduet.model.plans import check_configuration, check_dataset, check_plans
+from nnduet.records import convert_json, read_json
 from nnduet.schema import Task, tasks_from_json
 
 __all__ = [
@@ -47,7 +48,6 @@ __all__ = [
     "load_checkpoint",
     "load_model",
     "network_for",
-    "parse_json",
     "read_case_heads",
 ]
 
@@ -56,6 +56,8 @@ CASE_HEAD_FILE = "case_head.json"
 CROSS_VALIDATION_FOLDER = "cross_validation"
 CONFORMAL_FILE = "conformal.json"
 FINAL_CHECKPOINT = "checkpoint_final.pth"
+MOST_NAMES_OF_A_WEIGHT = 8
+"""nnU-Net's decoders hold their encoder, and its blocks their convolutions twice, so that a file gives each weight 4 names."""
 
 _SAFE_GLOBALS = [
     np.dtype,
@@ -170,13 +172,29 @@ def _read_checkpoint(path: Path, *, mapped: bool = False) -> dict[str, Any]:
     try:
         with torch.serialization.safe_globals(_SAFE_GLOBALS):
             checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-            if mapped:  # a copy, for the file may change
-                checkpoint["network_weights"] = {key: tensor.clone() for key, tensor in checkpoint["network_weights"].items()}
     except Exception as error:
         raise ModelError(f"{path}: not a readable checkpoint of tensors and plain values: {error}") from error
+    _check_checkpoint(checkpoint, path)
+    if mapped:  # a copy, for the file may change
+        checkpoint["network_weights"] = {key: tensor.clone() for key, tensor in checkpoint["network_weights"].items()}
+    return checkpoint
+
+
+def _check_checkpoint(checkpoint: Any, path: Path) -> None:
+    """Refuse what is no checkpoint of nnU-Net, and tensors that claim more bytes than the file can have given them."""
     if not isinstance(checkpoint, dict) or not {"network_weights", "init_args"} <= set(checkpoint):
         raise ModelError(f"{path}: expected a checkpoint of nnU-Net with network_weights and init_args")
-    return checkpoint
+    weights, arguments = checkpoint["network_weights"], checkpoint["init_args"]
+    if not isinstance(weights, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in weights.values()):
+        raise ModelError(f"{path}: expected network_weights to be tensors by name")
+    if not isinstance(arguments, dict) or not isinstance(arguments.get("configuration"), str):
+        raise ModelError(f"{path}: expected init_args to name the configuration")
+    axes = checkpoint.get("inference_allowed_mirroring_axes") or ()
+    if not isinstance(axes, list | tuple) or not all(type(axis) is int and 0 <= axis < 3 for axis in axes):
+        raise ModelError(f"{path}: inference_allowed_mirroring_axes expected axes from 0 to 2, got {axes!r:.80}")
+    promised, real = sum(tensor.nbytes for tensor in weights.values()), path.stat().st_size
+    if promised > MOST_NAMES_OF_A_WEIGHT * real:
+        raise CorruptFileError(f"{path}: its weights promise {promised} bytes, the file has {real}")
 
 
 class FolderFiles:
@@ -196,7 +214,7 @@ class FolderFiles:
         path = self.place / f"fold_{name}" / self._checkpoint
         digest = _verified_digest(path)
         loaded = _read_checkpoint(path, mapped=is_zipfile(path))  # the optimiser's numbers, two thirds of it, stay unread
-        axes = tuple(int(a) for a in loaded.get("inference_allowed_mirroring_axes") or ())
+        axes = tuple(loaded.get("inference_allowed_mirroring_axes") or ())
         origin = Origin((path, self.place / "plans.json"), self.place / "converted", {path: digest} if digest else None)
         return StoredFold(loaded["network_weights"], loaded["init_args"]["configuration"], axes, origin)
 
@@ -206,7 +224,7 @@ class FolderFiles:
 
     def json(self, name: str) -> Any | None:
         path = self.place / name
-        return parse_json(path.read_bytes(), str(path)) if path.is_file() else None
+        return read_json(path, error=ModelError) if path.exists() else None
 
 
 def load_model(files: ModelFiles, folds: Sequence[str | int] | None = None) -> ModelFolder:
@@ -219,7 +237,8 @@ def load_model(files: ModelFiles, folds: Sequence[str | int] | None = None) -> M
         ModelError: something is missing, or was trained without nnDuet.
     """
     place = files.place
-    plans, dataset_json = (_required(files, name) for name in ("plans.json", "dataset.json"))
+    plans = check_plans(_required(files, "plans.json"), str(place / "plans.json"))
+    dataset_json = check_dataset(_required(files, "dataset.json"), str(place / "dataset.json"))
     names = [str(f) for f in folds] if folds else files.folds()
     if not names:
         raise ModelError(f"{place}: expected fold_*/{FINAL_CHECKPOINT}, found none; has the training finished?")
@@ -230,19 +249,18 @@ def load_model(files: ModelFiles, folds: Sequence[str | int] | None = None) -> M
             f'{place / "plans.json"}: expected an object "{PLANS_KEY}"; this model was not trained by nnDuet; `nnduet import` '
             "makes a model of it that segments"
         )
+    tasks = tasks_from_json(plans[PLANS_KEY]["tasks"], f"{place / 'plans.json'}: {PLANS_KEY}.tasks", error=ModelError)
+    manager, configuration = read_configuration(plans, first.configuration, dataset_json, place)
     with _as_model_error(place):
-        tasks = tasks_from_json(plans[PLANS_KEY]["tasks"])
-        manager = PlansManager(plans)
-        configuration = manager.get_configuration(first.configuration)
-        network = network_for(manager, configuration, dataset_json)
+        network = network_for(manager, configuration, dataset_json, first.weights, place / f"fold_{names[0]}")
         layout = layout_of(network, manager.get_label_manager(dataset_json), dataset_json)
-        members = []
-        for name, fold in stored.items():
-            head = f"fold_{name}/{CASE_HEAD_FILE}"
-            heads, outliers = _case_heads(files.json(head), tasks, str(place / head))
-            members.append(Member(name, fold.weights, heads, outliers, fold.origin))
-        for member in reversed(members):  # the first one stays loaded
-            _fit_member(network, layout, member, place / f"fold_{member.fold}")
+    members = []
+    for name, fold in stored.items():
+        head = f"fold_{name}/{CASE_HEAD_FILE}"
+        heads, outliers = _case_heads(files.json(head), tasks, str(place / head))
+        members.append(Member(name, fold.weights, heads, outliers, fold.origin))
+    for member in reversed(members):  # the first one stays loaded
+        _fit_member(network, layout, member, place / f"fold_{member.fold}")
     scores = f"{CROSS_VALIDATION_FOLDER}/{CONFORMAL_FILE}"
     conformal = conformal_scores(files.json(scores), tasks, names, str(place / scores))
     return ModelFolder(
@@ -259,8 +277,53 @@ def load_model(files: ModelFiles, folds: Sequence[str | int] | None = None) -> M
     )
 
 
-def network_for(manager: PlansManager, configuration: Any, dataset_json: dict[str, Any]) -> JointNetwork:
-    """The network that the plans describe, for weights that are loaded next. Errors of :func:`build_joint_network`."""
+def read_configuration(plans: dict[str, Any], name: str, dataset_json: dict[str, Any], place: Path) -> tuple[PlansManager, Any]:
+    """nnU-Net's managers of checked plans and of one configuration in them, which is checked here.
+
+    Raises:
+        ModelError: there is no such configuration, or an entry of it is missing or impossible.
+    """
+    if name not in plans["configurations"]:
+        raise ModelError(f"{place / 'plans.json'}: expected configuration {name!r} among {sorted(plans['configurations'])}")
+    with _as_model_error(place):
+        manager = PlansManager(plans)
+        configuration = manager.get_configuration(name)
+    where = f"{place / 'plans.json'}: configuration {name!r}"
+    check_configuration(configuration.configuration, len(dataset_json["channel_names"]), where)
+    return manager, configuration
+
+
+def network_for(
+    manager: PlansManager,
+    configuration: Any,
+    dataset_json: dict[str, Any],
+    weights: Mapping[str, torch.Tensor],
+    source: Path,
+    *,
+    optional: tuple[str, ...] = ("inner_heads.",),
+) -> JointNetwork:
+    """The network that the plans describe, for weights that are loaded next.
+
+    It is first drawn up without memory and compared with the weights, so that plans cannot ask for more than these have.
+
+    Args:
+        source: what messages call the weights.
+        optional: how the names of weights begin that may be absent.
+
+    Raises:
+        ModelError: the weights do not fit; and as :func:`build_joint_network`.
+    """
+    with torch.device("meta"):
+        sketch = _build(manager, configuration, dataset_json).state_dict()
+    missing = [name for name in sketch if name not in weights and not name.startswith(optional)]
+    other = [name for name in sketch if name in weights and sketch[name].shape != weights[name].shape]
+    if missing or other:
+        found = f"missing weights: {missing[:5]}, other shapes: {other[:5]}"
+        raise ModelError(f"{source}: the weights do not fit the plans: {found}")
+    return _build(manager, configuration, dataset_json)
+
+
+def _build(manager: PlansManager, configuration: Any, dataset_json: dict[str, Any]) -> JointNetwork:
     network = build_joint_network(
         manager,
         configuration,
@@ -320,7 +383,7 @@ def read_case_heads(path: Path, tasks: tuple[Task, ...]) -> tuple[dict[str, Case
     Raises:
         ModelError: a head does not fit its task.
     """
-    return _case_heads(parse_json(path.read_bytes(), str(path)) if path.is_file() else None, tasks, str(path))
+    return _case_heads(read_json(path, error=ModelError) if path.exists() else None, tasks, str(path))
 
 
 def _case_heads(stored: Any, tasks: tuple[Task, ...], place: str) -> tuple[dict[str, CaseHead], OutlierModel | None]:
@@ -328,8 +391,18 @@ def _case_heads(stored: Any, tasks: tuple[Task, ...], place: str) -> tuple[dict[
         return {}, None
     if not isinstance(stored, dict) or not isinstance(stored.get("tasks"), dict):
         raise ModelError(f'{place}: expected an object with "tasks"; fit the heads again with `nnduet fit-head`')
-    heads = {task.name: CaseHead.from_json(task, stored["tasks"][task.name]) for task in tasks if task.name in stored["tasks"]}
-    return heads, OutlierModel.from_json(stored["outliers"]) if stored.get("outliers") else None
+    try:
+        known = [task for task in tasks if task.name in stored["tasks"]]
+        heads = {task.name: CaseHead.from_json(task, stored["tasks"][task.name]) for task in known}
+        return heads, OutlierModel.from_json(stored["outliers"]) if stored.get("outliers") is not None else None
+    except ModelError as error:
+        raise ModelError(f"{place}: {error}") from error
+
+
+@dataclass(frozen=True)
+class _ConformalEntry:
+    folds: list[int | str]
+    scores: list[float]
 
 
 def conformal_scores(stored: Any, tasks: tuple[Task, ...], folds: Sequence[str], place: str) -> dict[str, NDArray[np.float64]]:
@@ -355,22 +428,8 @@ def conformal_scores(stored: Any, tasks: tuple[Task, ...], folds: Sequence[str],
 
 def _conformal_entry(entry: Any, place: str) -> tuple[set[str], NDArray[np.float64]]:
     """The folds and the scores (N,) of one task."""
-    try:
-        known, scores = {str(fold) for fold in entry["folds"]}, np.asarray(entry["scores"], dtype=float)
-    except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{place}: expected folds and scores, got {error!r}") from error
-    if scores.ndim != 1 or not scores.size or not np.isfinite(scores).all():
-        raise ModelError(f"{place}: expected a list of finite scores, got shape {scores.shape}")
+    found = convert_json(entry, _ConformalEntry, place, error=ModelError)
+    known, scores = {str(fold) for fold in found.folds}, np.asarray(found.scores, dtype=float)
+    if not scores.size:
+        raise ModelError(f"{place}: expected scores, got an empty list")
     return known, scores
-
-
-def parse_json(content: bytes, place: str) -> Any:
-    """JSON from UTF-8 bytes.
-
-    Raises:
-        ModelError: it is none; the message begins with ``place``.
-    """
-    try:
-        return json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise ModelError(f"{place}: not valid JSON: {error}") from error

@@ -6,12 +6,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import Tensor
 
 from nnduet.errors import ModelError
-from nnduet.inference.model_folder import FINAL_CHECKPOINT, FolderFiles, StoredFold, network_for
+from nnduet.inference.model_folder import FINAL_CHECKPOINT, FolderFiles, StoredFold, network_for, read_configuration
 from nnduet.model.network import PLANS_KEY, has_regions
+from nnduet.model.plans import check_dataset, check_plans
 
 __all__ = ["StockFiles"]
 
@@ -44,7 +44,7 @@ class StockFiles(FolderFiles):
 
     def fold(self, name: str) -> StoredFold:
         stored = super().fold(name)
-        template = self._template(stored.configuration)
+        template = self._template(stored)
         wanted = {n for n in template if not n.startswith(_OWN_WEIGHTS)}
         if wanted != set(stored.weights):
             missing, unknown = sorted(wanted - set(stored.weights))[:3], sorted(set(stored.weights) - wanted)[:3]
@@ -54,24 +54,29 @@ class StockFiles(FolderFiles):
     def json(self, name: str) -> Any | None:
         if name != "plans.json":
             return super().json(name) if name == "dataset.json" else None
+        return self._described()
+
+    def _described(self) -> dict[str, Any]:
+        """The plans with the object that nnDuet's training would have added."""
         own = {"training": {}, "tasks": {}, "head": {}, "overlapping": has_regions(self._dataset["labels"])}
         return self._plans | {PLANS_KEY: own}
 
     @cached_property
     def _plans(self) -> dict[str, Any]:
-        return self._object("plans.json", "configurations")
+        return check_plans(self._content("plans.json"), str(self.place / "plans.json"))
 
     @cached_property
     def _dataset(self) -> dict[str, Any]:
-        return self._object("dataset.json", "labels")
+        return check_dataset(self._content("dataset.json"), str(self.place / "dataset.json"))
 
-    def _object(self, name: str, key: str) -> dict[str, Any]:
+    def _content(self, name: str) -> Any:
         found = super().json(name)
-        if not isinstance(found, dict) or not isinstance(found.get(key), dict):
-            raise ModelError(f'{self.place / name}: expected nnU-Net\'s file with an object "{key}"')
+        if found is None:
+            raise ModelError(f"{self.place / name}: expected nnU-Net's file of a model, found none")
         return found
 
-    def _template(self, name: str) -> dict[str, Tensor]:
+    def _template(self, stored: StoredFold) -> dict[str, Tensor]:
         """Weights of nnDuet's network for these plans; without tasks its heads are there, and nobody asks them."""
-        manager = PlansManager(self.json("plans.json"))
-        return network_for(manager, manager.get_configuration(name), self._dataset).state_dict()
+        manager, configuration = read_configuration(self._described(), stored.configuration, self._dataset, self.place)
+        network = network_for(manager, configuration, self._dataset, stored.weights, self.place, optional=_OWN_WEIGHTS)
+        return network.state_dict()

@@ -9,15 +9,17 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from msgspec import Meta
 from numpy.typing import NDArray
 from scipy.special import softmax
 
 from nnduet.errors import ModelError
 from nnduet.model.calibration import conformal_threshold
 from nnduet.model.case_models import Layers, apply_layers
+from nnduet.records import convert_json
 from nnduet.schema import Task
 
 __all__ = ["CaseHead", "best_model", "describe_head", "standardise"]
@@ -25,6 +27,41 @@ __all__ = ["CaseHead", "best_model", "describe_head", "standardise"]
 Array = NDArray[np.float64]
 
 LARGEST_DEVIATION = 6.0
+
+Number = Annotated[float, Meta(ge=-1e30, le=1e30)]
+"""Stored numbers this small stay finite in every product of a few layers."""
+
+
+@dataclass(frozen=True)
+class _Layer:
+    weights: list[list[Number]]
+    bias: list[Number]
+
+
+@dataclass(frozen=True)
+class _Model:
+    model: str
+    features: str
+
+
+@dataclass(frozen=True)
+class _Choice:
+    models: list[_Model] = field(default_factory=list)
+    inner_loss: float | None = None
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """A case head in JSON."""
+
+    columns: list[Annotated[int, Meta(ge=0, le=2**31)]]
+    mean: list[Number]
+    scale: list[Number]
+    layers: list[_Layer]
+    network_share: Annotated[float, Meta(ge=0, le=1)]
+    temperature: Annotated[float, Meta(ge=1e-3, le=1e3)]
+    scores: list[Number]
+    choice: _Choice = field(default_factory=_Choice)
 
 
 @dataclass(frozen=True)
@@ -87,16 +124,14 @@ class CaseHead:
         Raises:
             ModelError: an array is missing, not finite, or of the wrong shape.
         """
+        place = f"case head of task {task.name}"
+        stored = convert_json(json_object, _Stored, place, error=ModelError)
         try:
-            columns = np.asarray(json_object["columns"], dtype=np.int64)
-            mean, scale, scores = (np.asarray(json_object[name], dtype=float) for name in ("mean", "scale", "scores"))
-            layers = tuple(
-                (np.asarray(layer["weights"], dtype=float), np.asarray(layer["bias"], dtype=float))
-                for layer in json_object["layers"]
-            )
-            share, temperature = float(json_object["network_share"]), float(json_object["temperature"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise ModelError(f"case head of task {task.name}: {error!r}") from error
+            mean, scale, scores = (np.asarray(a, dtype=float) for a in (stored.mean, stored.scale, stored.scores))
+            layers = tuple((np.array(layer.weights, dtype=float), np.array(layer.bias)) for layer in stored.layers)
+        except ValueError as error:  # rows of different lengths
+            raise ModelError(f"{place}: {error}") from error
+        columns, share, temperature = np.array(stored.columns, dtype=np.int64), stored.network_share, stored.temperature
         head = cls(task, columns, mean, scale, layers, share, temperature, scores, dict(json_object.get("choice", {})))
         head._check()
         return head
@@ -109,8 +144,8 @@ class CaseHead:
         inner = [shape for a, b in itertools.pairwise(sizes) for shape in ((b, a), (b,))]
         expected = [(sizes[0],), (sizes[0],), (self.scores.size,), *inner]
         outputs = 1 if self.task.type == "regression" else len(self.task.classes)
-        sound = all(np.isfinite(a).all() for a in (*arrays, numbers)) and 0 <= self.network_share <= 1 and self.temperature > 0
-        if shapes != expected or sizes[-1] != outputs or len(sizes) < 2 or not sound or (self.columns < 0).any():
+        sound = all(np.isfinite(a).all() for a in (*arrays, numbers)) and (self.scale > 0).all() and self.columns.size > 0
+        if shapes != expected or sizes[-1] != outputs or len(sizes) < 2 or not sound:
             raise ModelError(
                 f"case head of task {self.task.name}: expected finite layers from {sizes[0]} features to {outputs} outputs, "
                 f"got shapes {shapes}, network_share {self.network_share}, temperature {self.temperature}"

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from msgspec import Meta
 from numpy.typing import NDArray
 
 from nnduet.errors import ModelError
-from nnduet.model.case_head import moments, standardise
+from nnduet.model.case_head import Number, moments, standardise
+from nnduet.records import convert_json
 
 __all__ = ["OutlierModel", "fit_outlier_model"]
 
@@ -25,6 +27,18 @@ MIN_CASES = 20
 """Fewer training cases say little about what is usual, and there is no outlier model."""
 
 CLIP = 20.0
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """An outlier model in JSON."""
+
+    mean: list[Number]
+    scale: list[Number]
+    components: list[list[Number]]
+    variances: list[Number]
+    noise: Annotated[float, Meta(gt=0, le=1e30)]
+    distances: list[Number]
 
 
 @dataclass(frozen=True)
@@ -68,16 +82,18 @@ class OutlierModel:
         Raises:
             ModelError: an array is missing, not finite, or of the wrong shape.
         """
-        names = ("mean", "scale", "components", "variances", "noise", "distances")
+        stored = convert_json(json_object, _Stored, "outlier model", error=ModelError)
+        arrays = (stored.mean, stored.scale, stored.components, stored.variances, stored.noise, stored.distances)
         try:
-            arrays = [np.asarray(json_object[name], dtype=float) for name in names]
-        except (KeyError, TypeError, ValueError) as error:
-            raise ModelError(f"outlier model: {error!r}") from error
-        mean, scale, components, variances, noise, distances = arrays
+            mean, scale, components, variances, noise, distances = (np.array(array, dtype=float) for array in arrays)
+        except ValueError as error:  # rows of different lengths
+            raise ModelError(f"outlier model: components: {error}") from error
         shapes = (mean.shape, scale.shape, components.shape, variances.shape, noise.shape, distances.shape[1:])
         expected = ((mean.size,), (mean.size,), (variances.size, mean.size), (variances.size,), (), ())
-        if shapes != expected or distances.size == 0 or not all(np.isfinite(a).all() for a in arrays):
-            raise ModelError(f"outlier model: expected finite arrays of shapes {expected}, got {shapes}")
+        if shapes != expected or distances.size == 0:
+            raise ModelError(f"outlier model: expected arrays of shapes {expected}, got {shapes}")
+        if (scale <= 0).any() or (variances <= 0).any() or (np.diff(distances) < 0).any():
+            raise ModelError("outlier model: expected scale and variances above 0, and distances that ascend")
         return cls(mean, scale, components, variances, float(noise), distances)
 
 
