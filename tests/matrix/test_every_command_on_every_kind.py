@@ -1,0 +1,195 @@
+"""Every command over every kind of data set (row 99): an answer, or a refusal that says what helps; nothing unforeseen.
+
+Rows are chosen so that each pair of properties occurs in one of them. Training takes one epoch of two iterations. All commands
+of a row run in this one process, so that a report is also made where nnU-Net's trainer has just been.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from kinds import ENDINGS, NUM_CASES, PROPERTIES, Kind, covering_rows, write_user_folder
+from typer.testing import CliRunner
+
+from nnduet.cli import app
+from nnduet.inference.model_folder import load_checkpoint
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
+
+ROWS = covering_rows()
+BENCHMARKED = {  # starts nine processes: a row of each dimension, one with tasks and several masks, one without and regions
+    next(row for row in ROWS if row.dim == 3 and row.masks == "several" and row.tasks != "none"),
+    next(row for row in ROWS if row.dim == 2 and row.masks == "regions" and row.tasks == "none"),
+}
+SINGLE_PROCESS = {"nnUNet_n_proc_DA": "0"}
+OWN_WEIGHTS = ("heads.", "inner_heads.")
+
+
+def test_any_two_properties_that_can_occur_together_do() -> None:
+    names = list(PROPERTIES)
+    for first, second in itertools.combinations(names, 2):
+        for pair in itertools.product(PROPERTIES[first], PROPERTIES[second]):
+            known = {first: pair[0], second: pair[1]}
+            without_table = known.get("tasks") == "none" and any(known.get(n) for n in ("covariates", "missing", "patients"))
+            assert without_table or any((getattr(row, first), getattr(row, second)) == pair for row in ROWS), known
+
+
+@dataclass
+class Commands:
+    """Runs commands as a user types them, in a folder; every one must end as it should."""
+
+    folder: Path
+
+    def run(self, *arguments: object) -> dict[str, Any]:
+        """The JSON line of a command that must succeed."""
+        code, found = self._run(*arguments)
+        assert code == 0, f"nnduet {' '.join(map(str, arguments))}\n{found.get('error', found)}"
+        return found
+
+    def refused(self, *arguments: object) -> dict[str, str]:
+        """The error of a command that must be refused by name."""
+        code, found = self._run(*arguments)
+        assert code in (1, 2) and found["error"]["code"] not in ("INTERNAL", "NNDUET"), f"{arguments}: {code} {found}"
+        assert found["error"]["message"]
+        return dict(found["error"])
+
+    def _run(self, *arguments: object) -> tuple[int, dict[str, Any]]:
+        result = CliRunner().invoke(app, [*(str(argument) for argument in arguments), "--json"])
+        assert isinstance(result.exception, SystemExit | None), repr(result.exception)
+        assert "Traceback" not in result.stderr, result.stderr
+        found: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
+        return result.exit_code, found
+
+
+@pytest.fixture
+def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Commands]:
+    before = dict(os.environ)
+    monkeypatch.chdir(tmp_path)
+    os.environ.update(SINGLE_PROCESS)
+    for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
+        os.environ.pop(name, None)
+    yield Commands(tmp_path)
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.mark.parametrize("kind", ROWS, ids=lambda kind: kind.name)
+def test_row_99_no_command_meets_a_kind_that_it_does_not_know(kind: Kind, commands: Commands) -> None:
+    cases = write_user_folder(commands.folder / "my_cases", kind)
+    model = train(kind, cases, commands)
+    answers = predict_and_evaluate(kind, cases, model, commands)
+    look(kind, cases, model, answers, commands)
+    refit(kind, model, commands)
+    pass_on(kind, cases, model, commands)
+    if kind in BENCHMARKED:
+        found = commands.run("benchmark", "-i", cases / "test_images", "-m", model, "-o", "speed", "--rounds", 2, "--no-cold")
+        assert found["num_cases"] == 3
+
+
+def train(kind: Kind, cases: Path, commands: Commands) -> Path:
+    """Convert, plan, train: the model folder."""
+    convert = ("convert", cases, "--dataset-id", 7, "--name", "Kind", "--num-folds", 2, *kind.convert_options)
+    assert commands.run(*convert, "--dry-run")["num_cases"] == NUM_CASES
+    assert commands.run(*convert)["num_cases"] == NUM_CASES
+    configuration = "2d" if kind.dim == 2 else "3d_fullres"
+    planned = commands.run("plan", 7, "--preset", "cpu", "--configuration", configuration)
+    shorten(Path(planned["plans_file"]))
+    if kind.cross_validation:
+        return Path(commands.run("cross-validate", 7, configuration, "--epochs", 1, "--plans", planned["plans_name"])["model"])
+    return Path(commands.run("train", 7, configuration, "--fold", 0, "--epochs", 1, "--preset", "cpu")["model"])
+
+
+def shorten(plans_file: Path) -> None:
+    plans = json.loads(plans_file.read_text())
+    plans["nnduet"]["training"].update(iterations_per_epoch=2, validation_iterations=1)
+    plans_file.write_text(json.dumps(plans))
+
+
+def predict_and_evaluate(kind: Kind, cases: Path, model: Path, commands: Commands) -> Path:
+    """Answers to the test cases by the kind's runtime, scored; the metrics of the validation beside them."""
+    covariates = ["--covariates", cases / "cases.csv"] if kind.covariates else []
+    found = commands.run(
+        "predict", "-i", cases / "test_images", "-o", "answers", "-m", model, "--runtime", kind.runtime, *covariates
+    )
+    assert sorted(found["cases"]) == ["new_00", "new_01", "new_02"] and not found["failed"]
+    fold = model / "fold_0" / "validation"
+    metrics = commands.run("evaluate", "-p", fold, "--dataset-id", 7, "--fold", 0, "-o", "metrics")
+    assert set(metrics["tasks"]) == set(kind.task_names) and metrics["segmentation"]
+    if kind.masks != "several":
+        scored = commands.run(
+            "evaluate", "-p", "answers", "-r", cases / "test_masks", "--dataset-json", model / "dataset.json", "-o", "scored"
+        )
+        assert scored["segmentation"] and not scored["missing_predictions"]
+    return commands.folder / "answers"
+
+
+def look(kind: Kind, cases: Path, model: Path, answers: Path, commands: Commands) -> None:
+    """Pages of a fold, a model, a cross-validation, answers and metrics; a comparison; a picture."""
+    places = [model / "fold_0", model, answers, commands.folder / "metrics"]
+    places += [model / "cross_validation"] if kind.cross_validation else []
+    for number, place in enumerate(places):
+        page = commands.folder / f"page_{number}"
+        commands.run("report", place, "-o", page, "--viewer-cases", 1)
+        text = (page / "index.html").read_text(encoding="utf-8")
+        assert all(name in text for name in kind.task_names), place
+        assert "{'" not in text, "a record is shown as Python writes it"
+    compared = commands.run("compare", model / "fold_0", "metrics")
+    assert compared["segmentation"] and set(compared["tasks"]) == set(kind.task_names)
+    ending = ENDINGS[kind.dim]
+    commands.run("preview", cases / f"test_images/new_00_0000{ending}", answers / f"new_00{ending}", "-o", "picture.png")
+    assert (commands.folder / "picture.png").stat().st_size > 1000
+
+
+def refit(kind: Kind, model: Path, commands: Commands) -> None:
+    """Heads and probes work on tasks; without any, both say so."""
+    if kind.tasks == "none":
+        for command in ("fit-head", "probe"):
+            assert "task" in commands.refused(command, model)["message"]
+        return
+    commands.run("fit-head", model)
+    commands.run("probe", model, "-o", "probed")
+
+
+def pass_on(kind: Kind, cases: Path, model: Path, commands: Commands) -> None:
+    """A bundle answers as its folder does; a fold becomes ONNX; the same network without heads is a stock model to import."""
+    commands.run("export", model, "model.nnduet")
+    for name, source in (("by_folder", model), ("by_bundle", "model.nnduet")):
+        commands.run("predict", "-i", cases / "test_images", "-o", name, "-m", source, "--runtime", "torch")
+    masks, tables = ((f"by_{way}" for way in ("folder", "bundle")) for _ in range(2))
+    ending = ENDINGS[kind.dim]
+    first, second = ((commands.folder / name / f"new_00{ending}").read_bytes() for name in masks)
+    assert first == second
+    if kind.tasks != "none":
+        first, second = ((commands.folder / name / "classification.csv").read_bytes() for name in tables)
+        assert first == second
+    commands.run("export", model, "model.onnx", "--fold", 0)
+    stock = write_stock_model(model, commands.folder / "nnUNetTrainer__nnUNetPlans__stock")
+    commands.run("import", stock, "stock.nnduet")
+    commands.run("predict", "-i", cases / "test_images", "-o", "by_stock", "-m", "stock.nnduet", "--runtime", "torch")
+
+
+def write_stock_model(model: Path, target: Path) -> Path:
+    """What nnU-Net's own trainer would have left for this network: neither heads nor anything of nnDuet's in its files."""
+    plans = json.loads((model / "plans.json").read_text())
+    dataset = json.loads((model / "dataset.json").read_text())
+    del plans["nnduet"]
+    for name in ("classification", "covariates", "masks"):
+        dataset.pop(name, None)
+    (target / "fold_0").mkdir(parents=True)
+    (target / "plans.json").write_text(json.dumps(plans))
+    (target / "dataset.json").write_text(json.dumps(dataset))
+    checkpoint = load_checkpoint(model / "fold_0" / "checkpoint_final.pth")
+    weights = checkpoint["network_weights"]
+    checkpoint["network_weights"] = {name: tensor for name, tensor in weights.items() if not name.startswith(OWN_WEIGHTS)}
+    checkpoint["trainer_name"] = "nnUNetTrainer"
+    checkpoint["init_args"] |= {"plans": plans, "dataset_json": dataset}
+    torch.save(checkpoint, target / "fold_0" / "checkpoint_final.pth")
+    return target
