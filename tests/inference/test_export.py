@@ -118,3 +118,24 @@ def test_another_ending_is_refused(model_3d: Path, tmp_path: Path, name: str) ->
         export_model(model_3d, tmp_path / name)
     with pytest.raises(SettingsError, match=r"expected a name ending in \.nnduet"):
         import_stock_model(model_3d, tmp_path / name)
+
+
+READERS = [
+    ("plans.json", {"image_reader_writer": "NibabelIO"}, "NibabelIO"),
+    ("plans.json", {"image_reader_writer": "NibabelIOWithReorient"}, "NibabelIOWithReorient"),
+    ("plans.json", {"image_reader_writer": "Tiff3DIO"}, "Tiff3DIO"),
+    ("dataset.json", {"file_ending": ".nrrd"}, ".nrrd"),
+    ("dataset.json", {"file_ending": ".bmp"}, ".bmp"),
+    ("dataset.json", {"channel_names": {"0": "R", "1": "G", "2": "B"}}, "colour"),
+]
+
+
+@pytest.mark.parametrize(("name", "change", "said"), READERS)
+def test_row_96_a_stock_model_whose_images_are_not_read_is_refused_before_anything_is_written(
+    stock: Path, tmp_path: Path, name: str, change: dict[str, Any], said: str
+) -> None:
+    content = json.loads((stock / name).read_text())
+    (stock / name).write_text(json.dumps(content | change))
+    with pytest.raises(ModelError, match=said):
+        import_stock_model(stock, tmp_path / "stock.nnduet")
+    assert not list(tmp_path.glob("*.nnduet"))

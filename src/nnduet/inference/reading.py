@@ -2,22 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nnduet.data.images import ImageHeader, check_same_geometry, read_header, read_image
+from nnduet.data.images import FILE_ENDINGS, ImageHeader, check_same_geometry, read_header, read_image
 from nnduet.errors import GeometryError, ModelError
 
-__all__ = ["check_array", "read_case", "read_headers"]
+__all__ = ["check_array", "check_readable", "read_case", "read_headers"]
 
 _NATURAL = "NaturalImage2DIO"
 _READERS = ("SimpleITKIO", _NATURAL)
 _NATURAL_SPACING = (999.0, 1.0, 1.0)
 """What nnU-Net's reader of pictures says (nnunetv2 imageio/natural_image_reader_writer.py)."""
+
+
+_COLOURS = frozenset({"r", "g", "b", "a", "rgb", "rgba", "red", "green", "blue", "alpha"})
+
+
+def check_readable(plans: Mapping[str, Any], dataset_json: Mapping[str, Any], place: str) -> None:
+    """Refuse a model whose images nnDuet does not read as nnU-Net does.
+
+    Args:
+        plans, dataset_json: of the model, checked by ``model.plans``.
+
+    Raises:
+        ModelError: another reader, another file ending, or pictures in colour; the message begins with ``place``.
+    """
+    _check_reader(plans["image_reader_writer"], place)
+    ending = str(dataset_json["file_ending"]).lower()
+    if ending not in FILE_ENDINGS:
+        raise ModelError(f"{place}: its images end in {ending}; nnDuet reads {', '.join(FILE_ENDINGS)}")
+    names = [str(name) for name in dataset_json["channel_names"].values()]
+    if len(names) > 1 and all(name.strip().lower() in _COLOURS for name in names):
+        raise ModelError(f"{place}: its channels are {names}, pictures in colour; nnDuet reads one grey PNG per channel")
+
+
+def _check_reader(name: str, place: str) -> None:
+    if name not in _READERS:
+        raise ModelError(f"{place}: image_reader_writer expected one of {_READERS}, which nnDuet reads alike, got {name!r}")
 
 
 def read_headers(paths: Sequence[Path]) -> list[ImageHeader]:
@@ -45,8 +71,7 @@ def read_case(paths: Sequence[Path], headers: Sequence[ImageHeader], plans: Any)
         NNDuetError: a file is corrupt.
     """
     name = plans.plans["image_reader_writer"]
-    if name not in _READERS:
-        raise ModelError(f"plans: image_reader_writer expected one of {_READERS}, got {name!r}")
+    _check_reader(name, "plans")
     geometry = headers[0].geometry
     data = np.empty((len(paths), *geometry.shape), dtype=np.float32)
     for channel, path in zip(data, paths, strict=True):

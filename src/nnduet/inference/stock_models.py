@@ -10,6 +10,7 @@ from torch import Tensor
 
 from nnduet.errors import ModelError
 from nnduet.inference.model_folder import FINAL_CHECKPOINT, FolderFiles, StoredFold, network_for, read_configuration
+from nnduet.inference.reading import check_readable
 from nnduet.model.network import PLANS_KEY, has_regions
 from nnduet.model.plans import check_dataset, check_plans
 
@@ -24,7 +25,8 @@ class StockFiles(FolderFiles):
     Checkpoints are read with ``weights_only=True``; the trainer that they name is not imported.
 
     Raises:
-        ModelError: the path is no such folder or checkpoint, or nnDuet trained the model.
+        ModelError: the path is no such folder or checkpoint, nnDuet trained the model, or it reads images that nnDuet does
+            not read.
     """
 
     def __init__(self, path: Path) -> None:
@@ -38,6 +40,7 @@ class StockFiles(FolderFiles):
             raise ModelError(f"{path}: expected a model folder of nnU-Net, or fold_*/{FINAL_CHECKPOINT} in one")
         if PLANS_KEY in self._plans:
             raise ModelError(f"{self.place}: was trained by nnDuet; `nnduet export` writes its bundle, with the answers")
+        check_readable(self._plans, self._dataset, str(self.place))
 
     def folds(self) -> list[str]:
         return [self._only] if self._only else super().folds()
