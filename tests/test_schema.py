@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
 
-from nnduet.errors import SettingsError
-from nnduet.schema import Task, tasks_from_json, tasks_to_json
+from nnduet.errors import DatasetError, SettingsError
+from nnduet.schema import Task, check_new_tasks, check_tasks, tasks_from_json, tasks_to_json
 
 
 def test_fixed_axes_survive_json() -> None:
@@ -23,3 +24,56 @@ def test_fixed_axes_are_written_only_where_there_are_any() -> None:
 def test_an_axis_that_cannot_be_is_refused(axes: tuple[str, ...]) -> None:
     with pytest.raises(SettingsError, match="fixed axes expected some of"):
         Task("age", "regression", fixed_axes=axes)
+
+
+@pytest.mark.parametrize("name", ["../../x", "HER2+/-", "a\nb", "", "a:b", "con"])
+def test_row_135_a_task_whose_name_is_no_file_name_is_refused_wherever_it_comes_from(name: str) -> None:
+    with pytest.raises(SettingsError, match="task"):
+        tasks_from_json({name: {"type": "regression"}})
+
+
+def test_row_135_tasks_of_a_file_that_share_a_layer_are_refused() -> None:
+    with pytest.raises(SettingsError, match="'task_a_b'"):
+        tasks_from_json({"a.b": {"type": "regression"}, "a_b": {"type": "regression"}})
+
+
+def test_row_135_a_covariate_that_is_a_task_or_a_column_is_refused() -> None:
+    with pytest.raises(SettingsError, match="own name"):
+        check_tasks([Task("age", "regression")], ["age"])
+    with pytest.raises(SettingsError, match="covariate 'Age' and task 'age': both would be column 'age'"):
+        check_tasks([Task("age", "regression")], ["Age"])
+    with pytest.raises(SettingsError, match="nnDuet's own column and covariate 'patient_id'"):
+        check_tasks([], ["patient_id"])
+
+
+def test_a_new_dataset_has_no_class_with_a_bar_but_an_old_one_is_read() -> None:
+    (task,) = tasks_from_json({"x": {"type": "binary", "classes": ["a|b", "c"]}})
+    with pytest.raises(SettingsError, match=r"must not hold \|"):
+        check_new_tasks([task])
+
+
+@pytest.mark.parametrize("label", ["", " ", "a\nb", "a\x1b[2J", "\u202ea"])
+def test_a_class_that_cannot_be_shown_is_refused(label: str) -> None:
+    with pytest.raises(SettingsError, match="printable texts"):
+        Task("x", "binary", ("a", label))
+
+
+@pytest.mark.parametrize(
+    ("cell", "code"), [("Benign", 0), (" MALIGNANT ", 1), ("malignant", 1), ("?", None), ("", None), ("NULL", None)]
+)
+def test_row_76_a_cell_is_encoded_as_convert_reads_it(cell: str, code: int | None) -> None:
+    value = Task("x", "binary", ("benign", "malignant")).encode(cell)
+    assert math.isnan(value) if code is None else value == code
+
+
+def test_row_76_a_number_is_its_class_however_it_is_written() -> None:
+    task = Task("x", "ordinal", ("1", "2.5", "10"))
+    assert [task.encode(cell) for cell in ("1.0", "2,5", "10.")] == [0.0, 1.0, 2.0]
+    assert Task("age", "regression").encode("40,5") == 40.5
+
+
+def test_classes_of_old_datasets_keep_their_meaning() -> None:
+    task = Task("x", "multiclass", ("None", "True", "true", "?"))
+    assert [task.encode(cell) for cell in task.classes] == [0.0, 1.0, 2.0, 3.0]
+    with pytest.raises(DatasetError, match="got 'TRUE'"):
+        task.encode("TRUE")

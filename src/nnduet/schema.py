@@ -7,23 +7,30 @@ cell is a missing label.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
+from nnduet.cells import decimal_point, is_missing, parse_number, same_text_key
 from nnduet.errors import DatasetError, NNDuetError, SettingsError
+from nnduet.names import check_distinct_names, check_name, printable
 from nnduet.records import convert_json
 
 __all__ = [
     "AXES",
     "CASE_COLUMN",
+    "FOLD_COLUMN",
     "GROUP_COLUMN",
     "LABELS_FILE",
+    "OUTLIER_COLUMN",
+    "RESULT_NAMES_KEY",
     "SPLITS_FILE",
     "Task",
     "TaskType",
     "Workspace",
+    "check_new_tasks",
+    "check_tasks",
     "tasks_from_json",
     "tasks_to_json",
 ]
@@ -34,6 +41,11 @@ LABELS_FILE = "classification_labels.csv"
 SPLITS_FILE = "splits_final.json"
 CASE_COLUMN = "case_id"
 GROUP_COLUMN = "patient_id"
+OUTLIER_COLUMN = "outlier_score"
+FOLD_COLUMN = "fold"
+
+RESULT_NAMES_KEY = "names_in_results"
+"""Key of ``dataset.json``: whether ``<task>_results.csv`` names ``cases`` (as without it) or ``files``, with their ending."""
 
 AXES = ("z", "y", "x")
 """Names of the axes of an array as nnU-Net reads it. x, the last, is left-right in images stored LPS or RAS."""
@@ -46,6 +58,8 @@ class Task:
     ``classes`` are the labels as they stand in the case table, in the order of the output units (ascending for ordinal
     tasks); empty for regression. ``unit`` is only shown, e.g. ``"y"``. ``fixed_axes`` are image axes that must not be mirrored
     because the answer depends on the side, e.g. ``("x",)`` for left and right; see AXES.
+
+    The name becomes part of file names, see ``names``. A class may hold any printable sign.
     """
 
     name: str
@@ -55,6 +69,7 @@ class Task:
     fixed_axes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        check_name(self.name, "task")
         if self.type not in get_args(TaskType):
             raise SettingsError(f"task {self.name}: type expected one of {get_args(TaskType)}, got {self.type!r}")
         if self.type == "regression" and self.classes:
@@ -65,6 +80,8 @@ class Task:
             raise SettingsError(f"task {self.name}: expected at least 2 classes, got {self.classes}")
         if len(set(self.classes)) != len(self.classes):
             raise SettingsError(f"task {self.name}: classes must differ, got {self.classes}")
+        if any(not label.strip() or printable(label) != label or "\n" in label for label in self.classes):
+            raise SettingsError(f"task {self.name}: classes expected printable texts of one line, got {self.classes!a}")
         if len(set(self.fixed_axes)) != len(self.fixed_axes) or not set(self.fixed_axes) <= set(AXES):
             raise SettingsError(f"task {self.name}: fixed axes expected some of {AXES}, each once, got {self.fixed_axes}")
 
@@ -80,29 +97,111 @@ class Task:
             return 1
         return len(self.classes) - 1 if self.type == "ordinal" else len(self.classes)
 
-    def encode(self, cell: str) -> float:
-        """Turn a table cell into a class index or a value; NaN for an empty cell.
+    @property
+    def module_name(self) -> str:
+        """Name of the task's layers in a network."""
+        return "task_" + self.name.replace(".", "_")
+
+    @property
+    def answer_columns(self) -> tuple[str, ...]:
+        """Columns of ``classification.csv`` with the answer: ``<task>``, then ``<task>_p_<class>`` by class."""
+        return (self.name, *(f"{self.name}_p_{label}" for label in self.classes))
+
+    @property
+    def certainty_columns(self) -> tuple[str, ...]:
+        """Columns of ``classification.csv`` that follow: what cannot be excluded, and the spread."""
+        certainty = ("set",) if self.is_classification else ("low", "high")
+        return tuple(f"{self.name}_{name}" for name in (*certainty, "spread"))
+
+    @property
+    def abstain_column(self) -> str:
+        """Column of ``classification.csv`` with the reason why a case is left to a person."""
+        return f"{self.name}_abstain"
+
+    def spelling(self, cell: str) -> str:
+        """A table's cell as this task writes it: a class as in ``classes``, a number with a decimal point, ``""`` if missing.
+
+        A class is found by its own text first, so that a class may be called ``None``; then without regard to letter case
+        and blanks, then as a number (``1.0`` is the class ``1``).
 
         Raises:
             DatasetError: the cell names no class of the task, or is no finite number for a regression.
         """
-        if cell == "":
-            return float("nan")
+        if cell in self.classes:
+            return cell
+        if is_missing(cell):
+            return ""
+        value = parse_number(cell)
         if self.type == "regression":
-            return _finite(cell, self.name)
-        if cell not in self.classes:
+            if value is None:
+                raise DatasetError(f"{self.name}: expected a finite number, got {cell!r}")
+            return decimal_point(cell)
+        same_text = [label for label in self.classes if same_text_key(label) == same_text_key(cell)]
+        found = same_text or [label for label in self.classes if value is not None and parse_number(label) == value]
+        if len(found) != 1:
             raise DatasetError(f"task {self.name}: expected one of {list(self.classes)}, got {cell!r}")
-        return float(self.classes.index(cell))
+        return found[0]
+
+    def encode(self, cell: str) -> float:
+        """Turn a table cell into a class index or a value; NaN for a missing cell. See :meth:`spelling`.
+
+        Raises:
+            DatasetError: the cell names no class of the task, or is no finite number for a regression.
+        """
+        text = self.spelling(cell)
+        if not text:
+            return float("nan")
+        return float(self.classes.index(text)) if self.is_classification else float(text)
 
 
-def _finite(cell: str, name: str) -> float:
-    try:
-        value = float(cell)
-    except ValueError:
-        value = float("nan")
-    if value != value or value in (float("inf"), float("-inf")):
-        raise DatasetError(f"{name}: expected a finite number, got {cell!r}")
-    return value
+def check_tasks(tasks: Sequence[Task], covariates: Collection[str] = ()) -> None:
+    """Refuse tasks that would share a layer of the network, a file or a column of a table that nnDuet writes.
+
+    Raises:
+        SettingsError: names the two tasks, or the task and the covariate, and what they share.
+    """
+    names = [*(task.name for task in tasks), *covariates]
+    if len(set(names)) != len(names):
+        raise SettingsError(f"every task and every covariate needs its own name, got {names}")
+    check_distinct_names((task.name for task in tasks), "tasks")
+    owners: dict[str, str] = {}
+    for owner, place in (*_reserved(covariates), *(claim for task in tasks for claim in _claims(task))):
+        known = owners.setdefault(place.casefold(), owner)
+        if known != owner:
+            raise SettingsError(f"{known} and {owner}: both would be {place}; give one of these columns another name")
+
+
+def check_new_tasks(tasks: Sequence[Task], covariates: Collection[str] = ()) -> None:
+    """:func:`check_tasks` for a dataset that is being made, whose classes must not hold the ``|`` that joins prediction sets.
+
+    Raises:
+        SettingsError: see above.
+    """
+    check_tasks(tasks, covariates)
+    for task in tasks:
+        joined = [label for label in task.classes if "|" in label]
+        if joined:
+            raise SettingsError(f"task {task.name}: a class must not hold |, which joins prediction sets, got {joined}")
+
+
+def _claims(task: Task) -> Iterator[tuple[str, str]]:
+    """(Task, what it takes for itself), for all that it takes."""
+    owner = f"task {task.name!r}"
+    yield owner, f"layer {task.module_name!r} of the network"
+    yield owner, f"column {task.name!r} of {LABELS_FILE}"
+    for column in (*task.answer_columns, *task.certainty_columns, task.abstain_column):
+        yield owner, f"column {column!r} of classification.csv"
+    for column in (f"{task.name}_reference", f"{task.name}_prediction", *task.answer_columns[1:]):
+        yield owner, f"column {column!r} of per_case.csv"
+
+
+def _reserved(covariates: Collection[str]) -> Iterator[tuple[str, str]]:
+    for column in (CASE_COLUMN, GROUP_COLUMN):
+        yield "nnDuet's own column", f"column {column!r} of {LABELS_FILE}"
+    for column in (CASE_COLUMN, OUTLIER_COLUMN, FOLD_COLUMN):
+        yield "nnDuet's own column", f"column {column!r} of classification.csv"
+    for name in covariates:
+        yield f"covariate {name!r}", f"column {name!r} of {LABELS_FILE}"
 
 
 def tasks_to_json(tasks: tuple[Task, ...]) -> dict[str, dict[str, Any]]:
@@ -137,13 +236,15 @@ def tasks_from_json(value: Any, place: str = "classification", *, error: type[NN
         error: what is raised.
 
     Raises:
-        error: an entry is no valid task.
+        error: an entry is no valid task, or two cannot live together.
     """
     entries = convert_json(value, dict[str, _TaskEntry], place, error=error)
     try:
-        return tuple(Task(name, cast(TaskType, e.type), e.classes, e.unit, e.fixed_axes) for name, e in entries.items())
+        tasks = tuple(Task(name, cast(TaskType, e.type), e.classes, e.unit, e.fixed_axes) for name, e in entries.items())
+        check_tasks(tasks)
     except SettingsError as reason:
         raise error(f"{place}: {reason}") from reason
+    return tasks
 
 
 @dataclass(frozen=True)

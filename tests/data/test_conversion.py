@@ -81,7 +81,7 @@ def test_patients_and_covariates_are_written_and_missing_labels_stay_empty(tmp_p
 
 
 def test_a_covariate_that_is_also_a_task_is_refused(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="stand once"):
+    with pytest.raises(SettingsError, match="its own name"):
         run(replace(source_of(folder), covariates=("grade",)), tmp_path)
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from nnduet.data.tables import CaseTable, check_case_ids, parse_task_specs, read_covariates, read_table
+from nnduet.data.tables import CaseTable, check_case_ids, read_covariates, read_table
+from nnduet.data.task_specs import parse_task_specs
 from nnduet.errors import SettingsError, TableError, UnreadableFileError
 from nnduet.schema import Task
 
@@ -78,6 +79,22 @@ def test_unknown_cases_are_named_with_their_lines(tmp_path: Path) -> None:
     check_case_ids(column(tmp_path, ["1", "2"]), ["c0"], optional=["c1"])
 
 
+def test_row_104_rows_of_a_master_table_are_refused_by_name_or_passed_over_and_counted(tmp_path: Path) -> None:
+    read = column(tmp_path, ["1"] * 30)
+    with pytest.raises(TableError, match=r"28 rows name cases without an image: line 3 'c1', .*--ignore-extra-rows"):
+        check_case_ids(read, ["c0"], ["c29"])
+    (note,) = check_case_ids(read, ["c0"], ["c29"], ignore_extra_rows=True)
+    assert note.startswith("cases.csv: 28 rows of cases without an image are ignored: line 3 'c1', line 4 'c2', ")
+    assert check_case_ids(read, list(read.rows), ignore_extra_rows=True) == ()
+
+
+def test_row_104_cases_without_a_row_are_refused_all_the_same(tmp_path: Path) -> None:
+    with pytest.raises(
+        TableError, match=r"1 cases have no row in column case_id: '00'; 1 rows name cases .*line 2 'c0'; are these"
+    ):
+        check_case_ids(column(tmp_path, ["1"]), ["00"], ignore_extra_rows=True)
+
+
 def test_missing_cases_are_named(tmp_path: Path) -> None:
     with pytest.raises(TableError, match=r"lines 1-3.*1 cases have no row in column case_id: 'c2'"):
         check_case_ids(column(tmp_path, ["1", "2"]), ["c0", "c1", "c2"])
@@ -100,9 +117,9 @@ def test_the_type_of_a_task_is_guessed_from_its_cells(tmp_path: Path, cells: lis
 
 
 def test_a_type_can_be_given_and_is_needed_for_ordinal(tmp_path: Path) -> None:
-    read = table(tmp_path, "case_id,x,a:b\nc0,1,u\nc1,3,v\nc2,2,u\n")
-    tasks = parse_task_specs(["x:ordinal", "a:b"], read)
-    assert tasks == (Task("x", "ordinal", ("1", "2", "3")), Task("a:b", "binary", ("u", "v")))
+    read = table(tmp_path, "case_id,x,a b\nc0,1,u\nc1,3,v\nc2,2,u\n")
+    tasks = parse_task_specs(["x:ordinal", "a b"], read)
+    assert tasks == (Task("x", "ordinal", ("1", "2", "3")), Task("a b", "binary", ("u", "v")))
 
 
 @pytest.mark.parametrize(
@@ -117,9 +134,11 @@ def test_axes_that_must_not_be_mirrored_stand_behind_the_task(tmp_path: Path, sp
     assert parse_task_specs([spec], column(tmp_path, ["1", "2"])) == (expected,)
 
 
-def test_a_column_may_be_named_like_a_fixed_axis(tmp_path: Path) -> None:
-    read = table(tmp_path, "case_id,a:fixed=x\nc0,u\nc1,v\n")
-    assert parse_task_specs(["a:fixed=x"], read) == (Task("a:fixed=x", "binary", ("u", "v")),)
+def test_a_column_that_cannot_be_a_file_name_is_no_task(tmp_path: Path) -> None:
+    read = table(tmp_path, "case_id,a:fixed=x,HER2+/-\nc0,u,p\nc1,v,n\n")
+    for name in ("a:fixed=x", "HER2+/-"):
+        with pytest.raises(SettingsError, match="rename the column"):
+            parse_task_specs([name], read)
 
 
 @pytest.mark.parametrize("axes", ["", "w", "xx", "x,y"])

@@ -261,10 +261,10 @@ def test_impossible_requests_are_refused_by_name(folders, changes, error, messag
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", r"classification.csv, line 1: expected columns \['case_id'"),
+        ("", "classification.csv: expected columns case_id or .* but the table is empty"),
         ("case_id,subtype\none,a\n", r"line 1: expected columns \['subtype_p_a', 'subtype_p_b', 'age'\]"),
         (HEADER + "one,a,0.9,0.1,41\n", "line 2: expected 6 cells, got 5"),
-        (HEADER + "one,a,0.9,0.1,41,\none,a,0.9,0.1,41,\n", "line 3: expected a new case_id, got 'one'"),
+        (HEADER + "one,a,0.9,0.1,41,\none,a,0.9,0.1,41,\n", "line 3: case 'one' stands already in line 2"),
         (HEADER + "\none,c,0.9,0.1,41,\n", "line 3: task subtype: expected one of"),
         (HEADER + "one,a,0.9,0.2,41,\n", "line 2: task subtype: expected probabilities that sum to 1"),
         (HEADER + "one,a,nan,0.2,41,\n", "expected probabilities that sum to 1"),

@@ -122,7 +122,12 @@ def test_a_task_that_is_called_like_the_column_of_folds_is_refused(workspace: Wo
     tasks = {"classification": {"fold": {"type": "regression"}}}
     (workspace.preprocessed / DATASET / "dataset.json").write_text(json.dumps({**tiny_dataset_json(2), **tasks}))
     (workspace.preprocessed / DATASET / "classification_labels.csv").write_text("case_id,fold\n")
-    refuse(workspace, trainings, SettingsError, "must not be called 'fold'")
+    refuse(
+        workspace,
+        trainings,
+        SettingsError,
+        "nnDuet's own column and task 'fold': both would be column 'fold' of classification.csv",
+    )
 
 
 @pytest.mark.parametrize("name", ["checkpoint_latest.pth", "checkpoint_final.pth", "final_metrics.json"])

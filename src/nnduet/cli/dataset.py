@@ -20,8 +20,8 @@ _Layout = Annotated[
 _Tasks = Annotated[
     list[str] | None,
     typer.Option(
-        help="NAME or NAME:type of a table column; type: binary, multiclass, ordinal, regression. :fixed=x behind it keeps "
-        "training from mirroring left and right. Repeatable."
+        help="NAME or NAME:type of a table column; type: binary, multiclass, ordinal, regression. 'NAME:ordinal=low<high' "
+        "states an order. :fixed=x behind it keeps training from mirroring left and right. Repeatable."
     ),
 ]
 _Labels = Annotated[
@@ -47,6 +47,9 @@ def convert(
     splits: Annotated[Path | None, typer.Option(help="Folds, if not FOLDER/splits_final.json.")] = None,
     id_column: Annotated[str | None, typer.Option(help="Column with the case ids, if not case_id.")] = None,
     group_column: Annotated[str | None, typer.Option(help="Column with the patients; their cases share a fold.")] = None,
+    ignore_extra_rows: Annotated[
+        bool, typer.Option("--ignore-extra-rows", help="Pass over table rows of cases without an image, and count them.")
+    ] = False,
     covariate: Annotated[list[str] | None, typer.Option(help="Numeric table column to keep. Repeatable.")] = None,
     map_label: _MapLabel = None,
     num_folds: Annotated[int, typer.Option(min=2, help="Folds to make where none are given.")] = 5,
@@ -58,6 +61,7 @@ def convert(
     """Check the cases and write them as an nnU-Net dataset."""
     options: dict[str, Any] = {"images": images, "labels": labels, "table": table, "test_images": test_images, "splits": splits}
     options |= {"id_column": id_column, "group_column": group_column, "covariates": covariate}
+    options |= {"ignore_extra_rows": ignore_extra_rows or None}
     given = {option: value for option, value in options.items() if value is not None}
     if layout == "subtype-folders" and (given or len(task or ()) > 1):
         raise typer.BadParameter(f"subtype-folders takes no other sources and at most one --task NAME, got {given or task}")

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from nnduet.cells import format_number
 from nnduet.cli.options import FoldsOption, JsonOption, ModelArgument, WorkspaceOption, find_workspace, parse_fold
 from nnduet.console import progress_bar, reporting, show_table
 
@@ -17,6 +18,7 @@ _Table = Annotated[
     Path | None,
     typer.Option(exists=True, dir_okay=False, help="Labels, if not the dataset's classification_labels.csv; same columns."),
 ]
+_IdColumn = Annotated[str | None, typer.Option(help="Column of --table with the case ids, if not case_id.")]
 _Seed = Annotated[int, typer.Option(help="Seed of the inner cross-validation.")]
 
 
@@ -24,6 +26,7 @@ def fit_head(
     model: ModelArgument,
     fold: FoldsOption = None,
     table: _Table = None,
+    id_column: _IdColumn = None,
     seed: _Seed = 0,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
@@ -38,7 +41,15 @@ def fit_head(
         from nnduet.training.refitting import refit_heads
 
         with progress_bar("fit-head") as progress:
-            summary = refit_heads(model, workspace=folders, folds=chosen or None, table=table, seed=seed, progress=progress)
+            summary = refit_heads(
+                model,
+                workspace=folders,
+                folds=chosen or None,
+                table=table,
+                id_column=id_column,
+                seed=seed,
+                progress=progress,
+            )
         report(summary.to_json(), lambda: _show_heads(summary.rows))
 
 
@@ -46,6 +57,7 @@ def probe(
     model: ModelArgument,
     fold: FoldsOption = None,
     table: _Table = None,
+    id_column: _IdColumn = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder for the results; default: MODEL/probe.")] = None,
     seed: _Seed = 0,
     workspace: WorkspaceOption = None,
@@ -62,7 +74,14 @@ def probe(
 
         with progress_bar("probe") as progress:
             summary = probe_model(
-                model, workspace=folders, folds=chosen or None, table=table, output=output, seed=seed, progress=progress
+                model,
+                workspace=folders,
+                folds=chosen or None,
+                table=table,
+                id_column=id_column,
+                output=output,
+                seed=seed,
+                progress=progress,
             )
         report(summary.to_json(), lambda: _show_probe(summary.means(), summary.output))
 
@@ -94,4 +113,4 @@ def _scores(metrics: Mapping[str, float | None]) -> str:
 
 
 def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}"
+    return format_number(value, ".3f")

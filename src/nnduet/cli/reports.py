@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from nnduet.cells import format_number
 from nnduet.cli.options import JsonOption, WorkspaceOption, find_workspace
 from nnduet.console import Progress, progress_bar, reporting, say, show_table
 
@@ -176,7 +177,7 @@ def _metric_row(name: str, entry: Mapping[str, Any]) -> Sequence[str]:
 
 
 def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}"
+    return format_number(value, ".3f")
 
 
 def _change_rows(found: Mapping[str, Any]) -> Iterator[Sequence[str]]:

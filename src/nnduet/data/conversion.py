@@ -6,8 +6,6 @@ First every file and table is checked, then files are written atomically, ``data
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import re
 from collections.abc import Sequence
@@ -19,13 +17,14 @@ import numpy as np
 
 from nnduet.data.checking import CheckedCase, CheckedFile, Progress, check_cases, name_labels, read_mask
 from nnduet.data.conversion_summary import ConversionSummary, collect_notes, count_classes
+from nnduet.data.csv_text import records_text
 from nnduet.data.files import copy_atomically, is_temporary, json_text, remove_temporaries, write_text_atomically
 from nnduet.data.folds import Folds, check_folds, choose_strata, make_folds
 from nnduet.data.images import MAX_IMAGE_BYTES, file_ending, read_image, write_image, write_segmentation
 from nnduet.data.mask_codes import MaskCodes
 from nnduet.data.sources import Source, check_case_names
 from nnduet.errors import DatasetError, OutputExistsError, SettingsError
-from nnduet.schema import CASE_COLUMN, GROUP_COLUMN, LABELS_FILE, SPLITS_FILE, Workspace, tasks_to_json
+from nnduet.schema import CASE_COLUMN, GROUP_COLUMN, LABELS_FILE, SPLITS_FILE, Workspace, check_new_tasks, tasks_to_json
 
 __all__ = ["ConversionSummary", "convert"]
 
@@ -136,6 +135,7 @@ def _check_source(source: Source) -> str:
     """The output's file ending, after checks that need no voxels."""
     if not source.cases:
         raise DatasetError("the source has no training case")
+    check_new_tasks(source.tasks, source.covariates)
     case_ids = [case.case_id for case in source.cases]
     check_case_names([*case_ids, *(case.case_id for case in source.test_cases)])
     unlabelled = [case.case_id for case in source.cases if case.label is None]
@@ -175,17 +175,11 @@ def _check_folds(source: Source, folds: Folds) -> list[str]:
 
 def _labels_table(source: Source) -> str:
     """``classification_labels.csv``: case_id, tasks, patient_id if grouped, covariates."""
-    tasks = [task.name for task in source.tasks]
-    columns = [CASE_COLUMN, *tasks, *([GROUP_COLUMN] if source.groups else []), *source.covariates]
-    if len(set(columns)) != len(columns):
-        raise SettingsError(f"each column can stand once, as a task or a covariate, got {columns}")
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, columns, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    for case_id in sorted(case.case_id for case in source.cases):
-        patient = {GROUP_COLUMN: source.groups[case_id]} if source.groups else {}
-        writer.writerow({**source.rows.get(case_id, {}), CASE_COLUMN: case_id, **patient})
-    return buffer.getvalue()
+    groups = source.groups or {}
+    columns = [CASE_COLUMN, *(t.name for t in source.tasks), *([GROUP_COLUMN] if groups else []), *source.covariates]
+    case_ids = sorted(case.case_id for case in source.cases)
+    rows = [{**source.rows.get(c, {}), CASE_COLUMN: c, GROUP_COLUMN: groups.get(c)} for c in case_ids]
+    return records_text(rows, columns)
 
 
 def _description(source: Source, labels: dict[str, Any], ending: str) -> dict[str, Any]:

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from nnduet.data.case_files import FoundCases, find_cases, find_masks
+from nnduet.data.class_order import natural_order
 from nnduet.data.folds import Folds, make_folds, parse_folds
 from nnduet.data.sources import Source, SourceCase
-from nnduet.data.tables import CaseTable, check_case_ids, parse_task_specs, read_table
+from nnduet.data.tables import CaseTable, check_case_ids, find_table, read_table
+from nnduet.data.task_specs import notes_on_columns, parse_task_specs
 from nnduet.errors import DatasetError, SettingsError, TableError
 from nnduet.names import printable
-from nnduet.schema import GROUP_COLUMN, LABELS_FILE, SPLITS_FILE, Task
+from nnduet.schema import GROUP_COLUMN, RESULT_NAMES_KEY, SPLITS_FILE, Task
 
 __all__ = ["CHALLENGE_LABELS", "read_folder", "read_subtype_folders"]
 
@@ -36,14 +38,15 @@ def read_folder(
     group_column: str | None = None,
     covariates: Sequence[str] = (),
     label_map: Mapping[int, int] | None = None,
+    ignore_extra_rows: bool = False,
 ) -> Source:
     """A folder with ``images/<case>_0000.<ext>``, ``labels/<case>.<ext>``, ``cases.csv``, each replaceable by a path.
 
     ``dataset.json`` (channel names, labels) and ``splits_final.json`` in the folder are used if present; nnU-Net's names
-    ``imagesTr``, ``labelsTr``, ``imagesTs`` are understood as well. ``task_specs`` as in ``tables.parse_task_specs``;
+    ``imagesTr``, ``labelsTr``, ``imagesTs`` are understood as well. ``task_specs`` as in ``task_specs.parse_task_specs``;
     ``label_map`` replaces mask values, e.g. ``{255: 1}``. ``labels`` by name are several masks of every case, e.g.
     ``{"ED": …, "ES": …}``, which share the labels of ``dataset.json``. The table needs a row for every training case and may
-    have rows of test cases.
+    have rows of test cases; rows of other cases are refused, or passed over and counted with ``ignore_extra_rows``.
 
     Raises:
         DatasetError, AmbiguousFileError: files that are missing or do not belong together.
@@ -60,7 +63,7 @@ def read_folder(
     found_tests = _find_tests(test_images or _existing(folder, "test_images", "imagesTs"), num_channels)
     tests = _test_cases(found_tests)
     details = _read_details(
-        table or _existing(folder, "cases.csv", LABELS_FILE), cases, tests, task_specs, id_column, group_column, covariates
+        table or find_table(folder), cases, tests, task_specs, id_column, group_column, covariates, ignore_extra_rows
     )
     return Source(
         cases=cases,
@@ -75,7 +78,7 @@ def read_folder(
         label_map=label_map or {},
         extra={key: value for key, value in description.items() if key not in _OWN_KEYS},
         mask_names=tuple(named),
-        notes=tuple(note for part in (found, *masks, found_tests) for note in part.notes),
+        notes=(*(note for part in (found, *masks, found_tests) for note in part.notes), *details.notes),
     )
 
 
@@ -90,6 +93,7 @@ def read_subtype_folders(
 ) -> Source:
     """The challenge layout: ``train/subtypeN/<id>_0000.nii.gz`` with ``<id>.nii.gz``, ``validation/subtypeN``, ``test``.
 
+    The challenge's table of results names files, so ``<task>_results.csv`` of models of this dataset does.
     Fold 0 trains on ``train`` and validates on ``validation``. Folds 1 and up are cross-validation folds inside ``train``, so
     that asking for them never trains on ``validation`` (nnU-Net would split all cases at random). Without a ``validation``
     folder there are ``num_folds`` cross-validation folds. The N are the classes, however many there are. ``labels`` None names
@@ -121,6 +125,7 @@ def read_subtype_folders(
         rows=rows,
         folds=_challenge_folds(sorted(train), sorted(validation), strata, num_folds, seed),
         notes=(*notes, *more, *tests.notes),
+        extra={RESULT_NAMES_KEY: "files"},
     )
 
 
@@ -129,6 +134,7 @@ class _Details:
     tasks: tuple[Task, ...] = ()
     rows: Mapping[str, Mapping[str, str]] | Any = None
     groups: Mapping[str, str] | None = None
+    notes: tuple[str, ...] = ()
 
 
 def _read_details(
@@ -139,6 +145,7 @@ def _read_details(
     id_column: str | None,
     group_column: str | None,
     covariates: Sequence[str],
+    ignore_extra_rows: bool,
 ) -> _Details:
     """Tasks, rows of the training cases and their patients from the case table."""
     case_ids = [case.case_id for case in cases]
@@ -147,15 +154,16 @@ def _read_details(
             raise DatasetError("tasks, groups or covariates are asked for, but there is no case table (cases.csv)")
         return _Details(rows={case_id: {} for case_id in case_ids})
     complete = read_table(path, id_column)
-    check_case_ids(complete, case_ids, [case.case_id for case in tests])
+    extra = check_case_ids(complete, case_ids, [case.case_id for case in tests], ignore_extra_rows=ignore_extra_rows)
     table = complete.restricted_to(case_ids)
     if not task_specs:
         raise SettingsError(f"name at least one task; the columns of {path} are {', '.join(table.columns)}")
     tasks = parse_task_specs(task_specs, table)
-    columns = {task.name: table.column(task.name) for task in tasks}
+    columns = {task.name: table.answers(task) for task in tasks}
     columns |= {name: table.numbers(name) for name in covariates}
     rows = {case_id: {name: cells[case_id] for name, cells in columns.items()} for case_id in case_ids}
-    return _Details(tasks, rows, _groups(table, group_column))
+    notes = (*extra, *notes_on_columns(table, task_specs, tasks, covariates))
+    return _Details(tasks, rows, _groups(table, group_column), notes)
 
 
 def _groups(table: CaseTable, group_column: str | None) -> dict[str, str] | None:
@@ -283,9 +291,7 @@ def _common_channels(cases: tuple[SourceCase, ...]) -> int:
 def _ordered_subtypes(found: set[str], folder: Path) -> tuple[str, ...]:
     if len(found) < 2:
         raise DatasetError(f"{folder}: expected at least two subtypes, got {sorted(found)}")
-    if all(name.isdecimal() for name in found):
-        return tuple(sorted(found, key=int))
-    return tuple(sorted(found))
+    return natural_order(found)
 
 
 def _challenge_folds(

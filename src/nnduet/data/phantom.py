@@ -15,7 +15,6 @@ as in the challenge. The same seed gives the same bytes.
 
 from __future__ import annotations
 
-import csv
 import functools
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ import SimpleITK
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
+from nnduet.data.csv_text import csv_text
 from nnduet.errors import OutputExistsError, SettingsError
 
 __all__ = ["SUBTYPES", "PhantomCase", "PhantomSummary", "PhantomVolume", "simulate", "write_phantom"]
@@ -304,7 +304,5 @@ def _write_image(path: Path, array: _Array, *, spacing_mm: tuple[float, float, f
 
 
 def _write_test_table(path: Path, cases: list[PhantomCase]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["case_id", "subtype"])
-        writer.writerows([case.case_id, case.subtype] for case in cases if case.split == "test")
+    rows = [[case.case_id, case.subtype] for case in cases if case.split == "test"]
+    path.write_text(csv_text([["case_id", "subtype"], *rows]), encoding="utf-8")

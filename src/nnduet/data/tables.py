@@ -1,28 +1,26 @@
-"""The case table: a CSV with a row per case, read so that every complaint names its line."""
+"""The case table: a row per case, read so that every complaint names its line."""
 
 from __future__ import annotations
 
-import csv
-import math
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from pathlib import Path
-from typing import get_args
 
-from nnduet.errors import SettingsError, TableError, UnreadableFileError
-from nnduet.schema import AXES, Task, TaskType
+from nnduet.cells import decimal_point, is_missing, parse_number, same_text_key
+from nnduet.data.delimited import Line, read_lines
+from nnduet.errors import DatasetError, SettingsError, TableError
+from nnduet.schema import LABELS_FILE, Task
 
-__all__ = ["CaseTable", "check_case_ids", "parse_task_specs", "read_covariates", "read_table"]
+__all__ = ["CaseTable", "check_case_ids", "describe_missing", "find_table", "read_covariates", "read_table"]
 
 _ID_COLUMNS = ("case_id", "case", "Case_id", "ID", "id")
-_MISSING = frozenset({"", "nan", "NaN", "NA", "N/A", "n/a"})
-_MAX_CLASSES = 20
+_TABLE_NAMES = ("cases.csv", LABELS_FILE, "cases.tsv", "cases.txt", "cases.xlsx", "cases.xls", "cases.ods")
 
 
 @dataclass(frozen=True)
 class CaseTable:
-    """Cells as stripped text, missing ones as ``""``; ``lines`` are the line numbers in the file, counted from 1."""
+    """Cells by case and column as they stand in the file; ``lines`` are its line numbers, counted from 1."""
 
     path: Path
     id_column: str
@@ -30,8 +28,8 @@ class CaseTable:
     rows: Mapping[str, Mapping[str, str]]
     lines: Mapping[str, int]
 
-    def column(self, name: str) -> dict[str, str]:
-        """Cells of a column by case.
+    def raw_column(self, name: str) -> dict[str, str]:
+        """Cells of a column by case, as they stand in the file.
 
         Raises:
             TableError: there is no such column.
@@ -40,54 +38,147 @@ class CaseTable:
             raise TableError(f"{self.path}: no column {name!r}; there are {', '.join(self.columns)}")
         return {case_id: row[name] for case_id, row in self.rows.items()}
 
+    def column(self, name: str) -> dict[str, str]:
+        """:meth:`raw_column`, missing cells as ``""``."""
+        return {case_id: "" if is_missing(cell) else cell for case_id, cell in self.raw_column(name).items()}
+
     def numbers(self, name: str) -> dict[str, str]:
-        """:meth:`column`, every cell a finite number or missing.
+        """:meth:`column`, every cell a finite number with a decimal point, or missing.
+
+        Decimal commas become points where no other reading is possible.
 
         Raises:
-            TableError: with the line of the first cell that is neither.
+            TableError: with the line of the first cell that is neither, or whose comma may separate thousands.
         """
         cells = self.column(name)
         for case_id, cell in cells.items():
-            if cell and _number(cell) is None:
-                raise TableError(f"{self.path} line {self.lines[case_id]}: {name} expected a number, got {cell!r}")
-        return cells
+            if cell and parse_number(cell) is None:
+                raise TableError(f"{self.place(case_id)}: {name} expected a number, got {cell!r}")
+        self.check_decimal_signs(name)
+        return {case_id: decimal_point(cell) for case_id, cell in cells.items()}
+
+    def answers(self, task: Task) -> dict[str, str]:
+        """The column of a task: classes as they stand in the task, numbers with a decimal point, missing cells as ``""``.
+
+        Raises:
+            TableError: no such column, or a cell that is no answer to the task, with its line.
+        """
+        if not task.is_classification:
+            return self.numbers(task.name)
+        found = {}
+        for case_id, cell in self.raw_column(task.name).items():
+            try:
+                found[case_id] = task.spelling(cell)
+            except DatasetError as error:
+                raise TableError(f"{self.place(case_id)}: {error}") from error
+        return found
+
+    def named_as(self, names: Collection[str]) -> CaseTable:
+        """The same table with columns that differ from one of ``names`` in letter case only renamed to it."""
+        wanted = {same_text_key(name): name for name in names if name not in self.columns}
+        others = [old for old in self.columns if old not in names and old != self.id_column]
+        return self.renamed({old: wanted.pop(same_text_key(old)) for old in others if same_text_key(old) in wanted})
+
+    def renamed(self, new_names: Mapping[str, str]) -> CaseTable:
+        """The same table with other names for some columns; one that had such a name before is left out."""
+        kept = [old for old in self.columns if old in new_names or old not in new_names.values()]
+        new = {old: new_names.get(old, old) for old in kept}
+        rows = {case_id: {new[name]: row[name] for name in kept} for case_id, row in self.rows.items()}
+        return replace(self, columns=tuple(new.values()), rows=rows, id_column=new[self.id_column])
 
     def restricted_to(self, case_ids: Collection[str]) -> CaseTable:
         """The same table with only these cases, those that it holds."""
-        return CaseTable(
-            self.path,
-            self.id_column,
-            self.columns,
-            {case_id: row for case_id, row in self.rows.items() if case_id in case_ids},
-            {case_id: line for case_id, line in self.lines.items() if case_id in case_ids},
-        )
+        rows = {case_id: row for case_id, row in self.rows.items() if case_id in case_ids}
+        return replace(self, rows=rows, lines={case_id: self.lines[case_id] for case_id in rows})
+
+    def place(self, case_id: str) -> str:
+        """File and line of a case, for messages."""
+        return f"{self.path} line {self.lines[case_id]}"
+
+    def check_decimal_signs(self, name: str) -> None:
+        """Refuse a column of numbers of which some have a point and some a comma, or whose commas may separate thousands.
+
+        Raises:
+            TableError: with the line of the first comma.
+        """
+        cells = self.column(name)
+        if any(cell and parse_number(cell) is None for cell in cells.values()):
+            return
+        commas = {case_id: cell for case_id, cell in cells.items() if "," in cell}
+        points = {case_id: cell for case_id, cell in cells.items() if "." in cell}
+        if not commas:
+            return
+        case_id, cell = next(iter(commas.items()))
+        if points:
+            other, number = next(iter(points.items()))
+            raise TableError(
+                f"{self.place(case_id)}: {name} expected one decimal sign, got {cell!r} here and {number!r} in line "
+                f"{self.lines[other]}; write points"
+            )
+        if all(_may_be_thousands(cell) for cell in commas.values()):
+            raise TableError(
+                f"{self.place(case_id)}: {name} expected a number, got {cell!r}, whose comma may separate a fraction or "
+                "thousands; write a point for the fraction, and nothing between thousands"
+            )
+
+
+def _may_be_thousands(cell: str) -> bool:
+    whole, _, rest = cell.lstrip("+-").partition(",")
+    return 1 <= len(whole) <= 3 and not whole.startswith("0") and len(rest) == 3 and rest.isdecimal()
+
+
+def find_table(folder: Path) -> Path | None:
+    """The case table of a folder, by any of its names in any letter case; None without one. A spreadsheet is found as well."""
+    present = {path.name.casefold(): path for path in folder.iterdir()} if folder.is_dir() else {}
+    return next((present[name] for name in _TABLE_NAMES if name in present), None)
 
 
 def read_table(path: Path, id_column: str | None = None) -> CaseTable:
-    """Read a UTF-8 CSV (comma, semicolon or tab; with or without BOM). Case ids stay text: ``01`` is not ``1``.
+    """Read a text table; see ``delimited`` for its forms. Case ids stay text: ``01`` is not ``1``.
 
-    Without ``id_column`` the first of ``case_id, case, Case_id, ID, id`` that the header holds is taken.
+    Without ``id_column`` the first of ``case_id, case, Case_id, ID, id`` that the header holds is taken, else ``case_id`` in
+    any letter case.
 
     Raises:
-        UnreadableFileError: no such file, or not UTF-8 text.
+        UnreadableFileError: no such file, or no text in a known encoding.
         TableError: with the line: a missing or duplicate id, a duplicate column, a row of the wrong length.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UnreadableFileError(f"{path}: no readable UTF-8 table: {error}") from error
-    records = _records(text, path)
-    if not records:
-        raise TableError(f"{path}: the table is empty")
-    header = tuple(cell.strip() for cell in records[0][1])
+    lines = read_lines(path)
+    if not lines:
+        raise TableError(f"{path}: expected columns {' or '.join(_ID_COLUMNS)} and others, but the table is empty")
+    header = tuple(lines[0][1])
     if len(set(header)) != len(header):
-        raise TableError(f"{path} line {records[0][0]}: column names must differ, got {list(header)}")
-    name = id_column or next((column for column in _ID_COLUMNS if column in header), None)
-    if name not in header:
+        raise TableError(f"{path} line {lines[0][0]}: column names must differ, got {list(header)}")
+    return _table(path, _find_id_column(path, header, id_column), header, lines[1:])
+
+
+def _find_id_column(path: Path, header: Sequence[str], wanted: str | None) -> str:
+    if wanted is not None and wanted not in header:
+        raise TableError(f"{path}: no column {wanted}; there are {list(header)}")
+    known = wanted or next((name for name in _ID_COLUMNS if name in header), None)
+    found = known or next((name for name in header if name.casefold() == "case_id"), None)
+    if found is None:
         raise TableError(
-            f"{path}: no column {name or ' or '.join(_ID_COLUMNS)}; name the id column with --id-column: {list(header)}"
+            f"{path}: expected columns {' or '.join(_ID_COLUMNS)} and others, got {list(header)}; name the one with the case "
+            "ids by --id-column"
         )
-    return _table(path, name, header, records[1:])
+    return found
+
+
+def _table(path: Path, id_column: str, header: tuple[str, ...], lines: Sequence[Line]) -> CaseTable:
+    rows: dict[str, dict[str, str]] = {}
+    numbers: dict[str, int] = {}
+    for number, cells in lines:
+        if len(cells) != len(header):
+            raise TableError(f"{path} line {number}: expected {len(header)} cells, got {len(cells)}")
+        row = dict(zip(header, cells, strict=True))
+        case_id = row[id_column]
+        if not case_id:
+            raise TableError(f"{path} line {number}: the case id ({id_column}) is missing")
+        if case_id in rows:
+            raise TableError(f"{path} line {number}: case {case_id!r} stands already in line {numbers[case_id]}")
+        rows[case_id], numbers[case_id] = row, number
+    return CaseTable(path, id_column, header, rows, numbers)
 
 
 def read_covariates(path: Path, names: Sequence[str], id_column: str | None = None) -> dict[str, dict[str, float]]:
@@ -109,133 +200,39 @@ def read_covariates(path: Path, names: Sequence[str], id_column: str | None = No
     }
 
 
-def _records(text: str, path: Path) -> list[tuple[int, list[str]]]:
-    """(Line number, cells) of every line that is not blank."""
-    first = text.lstrip().split("\n", 1)[0]
-    delimiter = max(",;\t", key=first.count)
-    reader = csv.reader(text.splitlines(keepends=True), delimiter=delimiter)
-    try:
-        return [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
-    except csv.Error as error:
-        raise TableError(f"{path} line {reader.line_num}: {error}") from error
+def check_case_ids(
+    table: CaseTable, expected: Collection[str], optional: Collection[str] = (), *, ignore_extra_rows: bool = False
+) -> tuple[str, ...]:
+    """Refuse a table that lacks an expected case, or names one that is neither expected nor optional.
 
-
-def _table(path: Path, id_column: str, header: tuple[str, ...], records: list[tuple[int, list[str]]]) -> CaseTable:
-    rows: dict[str, dict[str, str]] = {}
-    lines: dict[str, int] = {}
-    for line, cells in records:
-        if len(cells) != len(header):
-            raise TableError(f"{path} line {line}: expected {len(header)} cells, got {len(cells)}")
-        row = {name: _clean(cell) for name, cell in zip(header, cells, strict=True)}
-        case_id = cells[header.index(id_column)].strip()
-        if not case_id:
-            raise TableError(f"{path} line {line}: the case id ({id_column}) is missing")
-        if case_id in rows:
-            raise TableError(f"{path} line {line}: case {case_id!r} stands already in line {lines[case_id]}")
-        rows[case_id], lines[case_id] = row, line
-    return CaseTable(path, id_column, header, rows, lines)
-
-
-def _clean(cell: str) -> str:
-    stripped = cell.strip()
-    return "" if stripped in _MISSING else stripped
-
-
-def check_case_ids(table: CaseTable, expected: Collection[str], optional: Collection[str] = ()) -> None:
-    """Refuse a table that lacks an expected case or names one that is neither expected nor optional.
+    Returns:
+        A note on the rows of other cases, where they are ignored and there are some.
 
     Raises:
         TableError: naming up to ten cases, with their lines where they have one.
     """
     unknown = [case_id for case_id in table.rows if case_id not in expected and case_id not in optional]
-    if unknown:
-        named = ", ".join(f"line {table.lines[case_id]} {case_id!r}" for case_id in unknown[:10])
-        raise TableError(f"{table.path}: {len(unknown)} rows name cases without an image: {named}")
     missing = sorted(set(expected) - set(table.rows))
+    named = ", ".join(f"line {table.lines[case_id]} {case_id!r}" for case_id in unknown[:10])
     if missing:
         last = max(table.lines.values(), default=1)
-        named = ", ".join(repr(case_id) for case_id in missing[:10])
+        names = ", ".join(repr(case_id) for case_id in missing[:10])
+        others = f"; {len(unknown)} rows name cases without an image: {named}; are these the same?" if unknown else ""
         raise TableError(
-            f"{table.path} (lines 1-{last}): {len(missing)} cases have no row in column {table.id_column}: {named}"
+            f"{table.path} (lines 1-{last}): {len(missing)} cases have no row in column {table.id_column}: {names}{others}"
         )
+    if unknown and not ignore_extra_rows:
+        raise TableError(
+            f"{table.path}: {len(unknown)} rows name cases without an image: {named}; remove them, or pass over them with "
+            "--ignore-extra-rows"
+        )
+    return (f"{table.path.name}: {len(unknown)} rows of cases without an image are ignored: {named}",) if unknown else ()
 
 
-def parse_task_specs(specs: Sequence[str], table: CaseTable) -> tuple[Task, ...]:
-    """Tasks from ``NAME`` or ``NAME:type``, each with ``:fixed=AXES`` behind it or not, and the cells of column NAME.
-
-    Without a type: 2 distinct values are binary; numbers with a fraction, or more than 20 distinct numbers, regression; the
-    rest multiclass (ordinal is never guessed). Classes are in ascending order, as numbers where all are numbers, else as text.
-    AXES are letters of x, y, z: image axes that training must not mirror.
-
-    Raises:
-        SettingsError: no or twice the same name, an unknown type or axis.
-        TableError: the column is missing, has too few classes, or a cell does not fit, with its line.
-    """
-    tasks = tuple(_task_of_spec(spec, table) for spec in specs)
-    names = [task.name for task in tasks]
-    if len(set(names)) != len(names):
-        raise SettingsError(f"every task needs its own name, got {names}")
-    return tasks
-
-
-def _task_of_spec(spec: str, table: CaseTable) -> Task:
-    rest, mark, axes = spec.rpartition(":fixed=")
-    if not mark or spec in table.columns:
-        return _task(*_split_spec(spec, table), table)
-    if not axes or len(set(axes)) != len(axes) or not set(axes) <= set(AXES):
-        raise SettingsError(f"task {spec!r}: fixed expected letters of x, y, z, each once, as in fixed=xy, got {axes!r}")
-    return replace(_task(*_split_spec(rest, table), table), fixed_axes=tuple(axes))
-
-
-def _split_spec(spec: str, table: CaseTable) -> tuple[str, TaskType | None]:
-    if spec in table.columns:
-        return spec, None
-    name, _, kind = spec.rpartition(":")
-    for known in get_args(TaskType):
-        if name and kind == known:
-            return name, known
-    if name in table.columns:
-        raise SettingsError(f"task {spec!r}: type expected one of {', '.join(get_args(TaskType))}, got {kind!r}")
-    return spec, None
-
-
-def _task(name: str, kind: TaskType | None, table: CaseTable) -> Task:
-    cells = table.column(name)
-    values = sorted({cell for cell in cells.values() if cell})
-    chosen = kind or _guess_type(values)
-    if chosen == "regression":
-        table.numbers(name)
-        return Task(name, chosen)
-    try:
-        return Task(name, chosen, _ordered_classes(name, values, table))
-    except SettingsError as error:
-        raise TableError(f"{table.path}: column {name!r} does not fit the task: {error}") from error
-
-
-def _guess_type(values: list[str]) -> TaskType:
-    if len(values) == 2:
-        return "binary"
-    numbers = [_number(value) for value in values]
-    whole = [number is not None and number == int(number) for number in numbers]
-    numeric = bool(numbers) and None not in numbers
-    return "regression" if numeric and (not all(whole) or len(values) > _MAX_CLASSES) else "multiclass"
-
-
-def _ordered_classes(name: str, values: list[str], table: CaseTable) -> tuple[str, ...]:
-    numbers = {value: _number(value) for value in values}
-    if None in numbers.values():
-        return tuple(values)
-    ordered = sorted(values, key=lambda value: (numbers[value] or 0.0, value))
-    for low, high in pairwise(ordered):
-        if numbers[low] == numbers[high]:
-            line = next(table.lines[case_id] for case_id, cell in table.column(name).items() if cell == high)
-            raise TableError(f"{table.path} line {line}: {name} writes one number in two ways, {low!r} and {high!r}")
-    return tuple(ordered)
-
-
-def _number(cell: str) -> float | None:
-    try:
-        value = float(cell)
-    except ValueError:
+def describe_missing(name: str, raw: Mapping[str, str], cells: Mapping[str, str]) -> str | None:
+    """``"grade: 3 missing (2 '?', 1 'NULL')"`` for a column as it stands and as it was read; None where nothing is missing."""
+    markers = Counter(raw[case_id] for case_id, cell in cells.items() if not cell)
+    if not markers:
         return None
-    return value if math.isfinite(value) else None
+    told = ", ".join(f"{number} {marker!r}" if marker else f"{number} empty" for marker, number in markers.most_common())
+    return f"{name}: {markers.total()} missing ({told})"

@@ -68,6 +68,7 @@ def evaluate(
     labels: Mapping[str, int | Sequence[int]],
     tasks: tuple[Task, ...] = (),
     table: Path | None = None,
+    id_column: str | None = None,
     case_ids: Sequence[str] | None = None,
     output: Path | None = None,
     tolerance_mm: float = 2.0,
@@ -83,8 +84,9 @@ def evaluate(
         references: folder of masks ``<case>.<ending>``; None leaves segmentation out.
         labels: ``dataset.json["labels"]``; values may be lists (nnU-Net regions); ``background`` and ``ignore`` as there.
         tasks: scored against ``table``, which they need.
-        table: case table with ``case_id``, task columns and optional ``patient_id``; an empty cell leaves the case out of
-            that task. With ``patient_id``, intervals resample patients instead of cases.
+        table: case table with ``case_id``, task columns and optional ``patient_id``, in any form that ``convert`` reads; a
+            missing cell leaves the case out of that task. With ``patient_id``, intervals resample patients instead of cases.
+        id_column: column of the table with the case ids, if it is not found by its name.
         case_ids: cases to score; by default all in ``references``, without references all in ``table``. Each must have a
             reference mask and a row, where these are given.
         output: folder, made if missing.
@@ -106,7 +108,7 @@ def evaluate(
         UnreadableFileError: a table or a reference cannot be read; an unreadable mask in ``predictions`` is listed instead.
     """
     _check_request(references, tasks, table)
-    rows = read_rows(table, [task.name for task in tasks]) if table else {}
+    rows = read_rows(table, [task.name for task in tasks], id_column) if table else {}
     cases = _cases(case_ids, references, rows, table)
     resamples = draw_resamples(patients_of(cases, rows), num_resamples=num_bootstrap, seed=seed)
     answers = _answers(tasks, cases, rows, predictions)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import asdict
 
+from nnduet.data.csv_text import records_text
 from nnduet.evaluation.answers import PREDICTIONS_FILE, TaskAnswers, answer_columns
 from nnduet.evaluation.segmentation_cases import CaseScore
 from nnduet.schema import CASE_COLUMN, Task
@@ -34,12 +33,7 @@ def per_case_csv(cases: Sequence[str], scores: Sequence[CaseScore], answers: Seq
     for entry in answers:
         for index, case_id in enumerate(entry.case_ids):
             lines[case_id].update(_answer_cells(entry, index))
-    header = list(dict.fromkeys(column for line in lines.values() for column in line))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, header, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines.values())
-    return text.getvalue()
+    return records_text(list(lines.values()))
 
 
 def _answer_cells(entry: TaskAnswers, index: int) -> dict[str, object]:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from nnduet.cells import format_number
 from nnduet.inference.case_features import CaseFeatures
 from nnduet.inference.model_folder import Member
 from nnduet.model.calibration import conformal_set, conformal_threshold
@@ -45,7 +46,7 @@ class TaskPrediction:
     @property
     def text(self) -> str:
         """The label, or the value with six significant digits."""
-        return self.label if self.label is not None else f"{self.value:.6g}"
+        return self.label if self.label is not None else format_number(self.value)
 
     @property
     def confidence(self) -> float:

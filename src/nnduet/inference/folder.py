@@ -19,7 +19,7 @@ from nnduet.inference.abstention import Abstention
 from nnduet.inference.answers import CaseAnswers
 from nnduet.inference.case_records import CaseRecords, identity_of
 from nnduet.inference.predictor import Prediction, Predictor, Prepared
-from nnduet.inference.tables import write_tables
+from nnduet.inference.tables import result_ending, write_tables
 from nnduet.names import name_problem, printable
 from nnduet.schema import Task
 
@@ -119,7 +119,7 @@ def predict_folder(
                     progress(len(run.seconds), len(cases), f"predict {case_id}")
             run.finish()
         done = {case_id: run.done[case_id] for case_id in cases if case_id in run.done}
-        write_tables(output, predictor.tasks, done, abstention)
+        write_tables(output, predictor.tasks, done, abstention, result_ending(predictor.model.dataset_json))
         missing = _missing_covariates(predictor.model.layout.covariates, done, known)
         summary = _summary(predictor, output, done, run.failed, run.seconds, abstention, missing, found.notes)
         write_json_atomically(output / RUN_FILE, {**summary.to_json(), "images": str(images)})

@@ -67,9 +67,9 @@ class TaskHeads(nn.Module):
         super().__init__()
         self.norm = FeatureNorm(size)
         self.trunk = nn.Sequential(nn.Dropout(dropout), nn.Linear(size, hidden), nn.GELU(), nn.Dropout(dropout))
-        self.outputs = nn.ModuleDict({_key(task): nn.Linear(hidden, task.num_outputs) for task in tasks})
-        self.names = {task.name: _key(task) for task in tasks}
-        self.targets = nn.ModuleDict({_key(t): TargetScale() for t in tasks if t.type == "regression"})
+        self.outputs = nn.ModuleDict({task.module_name: nn.Linear(hidden, task.num_outputs) for task in tasks})
+        self.names = {task.name: task.module_name for task in tasks}
+        self.targets = nn.ModuleDict({t.module_name: TargetScale() for t in tasks if t.type == "regression"})
 
     def forward(self, features: Tensor) -> dict[str, Tensor]:
         """Task logits (B, K), ordinal threshold logits (B, K - 1) or standardised regression values (B, 1)."""
@@ -79,7 +79,7 @@ class TaskHeads(nn.Module):
 
     def target_scale(self, task: Task) -> TargetScale:
         """The standardisation of a regression task's values."""
-        return self.targets[_key(task)]  # type: ignore[return-value]
+        return self.targets[task.module_name]  # type: ignore[return-value]
 
 
 class TargetScale(nn.Module):
@@ -107,10 +107,6 @@ class TargetScale(nn.Module):
     def inverse(self, standardised: Tensor) -> Tensor:
         """Standardised values back to their own unit."""
         return standardised * self.deviation + self.mean
-
-
-def _key(task: Task) -> str:
-    return "task_" + task.name.replace(".", "_")
 
 
 def task_probabilities(task: Task, outputs: Tensor) -> Tensor:

@@ -6,8 +6,6 @@ decide between these two sets of answers; they know nothing of other trainings w
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -17,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from nnduet.cells import is_missing, parse_number
+from nnduet.data.csv_text import records_text
 from nnduet.data.files import write_json_atomically, write_text_atomically
 from nnduet.data.tables import read_table
 from nnduet.errors import DatasetError, SettingsError, TableError
@@ -198,10 +198,10 @@ def _scores(column: str, cases: Sequence[str], run: _Run) -> FloatArray:
 
 def _number(row: Row, column: str) -> float:
     cell = row.cells.get(column, "")
-    try:
-        return float(cell) if cell else math.nan
-    except ValueError:
-        raise TableError(f"{row.place}: {column} expected a number, got {cell!r}") from None
+    value = parse_number(cell)
+    if value is None and not is_missing(cell):
+        raise TableError(f"{row.place}: {column} expected a number, got {cell!r}")
+    return math.nan if value is None else value
 
 
 def _compare_region(name: str, cases: Sequence[str], a: _Run, b: _Run, resamples: Resamples) -> dict[str, Any]:
@@ -403,12 +403,7 @@ def _case_csv(
             told = [run.rows[case_id].cells.get(f"{name}_prediction", "") for run in (a, b)]
             truth = {f"{name}_reference": a.rows[case_id].cells[f"{name}_reference"]}
             lines[case_id] |= truth | _triple(name, told[0], told[1], change[index])
-    header = list(dict.fromkeys(column for line in lines.values() for column in line))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, header, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines.values())
-    return text.getvalue()
+    return records_text(list(lines.values()))
 
 
 def _triple(column: str, a: object, b: object, difference: float) -> dict[str, object]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from nnduet.cells import number_or_nan
 from nnduet.data.images import FILE_ENDINGS
 from nnduet.data.mask_codes import MaskCodes
 from nnduet.errors import DatasetError
@@ -104,7 +104,7 @@ class Run:
 
     def scores(self, region: str, metric: str) -> Array:
         """(N,) values of a column ``<region>_<metric>``; NaN where undefined or not written."""
-        return np.array([_number(row.get(f"{region}_{metric}", "")) for row in self.rows.values()])
+        return np.array([number_or_nan(row.get(f"{region}_{metric}", "")) for row in self.rows.values()])
 
 
 def read_run(path: Path, *, images: Path | None = None, references: Path | None = None, raw: Path | None = None) -> Run:
@@ -207,13 +207,6 @@ def _training_images(raw: Path | None, place: Path) -> Path | None:
     return images if images and images.is_dir() else None
 
 
-def _number(cell: str) -> float:
-    try:
-        return float(cell)
-    except ValueError:
-        return math.nan
-
-
 def _scored_task(name: str, entry: TaskMetrics, rows: Mapping[str, Mapping[str, str]]) -> TaskCases:
     return _task_cases(
         entry.task(name), [row.get(f"{name}_reference", "") for row in rows.values()], f"{name}_prediction", list(rows.values())
@@ -225,7 +218,7 @@ def _answered_task(task: Task, rows: Mapping[str, Row]) -> TaskCases:
 
 
 def _task_cases(task: Task, references: Sequence[str], column: str, rows: Sequence[Mapping[str, str]]) -> TaskCases:
-    probabilities = [[_number(row.get(name, "")) for name in answer_columns(task)[1:]] for row in rows]
+    probabilities = [[number_or_nan(row.get(name, "")) for name in answer_columns(task)[1:]] for row in rows]
     return TaskCases(
         task,
         np.array([task.encode(cell) for cell in references], dtype=float),

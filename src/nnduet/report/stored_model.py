@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import csv
-import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nnduet.cells import number_or_nan
+from nnduet.data.csv_text import read_records
 from nnduet.data.mask_codes import MaskCodes
 from nnduet.errors import DatasetError, UnreadableFileError
 from nnduet.records import read_json
@@ -140,12 +140,11 @@ def read_progress(fold: Path) -> dict[str, NDArray[np.float64]]:
     if not path.is_file():
         return {}
     try:
-        with path.open(newline="", encoding="utf-8") as stream:
-            lines = list(csv.DictReader(stream))
+        header, lines = read_records(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UnreadableFileError(f"{path}: expected a CSV file in UTF-8, got {error}") from error
-    names = [name for name in (lines[0] if lines else {}) if name]
-    return {name: np.array([_number(line[name]) for line in lines]) for name in names}
+    names = [name for name in header if name and lines]
+    return {name: np.array([number_or_nan(line.get(name, "")) for line in lines]) for name in names}
 
 
 def machine_of(fold: Path) -> str:
@@ -155,7 +154,3 @@ def machine_of(fold: Path) -> str:
     except DatasetError:
         return ""
     return f"{found.get('device', '?')} of {found.get('hostname', '?')}, torch {found.get('torch_version', '?')}"
-
-
-def _number(cell: str | None) -> float:
-    return float(cell) if cell and re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", cell.strip()) else math.nan

@@ -18,9 +18,11 @@ from nnduet.errors import DatasetError, OutputExistsError, SettingsError
 from nnduet.evaluation.evaluate import METRICS_FILE
 from nnduet.evaluation.requests import ReferenceSet, references_of_json
 from nnduet.inference.model_folder import CONFORMAL_FILE, CROSS_VALIDATION_FOLDER
+from nnduet.inference.tables import result_ending
+from nnduet.records import read_json
 from nnduet.schema import LABELS_FILE, SPLITS_FILE, Workspace
 from nnduet.training.checkpoints import FINAL, LATEST, PREVIOUS
-from nnduet.training.out_of_fold import FOLD_COLUMN, gather_predictions, measure_predictions
+from nnduet.training.out_of_fold import gather_predictions, measure_predictions
 from nnduet.training.run import Progress, find_plans, train
 from nnduet.training.trainer import nnUNetTrainerMultitask
 from nnduet.training.validation import FINAL_METRICS_FILE
@@ -104,7 +106,8 @@ def cross_validate(
                 progress=_of_fold(progress, fold),
             )
             _release_memory()
-    gather_predictions(model, parts, truth.tasks, output)
+    ending = result_ending(read_json(prepared / "dataset.json", dict[str, Any]))
+    gather_predictions(model, parts, truth.tasks, output, ending=ending)
     metrics = measure_predictions(model, parts, truth, output, not_validated=_not_validated(splits, parts))
     seconds = round(time.perf_counter() - started, 1)
     return CrossValidationSummary(str(model), list(parts), seconds, str(output / METRICS_FILE), metrics)
@@ -146,8 +149,6 @@ def _references(prepared: Path) -> ReferenceSet:
     table = prepared / LABELS_FILE
     masks = prepared / "gt_segmentations"
     truth = references_of_json(prepared / "dataset.json", masks=masks, table=table if table.is_file() else None)
-    if FOLD_COLUMN in {task.name for task in truth.tasks}:
-        raise SettingsError(f"cross-validation: a task must not be called {FOLD_COLUMN!r}, which names a column of its table")
     return truth
 
 

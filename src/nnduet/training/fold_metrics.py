@@ -22,12 +22,16 @@ FINAL_METRICS_FILE = "final_metrics.json"
 
 @dataclass(frozen=True)
 class FoldTruth:
-    """The truth about validation cases: folder of reference masks, table of labels (None without tasks), the labels read."""
+    """The truth about validation cases: folder of reference masks, table of labels (None without tasks), the labels read.
+
+    ``id_column`` is the table's, if it is not found by its name.
+    """
 
     references: Path
     table: Path | None
     labels: CaseLabels
     dataset_json: Mapping[str, Any]
+    id_column: str | None = None
 
 
 def measure_fold(
@@ -52,6 +56,7 @@ def measure_fold(
         labels=truth.dataset_json["labels"],
         tasks=tasks,
         table=truth.table,
+        id_column=truth.id_column,
         case_ids=list(answers),
         output=output,
     )

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from pathlib import Path
 from typing import Any
 
+from nnduet.cells import format_number
+from nnduet.data.csv_text import read_records, records_text
 from nnduet.data.files import write_text_atomically
 from nnduet.schema import Task
 
@@ -34,20 +34,16 @@ class History:
     def append(self, row: dict[str, float]) -> None:
         """Add the row of one epoch, replacing rows of this epoch and later ones."""
         rows = [r for r in self.rows() if float(r["epoch"]) < row["epoch"]]
-        text = io.StringIO()
-        writer = csv.DictWriter(text, fieldnames=self.columns, restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows([*rows, {name: _text(row.get(name)) for name in self.columns}])
-        write_text_atomically(self.path, text.getvalue())
+        new = {name: format_number(row.get(name)) for name in self.columns}
+        write_text_atomically(self.path, records_text([*rows, new], self.columns))
         self._tensorboard(row)
 
     def rows(self) -> list[dict[str, str]]:
         """The rows written so far, as text; empty where there are none or the columns changed."""
         if not self.path.is_file():
             return []
-        with self.path.open(newline="", encoding="utf-8") as handle:
-            reader = csv.DictReader(handle)
-            return list(reader) if reader.fieldnames == self.columns else []
+        header, rows = read_records(self.path.read_text(encoding="utf-8"))
+        return rows if header == self.columns else []
 
     def _tensorboard(self, row: dict[str, float]) -> None:
         if self._writer is None:
@@ -79,7 +75,3 @@ class SparsePlots:
         """Draw ``progress.png`` after epochs 10, 20, ..."""
         if len(self._logger.get_value("epoch_end_timestamps", step=None)) % self.EVERY == 0:
             self._logger.plot_progress_png(output_folder)
-
-
-def _text(value: float | None) -> str:
-    return "" if value is None or value != value else f"{value:.6g}"

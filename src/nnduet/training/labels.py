@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,13 +10,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from nnduet.data.tables import read_table
 from nnduet.errors import DatasetError, TableError
 from nnduet.model.heads import INNER_FOLDS
 from nnduet.schema import CASE_COLUMN, GROUP_COLUMN, LABELS_FILE, Task
 
 __all__ = ["CaseLabels", "find_label_table", "inner_fold", "read_case_labels", "read_label_table"]
-
-_CASE_HEADERS = (CASE_COLUMN, "Case_id")
 
 
 @dataclass(frozen=True)
@@ -90,29 +88,26 @@ def find_label_table(folders: Sequence[Path]) -> Path:
     return path
 
 
-def read_label_table(path: Path, tasks: tuple[Task, ...], covariates: Sequence[str] = ()) -> CaseLabels:
-    """Read one table of labels. Task columns are matched without regard to case; a covariate's empty cell is left out.
+def read_label_table(
+    path: Path, tasks: tuple[Task, ...], covariates: Sequence[str] = (), id_column: str | None = None
+) -> CaseLabels:
+    """Read one table of labels. Columns are matched without regard to letter case; a covariate's missing cell is left out.
 
     Raises:
         TableError: a column is missing, a cell names no class, or a covariate is no number, with the line.
+        UnreadableFileError: no readable table.
     """
-    with path.open(newline="", encoding="utf-8-sig") as handle:
-        reader = csv.DictReader(handle)
-        header = list(reader.fieldnames or [])
-        case_column = next((h for h in header if h in _CASE_HEADERS), None)
-        columns = {t.name: next((h for h in header if h.lower() == t.name.lower()), None) for t in tasks}
-        missing = [name for name, column in columns.items() if column is None] + [c for c in covariates if c not in header]
-        if case_column is None or missing:
-            raise TableError(f"{path}: expected columns {CASE_COLUMN} and {list(columns)}, got {header}")
-        values: dict[str, dict[str, float]] = {}
-        groups: dict[str, str] = {}
-        known: dict[str, dict[str, float]] = {}
-        for row in reader:
-            try:
-                values[row[case_column]] = {t.name: t.encode((row[columns[t.name] or ""] or "").strip()) for t in tasks}
-                known[row[case_column]] = {name: float(row[name]) for name in covariates if row[name]}
-            except (DatasetError, ValueError) as error:
-                raise TableError(f"{path} line {reader.line_num}: {error}") from error
-            if row.get(GROUP_COLUMN):
-                groups[row[case_column]] = row[GROUP_COLUMN]
-    return CaseLabels(tasks, values, groups, known)
+    names = [*(task.name for task in tasks), *covariates]
+    table = read_table(path, id_column).named_as(names)
+    missing = [name for name in names if name not in table.columns]
+    if missing:
+        raise TableError(f"{path}: expected columns {CASE_COLUMN} and {names}, got {list(table.columns)}")
+    answers = {task: table.answers(task) for task in tasks}
+    numbers = {name: table.numbers(name) for name in covariates}
+    groups = table.column(GROUP_COLUMN) if GROUP_COLUMN in table.columns else {}
+    return CaseLabels(
+        tasks,
+        {case_id: {task.name: task.encode(cells[case_id]) for task, cells in answers.items()} for case_id in table.rows},
+        {case_id: group for case_id, group in groups.items() if group},
+        {case_id: {name: float(cells[case_id]) for name, cells in numbers.items() if cells[case_id]} for case_id in table.rows},
+    )

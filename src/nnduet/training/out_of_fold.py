@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from nnduet.cells import number_or_nan
 from nnduet.data.case_files import list_images
+from nnduet.data.csv_text import records_text
 from nnduet.data.files import link_atomically, write_json_atomically, write_text_atomically
 from nnduet.errors import DatasetError
 from nnduet.evaluation.answers import Row, TaskAnswers, answer_columns, collect_answers, read_rows
@@ -18,18 +19,16 @@ from nnduet.evaluation.evaluate import METRICS_FILE, evaluate
 from nnduet.evaluation.requests import ReferenceSet
 from nnduet.evaluation.uncertainty import DEFINITIONS, measure_uncertainty, nonconformity
 from nnduet.inference.model_folder import CASE_HEAD_FILE, CONFORMAL_FILE, read_case_heads
-from nnduet.inference.tables import CLASSIFICATION_FILE, OUTLIER_COLUMN, csv_text, write_results
-from nnduet.schema import Task
+from nnduet.inference.tables import CLASSIFICATION_FILE, write_results
+from nnduet.schema import FOLD_COLUMN, OUTLIER_COLUMN, Task
 from nnduet.training.provenance import provenance
 
-__all__ = ["FOLD_COLUMN", "gather_predictions", "measure_predictions"]
-
-FOLD_COLUMN = "fold"
+__all__ = ["gather_predictions", "measure_predictions"]
 
 Parts = Mapping[int, Sequence[str]]
 
 
-def gather_predictions(model: Path, parts: Parts, tasks: tuple[Task, ...], output: Path) -> None:
+def gather_predictions(model: Path, parts: Parts, tasks: tuple[Task, ...], output: Path, *, ending: str = "") -> None:
     """Bring masks and answers of every fold's validation cases together; files of an earlier gathering are replaced.
 
     Writes the masks, ``classification.csv`` with a further column ``fold``, and ``<task>_results.csv`` per task.
@@ -37,6 +36,7 @@ def gather_predictions(model: Path, parts: Parts, tasks: tuple[Task, ...], outpu
     Args:
         model: folder with a finished ``fold_K`` per part.
         parts: {fold: its validation cases}; no case in two of them.
+        ending: what follows a case in ``<task>_results.csv``, see ``inference.tables``.
 
     Raises:
         DatasetError: a fold did not validate exactly the cases of its part, or its table has other columns.
@@ -50,7 +50,7 @@ def gather_predictions(model: Path, parts: Parts, tasks: tuple[Task, ...], outpu
     for target, source in wanted.items():
         link_atomically(source, target)
     if tasks:
-        _write_tables(output, tasks, dict(sorted(rows.items())))
+        _write_tables(output, tasks, dict(sorted(rows.items())), ending)
 
 
 def _validation(model: Path, fold: int) -> Path:
@@ -90,11 +90,10 @@ def _answers(model: Path, parts: Parts, tasks: tuple[Task, ...]) -> dict[str, di
     return merged
 
 
-def _write_tables(output: Path, tasks: tuple[Task, ...], rows: Mapping[str, Mapping[str, str]]) -> None:
-    header = list(next(iter(rows.values())))
-    write_text_atomically(output / CLASSIFICATION_FILE, csv_text([header, *(list(cells.values()) for cells in rows.values())]))
+def _write_tables(output: Path, tasks: tuple[Task, ...], rows: Mapping[str, Mapping[str, str]], ending: str) -> None:
+    write_text_atomically(output / CLASSIFICATION_FILE, records_text(list(rows.values())))
     for task in tasks:
-        write_results(output, task, {case_id: cells[task.name] for case_id, cells in rows.items()})
+        write_results(output, task, {case_id: cells[task.name] for case_id, cells in rows.items()}, ending)
 
 
 def measure_predictions(
@@ -164,7 +163,7 @@ def _uncertainty(
             entry,
             [row.cells[FOLD_COLUMN] for row in rows],
             {fold: of_task[name] for fold, of_task in heads.items() if name in of_task},
-            np.array([float(row.cells[OUTLIER_COLUMN] or math.nan) for row in rows], dtype=float),
+            np.array([number_or_nan(row.cells[OUTLIER_COLUMN]) for row in rows], dtype=float),
             num_resamples=num_bootstrap,
             seed=seed,
         )

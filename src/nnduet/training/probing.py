@@ -6,8 +6,6 @@ fold. Source: Alain and Bengio 2016, "Understanding intermediate layers using li
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -16,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nnduet.data.csv_text import records_text
 from nnduet.data.files import write_json_atomically, write_text_atomically
 from nnduet.errors import SettingsError
 from nnduet.evaluation.answers import TaskAnswers
@@ -99,6 +98,7 @@ def probe_model(
     workspace: Workspace,
     folds: Sequence[int | str] | None = None,
     table: Path | None = None,
+    id_column: str | None = None,
     output: Path | None = None,
     seed: int = 0,
     progress: Progress | None = None,
@@ -109,7 +109,8 @@ def probe_model(
         model: folder that ``train`` wrote.
         workspace: where the labels of the model's dataset lie, preprocessed before raw.
         folds: numbers; None takes every fold that was validated, without "all", which holds no case out.
-        table: another table of labels, with the columns of ``classification_labels.csv``.
+        table: another table of labels, with the columns of ``classification_labels.csv``, in any form that ``convert`` reads.
+        id_column: its column with the case ids, if it is not found by its name.
         output: None is ``probe/`` in the model folder.
         seed: of the inner cross-validation.
         progress: called with (steps done, all steps, text); a step is a task of a fold.
@@ -118,7 +119,7 @@ def probe_model(
         SettingsError: no fold holds cases out.
         ModelError, DatasetError, TableError: see :func:`nnduet.training.trained_folds.read_trained_folds`.
     """
-    trained = read_trained_folds(model, workspace, folds, table)
+    trained = read_trained_folds(model, workspace, folds, table, id_column)
     chosen = tuple(fold for fold in trained.folds if fold != "all")
     if not chosen or (folds and "all" in trained.folds):
         raise SettingsError(f"probe: expected folds that hold cases out, got {list(trained.folds)}")
@@ -220,12 +221,9 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 def _write(summary: ProbeSummary, tasks: tuple[Task, ...]) -> None:
     output = Path(summary.output)
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, [field.name for field in fields(ProbeRow)], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(asdict(row) for row in summary.rows)
     write_json_atomically(output / "probe.json", summary.to_json())
-    write_text_atomically(output / "probe.csv", buffer.getvalue())
+    columns = [field.name for field in fields(ProbeRow)]
+    write_text_atomically(output / "probe.csv", records_text([asdict(row) for row in summary.rows], columns))
     write_figure(output / "probe.png", list(_panels(summary, tasks)))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from nnduet.data.files import replace_together, scratch_folder, write_json_atomically
 from nnduet.errors import DatasetError, ModelError
-from nnduet.inference.tables import write_tables
+from nnduet.inference.tables import result_ending, write_tables
 from nnduet.model.case_head import CaseHead, best_model
 from nnduet.schema import Workspace
 from nnduet.training.fold_metrics import FINAL_METRICS_FILE, FoldTruth, measure_fold
@@ -58,6 +58,7 @@ def refit_heads(
     workspace: Workspace,
     folds: Sequence[int | str] | None = None,
     table: Path | None = None,
+    id_column: str | None = None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> RefitSummary:
@@ -70,7 +71,8 @@ def refit_heads(
         model: folder that ``train`` wrote.
         workspace: where labels and reference masks of the model's dataset lie, preprocessed before raw.
         folds: None takes every fold that was validated.
-        table: another table of labels, with the columns of ``classification_labels.csv``.
+        table: another table of labels, with the columns of ``classification_labels.csv``, in any form that ``convert`` reads.
+        id_column: its column with the case ids, if it is not found by its name.
         seed: of the inner cross-validation; 0 is what ``train`` takes.
         progress: called with (folds done, all folds, text).
 
@@ -79,8 +81,8 @@ def refit_heads(
         DatasetError: no labels, or no reference masks.
         TableError: the table is malformed or lacks cases.
     """
-    trained = read_trained_folds(model, workspace, folds, table)
-    truth = FoldTruth(_references(trained, workspace), trained.table, trained.labels, trained.dataset_json)
+    trained = read_trained_folds(model, workspace, folds, table, id_column)
+    truth = FoldTruth(_references(trained, workspace), trained.table, trained.labels, trained.dataset_json, id_column)
     rows: list[RefitRow] = []
     with scratch_folder(model) as scratch:
         for index, fold in enumerate(trained.folds):
@@ -106,7 +108,7 @@ def _refit_fold(trained: TrainedFolds, truth: FoldTruth, fold: str, prepared: Pa
     _link_masks(trained, fold, validation.case_ids, prepared / "validation")
     heads, outliers = fit_heads(trained.folder(fold), trained.labels, seed, prepared)
     answers = answer_table(validation, trained.tasks, heads, outliers)
-    write_tables(prepared / "validation", trained.tasks, answers)
+    write_tables(prepared / "validation", trained.tasks, answers, ending=result_ending(trained.dataset_json))
     number = int(fold) if fold.isdigit() else fold
     metrics = measure_fold(prepared / "validation", number, answers, heads, truth)
     write_json_atomically(prepared / FINAL_METRICS_FILE, metrics)

@@ -67,7 +67,11 @@ class TrainedFolds:
 
 
 def read_trained_folds(
-    model: Path, workspace: Workspace, folds: Sequence[int | str] | None = None, table: Path | None = None
+    model: Path,
+    workspace: Workspace,
+    folds: Sequence[int | str] | None = None,
+    table: Path | None = None,
+    id_column: str | None = None,
 ) -> TrainedFolds:
     """Read what a model folder says of itself, and the labels.
 
@@ -76,6 +80,7 @@ def read_trained_folds(
         workspace: where ``classification_labels.csv`` of the model's dataset is looked for, preprocessed before raw.
         folds: names behind ``fold_``; None takes every fold that was validated.
         table: another table of labels, with the same columns.
+        id_column: its column with the case ids, if it is not found by its name.
 
     Raises:
         ModelError: no model folder of nnDuet, a model without tasks, or a fold that is not there.
@@ -93,7 +98,9 @@ def read_trained_folds(
         found = sorted(path.name for path in model.glob("fold_*"))
         raise ModelError(f"{model}: expected validated folds {absent or ''}, found {found}; has the training finished?")
     path = table or find_label_table([workspace.preprocessed / dataset, workspace.raw / dataset])
-    return TrainedFolds(model, tuple(dict.fromkeys(names)), dataset, dataset_json, path, read_label_table(path, tasks))
+    return TrainedFolds(
+        model, tuple(dict.fromkeys(names)), dataset, dataset_json, path, read_label_table(path, tasks, (), id_column)
+    )
 
 
 def _validated(model: Path) -> list[str]:

@@ -16,7 +16,7 @@ from nnduet.errors import ModelError
 from nnduet.inference.answers import network_outputs
 from nnduet.inference.model_folder import CASE_HEAD_FILE, Member, ModelFolder, layout_of, read_case_heads
 from nnduet.inference.predictor import Prediction, Predictor
-from nnduet.inference.tables import write_tables
+from nnduet.inference.tables import result_ending, write_tables
 from nnduet.model.case_features import FeatureTable
 from nnduet.model.case_head import CaseHead
 from nnduet.model.heads import TaskHeads
@@ -122,7 +122,8 @@ def _predict(trainer: Any, predictor: Predictor, case_ids: list[str], output: Pa
         write_segmentation(output / f"{case_id}{ending}", prediction.segmentation, geometry)
         predictions[case_id] = replace(prediction, segmentation=prediction.segmentation[:0], masks={})  # they are on disk now
         trainer.report(index + 1, len(case_ids), f"validate {case_id}")
-    write_tables(output, predictor.tasks, {case_id: p.answers for case_id, p in predictions.items()})
+    answers = {case_id: p.answers for case_id, p in predictions.items()}
+    write_tables(output, predictor.tasks, answers, ending=result_ending(trainer.dataset_json))
     return predictions
 
 
