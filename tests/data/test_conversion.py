@@ -23,7 +23,10 @@ from nnduet.errors import (
     DiskFullError,
     OutputExistsError,
     SettingsError,
+    TableError,
 )
+from nnduet.schema import Task
+from nnduet.training.labels import read_label_table
 
 
 def source_of(folder: Path, **options: str) -> Source:
@@ -78,6 +81,78 @@ def test_patients_and_covariates_are_written_and_missing_labels_stay_empty(tmp_p
         rows = list(csv.DictReader(stream))
     assert rows[4] == {"case_id": "c4", "grade": "", "patient_id": "p2", "age": "4.5"}
     assert summary.tasks["grade"]["missing"] == 1 and summary.num_folds == 2
+
+
+def stored(folder: Path) -> list[dict[str, str]]:
+    with (folder / "raw/Dataset007_Test/classification_labels.csv").open() as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_row_73_missing_cells_are_stored_empty_and_counted_in_the_notes(tmp_path: Path) -> None:
+    folder = dataset(tmp_path / "user", {**ten_cases(), "c4": "?", "c5": "NULL", "c6": "?"})
+    summary = run(source_of(folder), tmp_path)
+    assert [row["grade"] for row in stored(tmp_path)] == ["a", "b", "a", "b", "", "", "", "b", "a", "b"]
+    assert summary.tasks["grade"] == {"type": "binary", "classes": {"a": 3, "b": 4}, "missing": 3}
+    assert summary.notes[0] == "grade: 3 missing (2 '?', 1 'NULL')"
+
+
+def test_row_74_spellings_of_one_class_are_stored_as_one(tmp_path: Path) -> None:
+    texts = ["benign", "Benign ", "malignant", "benign", "MALIGNANT", "malignant"]
+    folder = dataset(tmp_path / "user", {f"c{i}": text for i, text in enumerate(texts)})
+    summary = convert(source_of(folder), workspace=workspace(tmp_path), dataset_id=7, name="Test", num_folds=2)
+    assert [row["grade"] for row in stored(tmp_path)] == ["benign"] * 2 + ["malignant", "benign"] + ["malignant"] * 2
+    assert summary.tasks["grade"]["classes"] == {"benign": 3, "malignant": 3}
+    assert summary.notes[0] == "grade: one class 'benign' is written in several ways (2 'benign', 1 'Benign')"
+
+
+def test_row_74_decimal_commas_are_stored_as_points(tmp_path: Path) -> None:
+    folder = dataset(tmp_path / "user", ten_cases(), header="case_id;grade;age")
+    (folder / "cases.csv").write_text("case_id;grade;age\n" + "".join(f"c{i};{i},5;{i},25\n" for i in range(10)))
+    run(read_folder(folder, task_specs=["grade"], covariates=["age"]), tmp_path)
+    assert [(row["grade"], row["age"]) for row in stored(tmp_path)] == [(f"{i}.5", f"{i}.25") for i in range(10)]
+
+
+def test_row_75_the_stated_order_is_stored_with_a_class_that_no_case_has(tmp_path: Path) -> None:
+    words = ["low", "high", "medium"]
+    folder = dataset(tmp_path / "user", {f"c{i}": words[i % 3] for i in range(9)})
+    source = read_folder(folder, task_specs=["grade:ordinal=none<low<medium<high"])
+    summary = convert(source, workspace=workspace(tmp_path), dataset_id=7, name="Test", num_folds=3)
+    description = json.loads((tmp_path / "raw/Dataset007_Test/dataset.json").read_text())
+    assert description["classification"]["grade"] == {"type": "ordinal", "classes": ["none", "low", "medium", "high"]}
+    assert summary.tasks["grade"]["classes"] == {"none": 0, "low": 3, "medium": 3, "high": 3}
+    assert "grade: no case is 'none'" in summary.notes
+
+
+def test_row_104_a_master_table_is_converted_with_a_note(tmp_path: Path) -> None:
+    folder = dataset(tmp_path / "user", ten_cases())
+    with (folder / "cases.csv").open("a") as table:
+        table.write("x1,strange\nx2,a\n")
+    with pytest.raises(TableError, match="--ignore-extra-rows"):
+        source_of(folder)
+    summary = run(read_folder(folder, task_specs=["grade"], ignore_extra_rows=True), tmp_path)
+    assert summary.notes[0] == "cases.csv: 2 rows of cases without an image are ignored: line 12 'x1', line 13 'x2'"
+    assert summary.tasks["grade"]["classes"] == {"a": 5, "b": 5}
+
+
+@pytest.mark.parametrize(("first", "second"), [("Grade", "grade"), ("a.b", "a_b"), ("risk", "risk_set")])
+def test_row_135_tasks_from_python_that_share_a_name_are_refused_as_well(
+    folder: Path, tmp_path: Path, first: str, second: str
+) -> None:
+    source = source_of(folder)
+    tasks = tuple(replace(source.tasks[0], name=name) for name in (first, second))
+    rows = {case_id: dict.fromkeys((first, second), row["grade"]) for case_id, row in source.rows.items()}
+    with pytest.raises(SettingsError, match=r"both would be|the same file"):
+        run(replace(source, tasks=tasks, rows=rows), tmp_path)
+    assert not (tmp_path / "raw").exists()
+
+
+def test_row_136_labels_that_look_like_formulas_are_stored_as_text(tmp_path: Path) -> None:
+    folder = dataset(tmp_path / "user", {f"c{i}": ["=1", "b"][i % 2] for i in range(10)})
+    run(source_of(folder), tmp_path)
+    assert [row["grade"] for row in stored(tmp_path)][:2] == ["'=1", "b"]
+    table = tmp_path / "raw/Dataset007_Test/classification_labels.csv"
+    read = read_label_table(table, (Task("grade", "binary", ("=1", "b")),))
+    assert [read.values[f"c{i}"]["grade"] for i in range(4)] == [0.0, 1.0, 0.0, 1.0]
 
 
 def test_a_covariate_that_is_also_a_task_is_refused(folder: Path, tmp_path: Path) -> None:

@@ -5,8 +5,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from data_builders import dataset, shared, ten_cases
+from data_builders import dataset, shared, ten_cases, workspace
 
+from nnduet.data.conversion import convert
 from nnduet.data.folds import check_folds
 from nnduet.data.layouts import read_folder, read_subtype_folders
 from nnduet.errors import DatasetError, SettingsError, TableError
@@ -153,6 +154,14 @@ def test_the_challenge_layout_gives_tasks_folds_and_test_cases_for_any_number_of
     for fold in source.folds:
         assert not any("_9" in case_id for case_id in fold["train"])
     assert check_folds(source.folds, [case.case_id for case in source.cases])
+
+
+def test_row_136_the_challenge_layout_asks_for_results_that_name_files(tmp_path: Path) -> None:
+    parts = {f"{part}/subtype{n}": [f"{part}{n}{i}" for i in range(2)] for part in ("train", "validation") for n in (0, 1)}
+    source = read_subtype_folders(challenge(tmp_path, parts))
+    convert(source, workspace=workspace(tmp_path / "work"), dataset_id=7, name="Test")
+    description = json.loads((tmp_path / "work/raw/Dataset007_Test/dataset.json").read_text())
+    assert description["names_in_results"] == "files" and description["file_ending"] == ".nii.gz"
 
 
 def test_two_subtypes_are_binary_names_are_sorted_and_few_cases_have_one_fold(tmp_path: Path) -> None:

@@ -187,3 +187,15 @@ def test_covariates_for_a_model_without_any_are_refused(tmp_path: Path) -> None:
     table(tmp_path, "case_id,height\na,1.7\n")
     with pytest.raises(SettingsError, match="expected a model with covariates"):
         read_covariates(tmp_path / "cases.csv", [])
+
+
+def test_row_76_covariates_in_any_form_that_convert_reads(tmp_path: Path) -> None:
+    (tmp_path / "cases.csv").write_bytes("sep=;\nID;height;weight;\na;1,7;?;\nb;NULL;60;\n;;;\n".encode("utf-16"))
+    assert read_covariates(tmp_path / "cases.csv", ["height", "weight"]) == {"a": {"height": 1.7}, "b": {"weight": 60.0}}
+
+
+def test_columns_are_found_without_regard_to_letter_case_where_that_is_asked_for(tmp_path: Path) -> None:
+    read = table(tmp_path, "case_id,GRADE,grade,Age\na,1,2,3\n").named_as(["grade", "age"])
+    assert read.columns == ("case_id", "GRADE", "grade", "age") and read.rows["a"]["grade"] == "2"
+    renamed = read.renamed({"GRADE": "grade"})
+    assert renamed.columns == ("case_id", "grade", "age") and renamed.rows["a"]["grade"] == "1"

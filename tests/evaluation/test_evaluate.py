@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from nnduet.data.csv_text import csv_text
 from nnduet.data.geometry import Geometry
 from nnduet.data.images import write_segmentation
 from nnduet.errors import (
@@ -21,6 +22,7 @@ from nnduet.errors import (
     TableError,
     UnreadableFileError,
 )
+from nnduet.evaluation.answers import read_rows
 from nnduet.evaluation.evaluate import METRICS_FILE, PER_CASE_FILE, evaluate
 from nnduet.evaluation.summary import SummaryRow, format_summary
 from nnduet.schema import Task
@@ -293,3 +295,63 @@ def test_row_80_references_in_another_format_are_named(folders):
         any("1 file: three.nrrd" in note and "SimpleITK" in note for note in metrics["not_used"])
         and len(metrics["not_used"]) == 2
     )
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        "\ufeffcase_id;subtype;age\r\none;A ;40,5\r\ntwo;b;?\r\nthree;NULL;50,25\r\n",
+        "sep=;\ncase_id;Subtype;AGE;;\none;a;40,5;;\ntwo;B;NA;;\nthree;-;50,25;;\n;;;;\n",
+        "ID\tsubtype\tage\none\ta\t40.5\ntwo\tb\tNone\nthree\t<NA>\t50.25\n".encode("utf-16"),
+    ],
+)
+def test_row_76_the_table_is_read_as_convert_reads_it(folders, table):
+    content = table if isinstance(table, bytes) else table.encode()
+    (folders / "table.csv").write_bytes(content)
+    tasks = run(folders, references=None)["tasks"]
+    assert tasks["subtype"]["num_cases"] == 2 and tasks["subtype"]["metrics"]["accuracy"]["value"] == 0.5
+    assert tasks["age"]["num_cases"] == 2 and tasks["age"]["num_missing_predictions"] == 1
+
+
+def test_row_76_the_column_of_case_ids_can_be_named(folders):
+    (folders / "table.csv").write_text("image,case_id,subtype,age\none,7,a,40\ntwo,8,b,50\n")
+    assert run(folders, id_column="image")["tasks"]["subtype"]["num_cases"] == 2
+    with pytest.raises(DatasetError, match="expected a row for every case"):
+        run(folders)
+
+
+def test_row_76_a_spreadsheet_is_refused_with_what_helps(folders):
+    (folders / "table.xlsx").write_bytes(b"PK\x03\x04")
+    with pytest.raises(TableError, match='save it as "CSV UTF-8"'):
+        run(folders, table=folders / "table.xlsx")
+
+
+def test_row_76_commas_of_numbers_that_can_be_read_in_two_ways_are_refused(folders):
+    (folders / "table.csv").write_text("case_id;subtype;age\none;a;1,250\ntwo;b;3,500\n")
+    with pytest.raises(TableError, match="line 2: age expected a number, got '1,250'"):
+        run(folders)
+
+
+def test_row_76_answers_that_another_program_saved_again_are_read(folders):
+    saved = "case_id;subtype;subtype_p_a;subtype_p_b;age\none;A;0,9;0,1;41\ntwo;a;0,6;0,4;NA\n"
+    (folders / "predictions" / "classification.csv").write_bytes(saved.encode("utf-16"))
+    metrics = run(folders, references=None)
+    assert metrics["tasks"]["subtype"]["metrics"]["accuracy"]["value"] == 0.5
+    assert [entry["case_id"] for entry in metrics["missing_predictions"]] == ["two"]
+
+
+def test_patients_that_are_missing_markers_are_no_patient(folders):
+    (folders / "table.csv").write_text("case_id,subtype,age,patient_id\none,a,40,NA\ntwo,b,50,NA\n")
+    assert run(folders)["num_resampling_units"] == 2
+
+
+def test_row_136_cases_and_classes_that_look_like_formulas_are_read_back(folders):
+    task = Task("subtype", "binary", ("+", "@x"))
+    (folders / "predictions" / "classification.csv").write_text(
+        csv_text([["case_id", "subtype", "subtype_p_+", "subtype_p_@x"], ["=1", "@x", "0.25", "0.75"]])
+    )
+    (folders / "table.csv").write_text(csv_text([["case_id", "subtype"], ["=1", "+"]]))
+    run(folders, references=None, tasks=(task,), output=folders / "output")
+    text = (folders / "output" / PER_CASE_FILE).read_text()
+    assert text == "case_id,subtype_reference,subtype_prediction,subtype_p_+,subtype_p_@x\n'=1,'+,'@x,0.25,0.75\n"
+    assert read_rows(folders / "output" / PER_CASE_FILE, ["subtype_reference"])["=1"].cells["subtype_reference"] == "+"

@@ -19,6 +19,7 @@ from nnduet.errors import DatasetError, PartialFailureError, SettingsError
 from nnduet.inference.abstention import Abstention
 from nnduet.inference.folder import predict_folder
 from nnduet.inference.predictor import Predictor
+from nnduet.inference.tables import result_ending
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +66,22 @@ def test_each_task_has_its_own_table_with_names(predictor: Predictor, images: Pa
     complete = rows(tmp_path / "out" / "classification.csv")[1:]
     assert rows(tmp_path / "out" / "grade_results.csv") == [["Names", "Grade"], *([c[0], c[1]] for c in complete)]
     assert rows(tmp_path / "out" / "age_results.csv") == [["Names", "Age"], *([c[0], c[6]] for c in complete)]
+
+
+def test_row_136_models_of_the_challenge_layout_name_files_in_the_results(model_2d: Path, images: Path, tmp_path: Path) -> None:
+    model = Path(shutil.copytree(model_2d, tmp_path / "model"))
+    description = json.loads((model / "dataset.json").read_text())
+    (model / "dataset.json").write_text(json.dumps({**description, "names_in_results": "files"}))
+    predict_folder(Predictor.load(model, device="cpu", tta=False), images, tmp_path / "out")
+    complete = rows(tmp_path / "out" / "classification.csv")[1:]
+    assert rows(tmp_path / "out" / "grade_results.csv")[1:] == [[f"{c[0]}.png", c[1]] for c in complete]
+    assert [c[0] for c in complete] == ["case_00", "case_01", "case_02", "case_03"]
+
+
+def test_a_dataset_that_names_something_else_in_the_results_is_refused() -> None:
+    with pytest.raises(DatasetError, match='names_in_results expected "cases" or "files", got 7'):
+        result_ending({"names_in_results": 7, "file_ending": ".png"})
+    assert [result_ending({"names_in_results": name, "file_ending": ".png"}) for name in ("files", "cases")] == [".png", ""]
 
 
 def test_one_corrupt_case_of_four_leaves_three_done_and_is_named(predictor: Predictor, images: Path, tmp_path: Path) -> None:

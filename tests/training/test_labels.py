@@ -9,7 +9,7 @@ import pytest
 
 from nnduet.errors import DatasetError, TableError
 from nnduet.schema import LABELS_FILE, Task
-from nnduet.training.labels import CaseLabels, inner_fold, read_case_labels
+from nnduet.training.labels import CaseLabels, inner_fold, read_case_labels, read_label_table
 
 GRADE = Task("grade", "binary", ("a", "b"))
 SUBTYPE = Task("subtype", "multiclass", ("0", "1", "2"))
@@ -112,3 +112,24 @@ def test_a_covariate_that_is_no_number_is_refused_with_its_line(tmp_path: Path) 
     (tmp_path / LABELS_FILE).write_text("case_id,grade,height\na,low,tall\n")
     with pytest.raises(TableError, match=r"line 2.*tall"):
         read_case_labels([tmp_path], (Task("grade", "binary", ("low", "high")),), ["height"])
+
+
+def test_row_76_labels_in_any_form_that_convert_reads(tmp_path: Path) -> None:
+    text = "sep=;\nID;Grade;age;height;patient_id;\nx;B ;41,5;1,75;P1;\ny;a;?;NA;-;\nz;NULL;40;2;;\n"
+    (tmp_path / "other.csv").write_bytes(text.encode("utf-16"))
+    read = read_label_table(tmp_path / "other.csv", (GRADE, AGE), ["height"])
+    assert read.column(GRADE, "xy").tolist() == [1.0, 0.0] and np.isnan(read.column(GRADE, ["z"])).all()
+    assert read.column(AGE, "xz").tolist() == [41.5, 40.0] and np.isnan(read.column(AGE, ["y"])).all()
+    assert read.covariates == {"x": {"height": 1.75}, "y": {}, "z": {"height": 2.0}}
+    assert read.groups == {"x": "P1"}
+
+
+def test_row_76_the_column_of_case_ids_can_be_named(tmp_path: Path) -> None:
+    (tmp_path / "other.csv").write_text("image,grade\nx,b\n")
+    assert read_label_table(tmp_path / "other.csv", (GRADE,), id_column="image").values == {"x": {"grade": 1.0}}
+
+
+def test_row_135_columns_that_differ_in_letter_case_only_are_two(tmp_path: Path) -> None:
+    other = Task("Grade", "binary", ("u", "v"))
+    (tmp_path / "labels.csv").write_text("case_id,Grade,grade\nx,v,a\n")
+    assert read_label_table(tmp_path / "labels.csv", (GRADE, other)).values == {"x": {"grade": 0.0, "Grade": 1.0}}

@@ -76,6 +76,12 @@ def test_every_case_comes_once_with_its_fold_and_its_answers(model: Path, tmp_pa
             assert (tmp_path / "out" / f"{case_id}.png").read_bytes() == source.read_bytes()
 
 
+def test_row_136_results_name_files_where_the_dataset_does(model: Path, tmp_path: Path) -> None:
+    gather_predictions(model, PARTS, TASKS, tmp_path / "out", ending=".png")
+    assert (tmp_path / "out" / "grade_results.csv").read_text() == "Names,Grade\na.png,high\nb.png,low\nc.png,low\n"
+    assert [row["case_id"] for row in rows(tmp_path / "out" / "classification.csv")] == ["a", "b", "c"]
+
+
 def test_masks_of_an_earlier_gathering_go(model: Path, tmp_path: Path) -> None:
     gather_predictions(model, PARTS, TASKS, tmp_path / "out")
     gather_predictions(model, {1: ["b"]}, TASKS, tmp_path / "out")

@@ -99,6 +99,15 @@ def test_another_table_gives_other_answers(refitted: Refitted, tmp_path: Path) -
     assert row.metrics["macro_f1"] == 1.0
 
 
+def test_row_76_another_table_in_any_form_that_convert_reads(refitted: Refitted, tmp_path: Path) -> None:
+    model, workspace = Path(shutil.copytree(refitted.model, tmp_path / "model")), refitted.workspace
+    plain = write_labels(tmp_path / "t.csv").read_text()
+    foreign = plain.replace("case_id", "image").replace("low", "Low ").replace(",", ";").replace("\n", ";;\n")
+    (tmp_path / "t.csv").write_bytes(f"sep=;\n{foreign}".encode("utf-16"))
+    found = refit_heads(model, workspace=workspace, table=tmp_path / "t.csv", id_column="image")
+    assert [row.metrics for row in found.rows] == [row.metrics for row in refitted.summary.rows]
+
+
 def test_only_the_named_fold_is_touched(trained: tuple[Path, Workspace]) -> None:
     model, workspace = trained
     before = content(model / "fold_0")
