@@ -47,18 +47,18 @@ def test_channels_are_put_in_order(tmp_path: Path) -> None:
 
 def test_row_107_the_case_whose_channel_is_missing_is_blamed_also_where_it_is_the_first(tmp_path: Path) -> None:
     touch(tmp_path, "a_0000.png", "b_0000.png", "b_0001.png", "c_0000.png", "c_0001.png")
-    with pytest.raises(DatasetError, match=r"1 of 3 cases have .*: case 'a' expected channels \[0, 1\], got \[0\]$"):
+    with pytest.raises(DatasetError, match=r"1 of 3 cases have .*: a: expected \d channel\(s\) \[0, 1\], got 1 \[0\]$"):
         find_cases(tmp_path)
     touch(tmp_path, "d_0000.png")  # two and two: a missing file is likelier than a spare one
-    with pytest.raises(DatasetError, match=r"case 'a' expected channels \[0, 1\], got \[0\]; case 'd' expected"):
+    with pytest.raises(DatasetError, match=r"a: expected \d channel\(s\) \[0, 1\], got 1 \[0\]; d: expected"):
         find_cases(tmp_path)
 
 
 def test_row_107_the_number_of_channels_that_is_given_decides(tmp_path: Path) -> None:
     touch(tmp_path, "a_0000.png", "b_0000.png", "b_0001.png", "c_0000.png", "c_0001.png")
-    with pytest.raises(DatasetError, match=r"case 'b' expected channels \[0\], got \[0, 1\]; case 'c'"):
+    with pytest.raises(DatasetError, match=r"b: expected \d channel\(s\) \[0\], got 2 \[0, 1\]; c:"):
         find_cases(tmp_path, 1)
-    with pytest.raises(DatasetError, match=r"case 'a' expected channels \[0, 1\], got \[1\]"):
+    with pytest.raises(DatasetError, match=r"a: expected \d channel\(s\) \[0, 1\], got 1 \[1\]"):
         find_cases(touch(tmp_path / "gap", "a_0001.png", "b_0000.png", "b_0001.png"), 2)
 
 
@@ -110,7 +110,7 @@ def test_row_109_one_file_is_a_case(tmp_path: Path) -> None:
     touch(tmp_path, "scan_0000.nii.gz", "other_0000.nii.gz", "visit_0003.nii.gz")
     assert names_of(tmp_path / "scan_0000.nii.gz", 1) == {"scan": ["scan_0000.nii.gz"]}
     assert names_of(tmp_path / "visit_0003.nii.gz", 1) == {"visit_0003": ["visit_0003.nii.gz"]}
-    with pytest.raises(DatasetError, match=r"expected channels \[0, 1\], got \[0\]"):
+    with pytest.raises(DatasetError, match=r"expected \d channel\(s\) \[0, 1\], got 1 \[0\]"):
         find_cases(tmp_path / "scan_0000.nii.gz", 2)
 
 

@@ -15,7 +15,7 @@ from tiny import write_tiny_dataset, write_tiny_model
 
 from nnduet.data.files import LOCK_FILE
 from nnduet.data.images import check_image, read_segmentation
-from nnduet.errors import DatasetError, PartialFailureError, SettingsError
+from nnduet.errors import ModelError, PartialFailureError, SettingsError
 from nnduet.inference.abstention import Abstention
 from nnduet.inference.folder import predict_folder
 from nnduet.inference.predictor import Predictor
@@ -116,7 +116,7 @@ def test_run_json_says_how_the_outputs_came_about(predictor: Predictor, images: 
 
 def test_a_case_with_two_channels_is_refused_before_any_work(predictor: Predictor, images: Path, tmp_path: Path) -> None:
     shutil.copy(images / "case_03_0000.png", images / "case_03_0001.png")
-    with pytest.raises(DatasetError, match=r"case 'case_03' expected channels \[0\], got \[0, 1\]"):
+    with pytest.raises(ModelError, match=r"case_03: expected 1 channel\(s\)"):
         predict_folder(predictor, images, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

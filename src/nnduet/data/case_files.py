@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nnduet.data.images import FILE_ENDINGS
-from nnduet.errors import AmbiguousFileError, DatasetError
+from nnduet.errors import AmbiguousFileError, DatasetError, NNDuetError
 from nnduet.names import printable
 
 __all__ = ["FoundCases", "find_cases", "find_masks", "list_images"]
@@ -106,7 +106,9 @@ def find_masks(place: Path, ending: str | None = None) -> FoundCases:
     return found
 
 
-def find_cases(place: Path, num_channels: int | None = None, *, ending: str | None = None) -> FoundCases:
+def find_cases(
+    place: Path, num_channels: int | None = None, *, ending: str | None = None, error: type[NNDuetError] = DatasetError
+) -> FoundCases:
     """Channel files by case from names like ``<case>_0000.nii.gz``.
 
     Where there is one channel, ``<case>.nii.gz`` is a case as well. In a folder where no name ends in ``_0000``, digits at the
@@ -116,9 +118,10 @@ def find_cases(place: Path, num_channels: int | None = None, *, ending: str | No
         place: a folder, or one file.
         num_channels: of every case; None takes what most cases have.
         ending: as in :func:`list_images`.
+        error: what is raised for cases whose channels are not 0000, 0001, … up to that number.
 
     Raises:
-        DatasetError: nothing of that name, no image in it, or cases whose channels are not 0000, 0001, … up to that number.
+        DatasetError: nothing of that name, or no image in it.
         AmbiguousFileError: two files for one channel of a case.
     """
     found = list_images(place, ending)
@@ -137,7 +140,7 @@ def find_cases(place: Path, num_channels: int | None = None, *, ending: str | No
             raise AmbiguousFileError(f"{place}: {path.name} and a file with a channel are both case {stem!r}; remove one")
         else:
             channels[stem] = {0: path}
-    _check_channels(channels, expected, place)
+    _check_channels(channels, expected, place, error)
     cases = {case_id: tuple(channels[case_id][i] for i in range(expected)) for case_id in sorted(channels)}
     complete = FoundCases(place, cases, ignored)
     _refuse_none(complete, f"images named <case>_0000 to <case>_{expected - 1:04d}")
@@ -195,16 +198,19 @@ def _most_frequent(numbers: list[int]) -> int:
     return max(Counter(numbers).items(), key=lambda item: (item[1], item[0]))[0]
 
 
-def _check_channels(channels: Mapping[str, Mapping[int, Path]], num_channels: int, place: Path) -> None:
+def _check_channels(
+    channels: Mapping[str, Mapping[int, Path]], num_channels: int, place: Path, error: type[NNDuetError]
+) -> None:
     expected = list(range(num_channels))
-    wrong = [case_id for case_id in sorted(channels) if sorted(channels[case_id]) != expected]
+    got = {case_id: sorted(files) for case_id, files in channels.items()}
+    wrong = [
+        f"{printable(case_id)}: expected {num_channels} channel(s) {expected}, got {len(got[case_id])} {got[case_id]}"
+        for case_id in sorted(got)
+        if got[case_id] != expected
+    ]
     if wrong:
-        first = "; ".join(
-            f"case {printable(case_id)!r} expected channels {expected}, got {sorted(channels[case_id])}"
-            for case_id in wrong[:_MAX_NAMES]
-        )
         more = f"; and {len(wrong) - _MAX_NAMES} more" if len(wrong) > _MAX_NAMES else ""
-        raise DatasetError(f"{place}: {len(wrong)} of {len(channels)} cases have other channels: {first}{more}")
+        raise error(f"{place}: {len(wrong)} of {len(got)} cases have other channels: {'; '.join(wrong[:_MAX_NAMES])}{more}")
 
 
 def _refuse_none(found: FoundCases, expected: str) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from nnduet.data.case_files import find_cases
 from nnduet.data.files import locked, write_json_atomically
 from nnduet.data.images import FILE_ENDINGS, write_segmentation
-from nnduet.errors import NNDuetError, PartialFailureError, SettingsError
+from nnduet.errors import ModelError, NNDuetError, PartialFailureError, SettingsError
 from nnduet.inference.abstention import Abstention
 from nnduet.inference.answers import CaseAnswers
 from nnduet.inference.case_records import CaseRecords, identity_of
@@ -87,7 +87,8 @@ def predict_folder(
         resume: keep what an interrupted run with the same model and settings finished; its failed cases are tried again.
 
     Raises:
-        DatasetError: no images, or cases with other channels than the model's.
+        ModelError: a case has the wrong number of channels.
+        DatasetError: no images.
         SettingsError: the output is named like an image.
         LockedError: another process predicts into ``output``.
         ResumeError: nothing to resume, or another model or other settings.
@@ -96,7 +97,7 @@ def predict_folder(
     if output.name.lower().endswith(FILE_ENDINGS):
         raise SettingsError(f"{output}: the output is a folder, where a mask is named like its case; leave out the ending")
     ending = str(predictor.model.dataset_json["file_ending"])
-    found, known = find_cases(images, predictor.num_channels, ending=ending), covariates or {}
+    found, known = find_cases(images, predictor.num_channels, ending=ending, error=ModelError), covariates or {}
     nameless = {printable(case_id): f"DATASET: {why}" for case_id in found.cases if (why := name_problem(case_id))}
     cases = {case_id: list(paths) for case_id, paths in found.cases.items() if not name_problem(case_id)}
     with locked(output):
