@@ -15,7 +15,7 @@ from tiny import write_tiny_dataset, write_tiny_model
 
 from nnduet.data.files import LOCK_FILE
 from nnduet.data.images import check_image, read_segmentation
-from nnduet.errors import ModelError, PartialFailureError, SettingsError
+from nnduet.errors import DatasetError, ModelError, PartialFailureError, SettingsError
 from nnduet.inference.abstention import Abstention
 from nnduet.inference.folder import predict_folder
 from nnduet.inference.predictor import Predictor
