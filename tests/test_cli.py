@@ -147,6 +147,36 @@ def test_convert_passes_only_the_options_that_were_given(stand_in: Callable[...,
     assert write.options["replace"] is True
 
 
+def test_row_104_convert_passes_over_rows_of_other_cases_where_it_is_asked_to(
+    stand_in: Callable[..., None], tmp_path: Path
+) -> None:
+    read = Recorder("source")
+    stand_in("nnduet.data.layouts", read_folder=read, read_subtype_folders=None)
+    stand_in("nnduet.data.conversion", convert=Recorder(_summary(dataset="D")))
+    result = _run("convert", tmp_path, "--dataset-id", 3, "--name", "D", "--task", "grade", "--ignore-extra-rows")
+    assert result.exit_code == 0, result.stderr
+    assert read.options == {"task_specs": ["grade"], "label_map": None, "ignore_extra_rows": True}
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "command"),
+    [
+        ("nnduet.training.refitting", "refit_heads", ("fit-head", ".")),
+        ("nnduet.training.probing", "probe_model", ("probe", ".")),
+        ("nnduet.evaluation.evaluate", "evaluate", ("evaluate", "-p", ".", "--dataset-json", "d.json")),
+    ],
+)
+def test_row_76_the_column_of_case_ids_is_named_as_in_convert(
+    stand_in: Callable[..., None], tmp_path: Path, module: str, name: str, command: tuple[str, ...]
+) -> None:
+    (tmp_path / "t.csv").touch()
+    (tmp_path / "d.json").write_text('{"labels": {"background": 0, "organ": 1}}')
+    called = Recorder(raises=RuntimeError("called"))
+    stand_in(module, **{name: called})
+    _run(*command, "--table", "t.csv", "--id-column", "image")
+    assert (called.options["table"], called.options["id_column"]) == (Path("t.csv"), "image")
+
+
 @pytest.mark.parametrize(
     ("values", "expected"),
     [(["masks"], Path("masks")), (["ED=a", "ES=b"], {"ED": Path("cases/a"), "ES": Path("cases/b")})],

@@ -52,6 +52,11 @@ def test_a_new_dataset_has_no_class_with_a_bar_but_an_old_one_is_read() -> None:
         check_new_tasks([task])
 
 
+def test_row_74_a_new_dataset_has_no_classes_that_differ_in_letter_case_only() -> None:
+    with pytest.raises(SettingsError, match="differ in more than letter case"):
+        check_new_tasks([Task("x", "binary", ("Benign", "benign"))])
+
+
 @pytest.mark.parametrize("label", ["", " ", "a\nb", "a\x1b[2J", "\u202ea"])
 def test_a_class_that_cannot_be_shown_is_refused(label: str) -> None:
     with pytest.raises(SettingsError, match="printable texts"):

@@ -172,7 +172,9 @@ def check_tasks(tasks: Sequence[Task], covariates: Collection[str] = ()) -> None
 
 
 def check_new_tasks(tasks: Sequence[Task], covariates: Collection[str] = ()) -> None:
-    """:func:`check_tasks` for a dataset that is being made, whose classes must not hold the ``|`` that joins prediction sets.
+    """:func:`check_tasks` for a dataset that is being made.
+
+    Its classes differ in more than letter case and blanks, and none holds the ``|`` that joins prediction sets.
 
     Raises:
         SettingsError: see above.
@@ -182,6 +184,8 @@ def check_new_tasks(tasks: Sequence[Task], covariates: Collection[str] = ()) -> 
         joined = [label for label in task.classes if "|" in label]
         if joined:
             raise SettingsError(f"task {task.name}: a class must not hold |, which joins prediction sets, got {joined}")
+        if len({same_text_key(label) for label in task.classes}) != len(task.classes):
+            raise SettingsError(f"task {task.name}: classes must differ in more than letter case, got {list(task.classes)}")
 
 
 def _claims(task: Task) -> Iterator[tuple[str, str]]:

@@ -15,7 +15,7 @@ from nnduet.schema import LABELS_FILE, Task
 __all__ = ["CaseTable", "check_case_ids", "describe_missing", "find_table", "read_covariates", "read_table"]
 
 _ID_COLUMNS = ("case_id", "case", "Case_id", "ID", "id")
-_TABLE_NAMES = ("cases.csv", LABELS_FILE, "cases.tsv", "cases.txt", "cases.xlsx", "cases.xls", "cases.ods")
+_TABLE_NAMES = ("cases.csv", LABELS_FILE, "cases.tsv", "cases.xlsx", "cases.xls", "cases.ods")
 
 
 @dataclass(frozen=True)
