@@ -41,6 +41,7 @@ def test_without_a_kind_any_json_is_given_back() -> None:
         (b"\xff\xfe", "utf-8"),
         (b'{"a": 1, "a": 2}', "the key 'a' stands twice"),
         (b'{"b": {"a": 1, "a": 1}}', "the key 'a' stands twice"),
+        (b'["\\ud800"]', "surrogates"),
         (b"[NaN]", "NaN is no number"),
         (b"[-Infinity]", "-Infinity is no number"),
         (b"[1e999]", "1e999 is no finite number"),

@@ -1,9 +1,9 @@
 """The one strict reader of JSON: files that anybody may have cut, edited or planted are read, or refused by name.
 
-Refused are: what is no regular file, more than :data:`MAX_BYTES`, other bytes than UTF-8, syntax errors, a key that stands
-twice in one object, nesting deeper than :data:`MAX_DEPTH`, whole numbers of more than :data:`MAX_DIGITS` digits, and numbers
-that are not finite. ``kind`` then says what the content must be: anything that msgspec converts to, from ``dict[str, Any]`` to
-a frozen dataclass, whose wrong fields are named by their place.
+Refused are: what is no regular file, more than :data:`MAX_BYTES`, other bytes than UTF-8, escaped halves of unicode signs,
+syntax errors, a key that stands twice in one object, nesting deeper than :data:`MAX_DEPTH`, whole numbers of more than
+:data:`MAX_DIGITS` digits, and numbers that are not finite. ``kind`` then says what the content must be: anything that msgspec
+converts to, from ``dict[str, Any]`` to a frozen dataclass, whose wrong fields are named by their place.
 """
 
 from __future__ import annotations
@@ -56,14 +56,17 @@ def parse_json(content: bytes, place: str, kind: type[T] | Any = Any, *, error: 
         error: the content is no such JSON.
     """
     try:
+        text = content.decode("utf-8-sig")
         value = json.loads(
-            content.decode("utf-8-sig"),
+            text,
             object_pairs_hook=_object,
             parse_int=_whole_number,
             parse_float=_finite,
             parse_constant=_refuse_constant,
         )
         _check_depth(value)
+        if "\\ud" in text.lower():  # an escaped half of a sign cannot be written to any file
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
     except (ValueError, RecursionError) as reason:
         raise error(f"{place}: no readable JSON: {_shortened(reason)}") from reason
     return cast(T, value if kind is Any else convert_json(value, kind, place, error=error))

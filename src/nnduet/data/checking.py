@@ -189,10 +189,12 @@ def check_labels(labels: Mapping[str, Any]) -> frozenset[int]:
     for name, value in labels.items():
         for item in value if isinstance(value, (list, tuple)) else [value]:
             if isinstance(item, bool) or not isinstance(item, int):
-                raise DatasetError(f"labels: {name!r} expected an integer or a list of integers, got {item!r}")
+                raise DatasetError(f"labels of dataset.json: {name!r} expected an integer or a list of integers, got {item!r}")
             values.add(item)
     if values != set(range(len(values))) or len(values) < 2:
-        raise DatasetError(f"labels must be 0 (background), 1, 2, … without gaps, got {sorted(values)}; {_MAPPING_HINT}")
+        raise DatasetError(
+            f"labels of dataset.json must be 0 (background), 1, 2, … without gaps, got {sorted(values)}; {_MAPPING_HINT}"
+        )
     return frozenset(values)
 
 

@@ -6,7 +6,6 @@ First every file and table is checked, then files are written atomically, ``data
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,7 +22,8 @@ from nnduet.data.folds import Folds, check_folds, choose_strata, make_folds
 from nnduet.data.images import MAX_IMAGE_BYTES, file_ending, read_image, write_image, write_segmentation
 from nnduet.data.mask_codes import MaskCodes
 from nnduet.data.sources import Source, check_case_names
-from nnduet.errors import DatasetError, OutputExistsError, SettingsError
+from nnduet.errors import DatasetError, LeakError, OutputExistsError, SettingsError
+from nnduet.records import parse_json, read_json
 from nnduet.schema import CASE_COLUMN, GROUP_COLUMN, LABELS_FILE, SPLITS_FILE, Workspace, check_new_tasks, tasks_to_json
 
 __all__ = ["ConversionSummary", "convert"]
@@ -170,7 +170,10 @@ def _check_folds(source: Source, folds: Folds) -> list[str]:
         for task in source.tasks
         if task.is_classification
     }
-    return check_folds(folds, case_ids, source.groups, classes)
+    try:
+        return check_folds(folds, case_ids, source.groups, classes)
+    except (DatasetError, LeakError) as error:
+        raise type(error)(f"{source.folds_file}: {error}" if source.folds_file else str(error)) from error
 
 
 def _labels_table(source: Source) -> str:
@@ -232,8 +235,8 @@ def _differs(path: Path, text: str) -> bool:
     if path.suffix != ".json" or present == text:
         return present != text
     try:
-        return bool(json.loads(present) != json.loads(text))
-    except json.JSONDecodeError:
+        return bool(read_json(path) != parse_json(text.encode(), path.name))
+    except DatasetError:
         return True
 
 

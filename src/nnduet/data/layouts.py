@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from nnduet.data.tables import CaseTable, check_case_ids, find_table, read_table
 from nnduet.data.task_specs import notes_on_columns, parse_task_specs
 from nnduet.errors import DatasetError, SettingsError, TableError
 from nnduet.names import printable
+from nnduet.records import convert_json, read_json
 from nnduet.schema import GROUP_COLUMN, RESULT_NAMES_KEY, SPLITS_FILE, Task
 
 __all__ = ["CHALLENGE_LABELS", "read_folder", "read_subtype_folders"]
@@ -52,7 +52,7 @@ def read_folder(
         DatasetError, AmbiguousFileError: files that are missing or do not belong together.
         TableError, SettingsError: see ``tables``.
     """
-    description = _read_json_object(folder / "dataset.json")
+    description = _read_description(folder / "dataset.json")
     num_channels = len(description["channel_names"]) if "channel_names" in description else None
     found = find_cases(images or _first_folder(folder, "images", "imagesTr"), num_channels)
     named = labels if isinstance(labels, Mapping) else {}
@@ -65,6 +65,7 @@ def read_folder(
     details = _read_details(
         table or find_table(folder), cases, tests, task_specs, id_column, group_column, covariates, ignore_extra_rows
     )
+    folds_file = splits or _existing(folder, SPLITS_FILE)
     return Source(
         cases=cases,
         test_cases=tests,
@@ -74,7 +75,8 @@ def read_folder(
         rows=details.rows,
         groups=details.groups,
         covariates=tuple(covariates),
-        folds=_read_folds(splits or _existing(folder, SPLITS_FILE)),
+        folds=_read_folds(folds_file),
+        folds_file=folds_file,
         label_map=label_map or {},
         extra={key: value for key, value in description.items() if key not in _OWN_KEYS},
         mask_names=tuple(named),
@@ -219,22 +221,23 @@ def _first_folder(folder: Path, *names: str) -> Path:
     return _existing(folder, *names) or folder / names[0]
 
 
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise DatasetError(f"{path}: no readable JSON: {error}") from error
+@dataclass(frozen=True)
+class _Description:
+    """What is used of a user's ``dataset.json``."""
+
+    channel_names: dict[str, str] = field(default_factory=dict)
+    labels: dict[str, int | list[int]] = field(default_factory=dict)
 
 
-def _read_json_object(path: Path) -> dict[str, Any]:
-    value = _read_json(path) if path.exists() else {}
-    if not isinstance(value, dict) or not all(isinstance(value.get(key, {}), dict) for key in ("channel_names", "labels")):
-        raise DatasetError(f"{path}: expected an object whose channel_names and labels are objects")
-    return value
+def _read_description(path: Path) -> dict[str, Any]:
+    """The object of a ``dataset.json``, empty where there is none."""
+    value: Any = read_json(path) if path.exists() else {}
+    convert_json(value, _Description, str(path))
+    return dict(value)
 
 
 def _read_folds(path: Path | None) -> Folds | None:
-    return None if path is None else parse_folds(_read_json(path), str(path))
+    return None if path is None else parse_folds(read_json(path), str(path))
 
 
 def _channel_names(description: Mapping[str, Any], num_channels: int) -> dict[str, str]:

@@ -43,7 +43,7 @@ class Source:
     ``labels`` None asks the conversion to find them; ``suggested_labels`` gives the names if exactly these values are found;
     ``label_map`` replaces values of the masks first.
     ``rows`` holds the table cells of the training cases (tasks and covariates), ``groups`` their patients, ``folds`` given
-    folds (None: to be made). ``extra`` are further keys of the user's dataset.json, passed on.
+    folds (None: to be made), from ``folds_file``. ``extra`` are further keys of the user's dataset.json, passed on.
     ``mask_names`` are given where cases have several masks, which all have the same labels; see ``mask_codes``.
     """
 
@@ -58,6 +58,7 @@ class Source:
     groups: Mapping[str, str] | None = None
     covariates: tuple[str, ...] = ()
     folds: Folds | None = None
+    folds_file: Path | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     mask_names: tuple[str, ...] = ()

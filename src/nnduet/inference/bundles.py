@@ -97,8 +97,9 @@ class BundleFiles:
     def card(self) -> bytes | None:
         return self._contents.get(CARD_FILE)
 
-    def json(self, name: str) -> Any | None:
-        return parse_json(self._contents[name], f"{self.place}: {name}", error=ModelError) if name in self._contents else None
+    def json(self, name: str) -> dict[str, Any] | None:
+        content = self._contents.get(name)
+        return None if content is None else parse_json(content, f"{self.place}: {name}", dict[str, Any], error=ModelError)
 
 
 def write_bundle(files: ModelFiles, target: Path, folds: Sequence[str] | None = None) -> list[str]:

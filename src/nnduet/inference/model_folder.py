@@ -105,8 +105,8 @@ class ModelFiles(Protocol):
     def card(self) -> bytes | None:
         """Text of the model card, if there is one."""
 
-    def json(self, name: str) -> Any | None:
-        """A parsed JSON file by its path in the model, e.g. "fold_0/case_head.json"; None where there is none."""
+    def json(self, name: str) -> dict[str, Any] | None:
+        """The object of a JSON file by its path in the model, e.g. "fold_0/case_head.json"; None where there is no file."""
 
 
 @dataclass(frozen=True)
@@ -222,9 +222,12 @@ class FolderFiles:
         path = self.place / CARD_FILE
         return path.read_bytes() if path.is_file() else None
 
-    def json(self, name: str) -> Any | None:
-        path = self.place / name
-        return read_json(path, error=ModelError) if path.exists() else None
+    def json(self, name: str) -> dict[str, Any] | None:
+        return _object_of(self.place / name)
+
+
+def _object_of(path: Path) -> dict[str, Any] | None:
+    return read_json(path, dict[str, Any], error=ModelError) if path.exists() else None
 
 
 def load_model(files: ModelFiles, folds: Sequence[str | int] | None = None) -> ModelFolder:
@@ -349,8 +352,8 @@ def _as_model_error(place: Path) -> Iterator[None]:
 
 def _required(files: ModelFiles, name: str) -> dict[str, Any]:
     found = files.json(name)
-    if not isinstance(found, dict):
-        raise ModelError(f"{files.place / name}: expected a file of a trained model with an object, found none")
+    if found is None:
+        raise ModelError(f"{files.place / name}: expected a file of a trained model, found none")
     return found
 
 
@@ -383,13 +386,15 @@ def read_case_heads(path: Path, tasks: tuple[Task, ...]) -> tuple[dict[str, Case
     Raises:
         ModelError: a head does not fit its task.
     """
-    return _case_heads(read_json(path, error=ModelError) if path.exists() else None, tasks, str(path))
+    return _case_heads(_object_of(path), tasks, str(path))
 
 
-def _case_heads(stored: Any, tasks: tuple[Task, ...], place: str) -> tuple[dict[str, CaseHead], OutlierModel | None]:
+def _case_heads(
+    stored: dict[str, Any] | None, tasks: tuple[Task, ...], place: str
+) -> tuple[dict[str, CaseHead], OutlierModel | None]:
     if stored is None:
         return {}, None
-    if not isinstance(stored, dict) or not isinstance(stored.get("tasks"), dict):
+    if not isinstance(stored.get("tasks"), dict):
         raise ModelError(f'{place}: expected an object with "tasks"; fit the heads again with `nnduet fit-head`')
     try:
         known = [task for task in tasks if task.name in stored["tasks"]]
@@ -405,7 +410,9 @@ class _ConformalEntry:
     scores: list[float]
 
 
-def conformal_scores(stored: Any, tasks: tuple[Task, ...], folds: Sequence[str], place: str) -> dict[str, NDArray[np.float64]]:
+def conformal_scores(
+    stored: dict[str, Any] | None, tasks: tuple[Task, ...], folds: Sequence[str], place: str
+) -> dict[str, NDArray[np.float64]]:
     """{task: nonconformity (N,) of cross-validated cases} for an ensemble of folds; nothing where nothing is stored.
 
     The scores speak for several folds together, of which each took part in the cross-validation. For a single fold, or with a
@@ -416,12 +423,10 @@ def conformal_scores(stored: Any, tasks: tuple[Task, ...], folds: Sequence[str],
         place: what messages call it.
 
     Raises:
-        ModelError: it is no object of tasks, or a task lacks folds or finite scores.
+        ModelError: a task lacks folds or finite scores.
     """
     if stored is None:
         return {}
-    if not isinstance(stored, dict):
-        raise ModelError(f"{place}: expected an object of tasks; make it again with `nnduet cross-validate --resume`")
     found = {task.name: _conformal_entry(stored[task.name], f"{place}: {task.name}") for task in tasks if task.name in stored}
     return {name: scores for name, (known, scores) in found.items() if len(folds) > 1 and set(folds) <= known}
 

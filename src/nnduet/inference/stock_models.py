@@ -54,7 +54,7 @@ class StockFiles(FolderFiles):
             raise ModelError(f"{self.place}: fold {name} does not fit its plans: missing {missing}, unknown {unknown}")
         return stored._replace(weights=stored.weights | {n: t for n, t in template.items() if n.startswith("heads.")})
 
-    def json(self, name: str) -> Any | None:
+    def json(self, name: str) -> dict[str, Any] | None:
         if name != "plans.json":
             return super().json(name) if name == "dataset.json" else None
         return self._described()
@@ -72,7 +72,7 @@ class StockFiles(FolderFiles):
     def _dataset(self) -> dict[str, Any]:
         return check_dataset(self._content("dataset.json"), str(self.place / "dataset.json"))
 
-    def _content(self, name: str) -> Any:
+    def _content(self, name: str) -> dict[str, Any]:
         found = super().json(name)
         if found is None:
             raise ModelError(f"{self.place / name}: expected nnU-Net's file of a model, found none")

@@ -1,0 +1,177 @@
+"""Rows 61 and 139: every command's every JSON file, cut or edited, gives an answer or an error that names the file."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bundle_files import entries_of, write_entries
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from json_changes import changed_json, cut_json, hostile_json
+from tiny import TASK_SPECS, tiny_head, write_tiny_dataset, write_tiny_model
+
+from nnduet.data.conversion import convert
+from nnduet.data.layouts import read_folder
+from nnduet.errors import NNDuetError, TooLargeError
+from nnduet.inference.bundles import MANIFEST, write_bundle
+from nnduet.inference.model_folder import FolderFiles, load_model
+from nnduet.inference.predictor import Predictor
+from nnduet.schema import Workspace
+
+EXAMPLES, MOST_SECONDS = 200, 5.0
+"""Of each file; about a minute and a half for all on one core."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A sound run in a folder, a file in it, and what reads that file."""
+
+    write: Callable[[Path], None]
+    file: str
+    read: Callable[[Path], object]
+    other: str = ""
+    """What a message may name instead: files that disagree with this one."""
+
+
+def write_model(folder: Path) -> None:
+    """Two folds with case heads, an outlier model and cross-validated scores."""
+    model = write_tiny_model(folder / "model", 2, num_folds=2)
+    size = load_model(FolderFiles(model)).layout.size
+    outliers = {
+        "mean": [0.0] * size,
+        "scale": [1.0] * size,
+        "components": [[1.0] + [0.0] * (size - 1)],
+        "variances": [1.0],
+        "noise": 1.0,
+        "distances": [0.5, 1.0],
+    }
+    heads = {"grade": tiny_head([0.5, 0.0]), "age": tiny_head([50.0])}
+    for fold in range(2):
+        (model / f"fold_{fold}" / "case_head.json").write_text(json.dumps({"tasks": heads, "outliers": outliers}))
+    (model / "cross_validation").mkdir()
+    scores = {name: {"folds": [0, 1], "scores": [0.25, 0.5]} for name in heads}
+    (model / "cross_validation" / "conformal.json").write_text(json.dumps(scores))
+
+
+def predict_picture(folder: Path) -> None:
+    """Load the model in the folder and predict one picture."""
+    image = np.random.default_rng(0).integers(0, 255, (1, 24, 24)).astype(np.float32)
+    predictor = Predictor.load(folder / "model", device="cpu", tta=False)
+    with contextlib.suppress(TooLargeError):  # which speaks of the image: a spacing of 0.001 mm is possible
+        predictor(image, spacing_mm=(1.0, 1.0, 1.0))
+
+
+def write_manifest(folder: Path) -> None:
+    """A bundle, and its manifest as a file beside it."""
+    write_tiny_model(folder / "model", 2)
+    write_bundle(FolderFiles(folder / "model"), folder / "sound.nnduet")
+    (folder / MANIFEST).write_bytes(entries_of(folder / "sound.nnduet")[MANIFEST])
+
+
+def load_bundle(folder: Path) -> None:
+    """Put the manifest back into the bundle and load it."""
+    entries = entries_of(folder / "sound.nnduet") | {MANIFEST: (folder / MANIFEST).read_bytes()}
+    Predictor.load(write_entries(folder / MANIFEST.replace("json", "nnduet"), entries), device="cpu")
+
+
+def write_cases(folder: Path) -> None:
+    """A user's folder, with dataset.json and folds as convert writes them."""
+    write_tiny_dataset(folder / "user", 2, 4)
+    convert_cases(folder, dry_run=False)
+    for name in ("dataset.json", "splits_final.json"):
+        shutil.copyfile(folder / "raw" / "Dataset001_Tiny" / name, folder / "user" / name)
+
+
+def convert_cases(folder: Path, *, dry_run: bool = True) -> None:
+    """Check the folder as convert does."""
+    workspace = Workspace(folder / "raw", folder / "preprocessed", folder / "results")
+    source = read_folder(folder / "user", task_specs=TASK_SPECS)
+    convert(source, workspace=workspace, dataset_id=1, name="Tiny", num_folds=2, replace=True, dry_run=dry_run)
+
+
+TARGETS = {
+    "plans of a model": Target(write_model, "model/plans.json", predict_picture),
+    "dataset.json of a model": Target(write_model, "model/dataset.json", predict_picture),
+    "case heads": Target(write_model, "model/fold_0/case_head.json", predict_picture),
+    "cross-validated scores": Target(write_model, "model/cross_validation/conformal.json", predict_picture),
+    "manifest of a bundle": Target(write_manifest, MANIFEST, load_bundle),
+    "dataset.json of a user": Target(write_cases, "user/dataset.json", convert_cases, "user/labels/"),
+    "folds of a user": Target(write_cases, "user/splits_final.json", convert_cases),
+}
+"""{what is read: who wrote it, where it is, who reads it}."""
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Target], Path]:
+    """The folder of a sound run, written once for each writer."""
+    found: dict[str, Path] = {}
+
+    def run_of(target: Target) -> Path:
+        name = target.write.__name__
+        if name not in found:
+            found[name] = tmp_path_factory.mktemp(name)
+            target.write(found[name])
+        return found[name]
+
+    return run_of
+
+
+@pytest.fixture
+def file(runs: Callable[[Target], Path], target: Target) -> Iterator[Path]:
+    """The file to change, which is put back."""
+    path = runs(target) / target.file
+    sound = path.read_bytes()
+    yield path
+    path.write_bytes(sound)
+
+
+def answers_or_names(folder: Path, target: Target, content: bytes) -> bool:
+    """Whether the changed file is accepted; if not, the error must name it."""
+    path = folder / target.file
+    path.write_bytes(content)
+    try:
+        target.read(folder)
+    except NNDuetError as error:
+        named = path.stem in str(error) or (target.other and target.other in str(error))
+        assert named, f"{path.name} is not named in: {error}"
+        return False
+    return True
+
+
+@pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS.keys())
+def test_row_139_every_json_that_is_cut_or_hostile_is_refused_by_name(
+    runs: Callable[[Target], Path], target: Target, file: Path
+) -> None:
+    folder, sound = runs(target), file.read_bytes()
+    assert answers_or_names(folder, target, sound)
+    accepted = [content for content in (*cut_json(sound), *hostile_json(sound)) if answers_or_names(folder, target, content)]
+    assert set(accepted) <= {b"{}"}  # which may say that there is nothing
+
+
+@pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS.keys())
+def test_row_61_every_json_with_a_changed_entry_gives_an_answer_or_an_error_that_names_it(
+    runs: Callable[[Target], Path], target: Target, file: Path
+) -> None:
+    folder, sound, start = runs(target), file.read_bytes(), time.monotonic()
+
+    class TimeIsUp(BaseException):
+        """No Exception, so that hypothesis does not take it for a failure and stops."""
+
+    @settings(max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
+    @given(data=st.data())
+    def feed(data: st.DataObject) -> None:
+        content = changed_json(data, sound)
+        if time.monotonic() - start > MOST_SECONDS:
+            raise TimeIsUp
+        answers_or_names(folder, target, content)
+
+    with contextlib.suppress(TimeIsUp):
+        feed()
