@@ -74,13 +74,19 @@ def refused(path: Path, **options: Any) -> str:
     return str(caught.value)
 
 
-def test_what_is_no_file_is_refused_at_once(tmp_path: Path) -> None:
+def test_row_139_what_is_no_file_is_refused_at_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    assert "No such file" in refused(tmp_path / "missing.json")
+    assert "no such file" in refused(tmp_path / "missing.json")
     assert "a folder, a pipe or a device" in refused(tmp_path)
     assert "a folder, a pipe or a device" in refused(tmp_path / "pipe")
     assert "a folder, a pipe or a device" in refused(Path("/dev/zero"))
+    assert "a folder, a pipe or a device" in refused(linked_device(tmp_path / "link.json"))
     refused(tmp_path / "a\0b")
+
+
+def linked_device(path: Path) -> Path:
+    path.symlink_to("/dev/zero")
+    return path
 
 
 def test_a_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import stat
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -17,7 +18,7 @@ import msgspec
 
 from nnduet.errors import DatasetError, NNDuetError
 
-__all__ = ["MAX_BYTES", "MAX_DEPTH", "MAX_DIGITS", "convert_json", "parse_json", "read_json"]
+__all__ = ["MAX_BYTES", "MAX_DEPTH", "MAX_DIGITS", "check_regular_file", "convert_json", "parse_json", "read_json"]
 
 MAX_BYTES = 2**28
 """The largest file that nnDuet writes, the case heads of ten thousand cases, has a tenth of this."""
@@ -33,15 +34,34 @@ def read_json(path: Path, kind: type[T] | Any = Any, *, error: type[NNDuetError]
     Raises:
         error: the file is missing or unreadable, or its content is refused; the message begins with the path.
     """
+    check_regular_file(path, "a JSON file", MAX_BYTES, error=error)
     try:
-        if path.exists() and not path.is_file():
-            raise error(f"{path}: expected a JSON file, got a folder, a pipe or a device")
-        if path.stat().st_size > MAX_BYTES:
-            raise error(f"{path}: expected at most {MAX_BYTES} bytes of JSON, got {path.stat().st_size}")
         content = path.read_bytes()
-    except (OSError, ValueError) as reason:  # ValueError: a NUL in the path
+    except OSError as reason:
         raise error(f"{path}: no readable JSON: {reason}") from reason
     return cast(T, parse_json(content, str(path), kind, error=error))
+
+
+def check_regular_file(path: Path, what: str, most_bytes: int | None = None, *, error: type[NNDuetError]) -> None:
+    """Refuse, before it is opened, what could be read for ever or never: pipes, devices, folders, files that are too long.
+
+    Args:
+        what: what is expected, e.g. ``"a table"``.
+        most_bytes: None where the reader itself bounds what it reads.
+
+    Raises:
+        error: the message begins with the path.
+    """
+    try:
+        found = path.stat()
+    except FileNotFoundError as reason:
+        raise error(f"{path}: no such file; expected {what}") from reason
+    except (OSError, ValueError) as reason:  # ValueError: a NUL in the path
+        raise error(f"{path}: expected {what}: {reason}") from reason
+    if not stat.S_ISREG(found.st_mode):
+        raise error(f"{path}: expected {what}, got a folder, a pipe or a device")
+    if most_bytes is not None and found.st_size > most_bytes:
+        raise error(f"{path}: expected {what} of at most {most_bytes} bytes, got {found.st_size}")
 
 
 def parse_json(content: bytes, place: str, kind: type[T] | Any = Any, *, error: type[NNDuetError] = DatasetError) -> T:

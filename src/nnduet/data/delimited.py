@@ -11,6 +11,7 @@ from pathlib import Path
 
 from nnduet.data.csv_text import plain_cell
 from nnduet.errors import TableError, UnreadableFileError
+from nnduet.records import MAX_BYTES, check_regular_file
 
 __all__ = ["Line", "read_lines"]
 
@@ -45,6 +46,7 @@ def read_lines(path: Path) -> list[Line]:
 
 
 def _decoded(path: Path) -> str:
+    check_regular_file(path, "a table", MAX_BYTES, error=UnreadableFileError)
     try:
         content = path.read_bytes()
     except OSError as error:

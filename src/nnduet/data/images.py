@@ -19,6 +19,7 @@ from nnduet.data.nifti import check_nifti, encode_nifti, read_nifti, read_nifti_
 from nnduet.data.nifti_header import NiftiHeader
 from nnduet.data.png import PngHeader, check_png, encode_png, read_png, read_png_header
 from nnduet.errors import AmbiguousFileError, GeometryError, LabelError, UnreadableFileError
+from nnduet.records import check_regular_file
 
 __all__ = [
     "FILE_ENDINGS",
@@ -173,8 +174,7 @@ def write_segmentation(path: Path, array: npt.NDArray[Any], geometry: Geometry) 
 def _guard(path: Path) -> str:
     """The file ending, after the checks that need no format: presence, emptiness, pointers, rivals."""
     ending = file_ending(path)
-    if not path.is_file():
-        raise UnreadableFileError(f"{path}: no such file")
+    check_regular_file(path, "an image", error=UnreadableFileError)
     _refuse_rival(path, ending)
     try:
         with path.open("rb") as stream:
