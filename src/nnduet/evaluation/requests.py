@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nnduet.data.folds import parse_folds
 from nnduet.errors import DatasetError, SettingsError
+from nnduet.records import read_json
 from nnduet.schema import LABELS_FILE, SPLITS_FILE, Task, Workspace, tasks_from_json
 
 __all__ = ["ReferenceSet", "references_of_dataset", "references_of_json"]
@@ -25,17 +26,21 @@ class ReferenceSet:
     case_ids: tuple[str, ...] | None = None
 
 
+@dataclass(frozen=True)
+class _DatasetFile:
+    labels: dict[str, int | list[int]]
+    classification: dict[str, Any] = field(default_factory=dict)
+
+
 def references_of_json(dataset_json: Path, *, masks: Path | None, table: Path | None) -> ReferenceSet:
     """Labels and tasks of a ``dataset.json``; the tasks are left out where there is no table to score them against.
 
     Raises:
         DatasetError: the file is missing, no JSON object, or names no labels.
     """
-    content = _read_json(dataset_json)
-    if not isinstance(content, dict) or not isinstance(content.get("labels"), dict):
-        raise DatasetError(f'{dataset_json}: expected an object with "labels"')
-    tasks = tasks_from_json(content.get("classification", {})) if table else ()
-    return ReferenceSet(masks, content["labels"], tasks, table)
+    content: _DatasetFile = read_json(dataset_json, _DatasetFile)
+    tasks = tasks_from_json(content.classification, str(dataset_json), error=DatasetError) if table else ()
+    return ReferenceSet(masks, content.labels, tasks, table)
 
 
 def references_of_dataset(workspace: Workspace, dataset_id: int, *, fold: int | None = None) -> ReferenceSet:
@@ -53,14 +58,7 @@ def references_of_dataset(workspace: Workspace, dataset_id: int, *, fold: int | 
 
 
 def _validation_cases(splits_file: Path, fold: int) -> tuple[str, ...]:
-    splits = _read_json(splits_file)
+    splits = parse_folds(read_json(splits_file), str(splits_file))
     if not 0 <= fold < len(splits):
         raise SettingsError(f"{splits_file}: fold expected 0 to {len(splits) - 1}, got {fold}")
     return tuple(splits[fold]["val"])
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise DatasetError(f"{path}: no readable JSON: {error}") from error

@@ -6,7 +6,6 @@ agree within stated bounds.
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import shutil
@@ -31,6 +30,8 @@ from nnduet.inference.model_folder import FINAL_CHECKPOINT, available_folds
 from nnduet.inference.tables import CLASSIFICATION_FILE
 from nnduet.inference.timed_arm import Arm
 from nnduet.model.hardware import cpu_has_bf16, processor_name
+from nnduet.model.plans import check_dataset
+from nnduet.records import read_json
 
 __all__ = ["DICE_BOUND", "PROBABILITY_BOUND", "SPEED_FILE", "agreement", "compare_speed"]
 
@@ -149,7 +150,7 @@ def _run(arm: Arm, model: Path, images: Path, output: Path, *, warm_up_only: boo
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise NNDuetError(f"benchmark: {arm.name} failed: {done.stderr.strip()[-1000:]}")
-    loaded: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
+    loaded: dict[str, Any] = read_json(result, dict[str, Any])
     specification.unlink()
     result.unlink()
     return loaded
@@ -234,7 +235,7 @@ def _verdict(ratio: Mapping[str, Any], found: Mapping[str, Any], bound: float) -
 
 def _cold(model: Path, images: Path, output: Path, rounds: int, own: Arm) -> dict[str, Any]:
     """Whole commands with the first case: seconds per round, or why there are none."""
-    ending = json.loads((model / "dataset.json").read_text(encoding="utf-8"))["file_ending"]
+    ending = str(check_dataset(read_json(model / "dataset.json"), str(model / "dataset.json"))["file_ending"])
     one = output / "one_case"
     shutil.rmtree(one, ignore_errors=True)
     one.mkdir()

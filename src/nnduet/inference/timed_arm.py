@@ -8,7 +8,6 @@ process.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import sys
 import time
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from nnduet.data.files import write_json_atomically
+from nnduet.records import read_json
 
 __all__ = ["Arm", "run_arm"]
 
@@ -142,15 +142,24 @@ def _stock(arm: Arm, model: Path, output: Path) -> tuple[Predict, Callable[[], N
     return predict, lambda: None, str(loaded.dataset_json["file_ending"]), "nnU-Net"
 
 
+@dataclass(frozen=True)
+class _Specification:
+    arm: Arm
+    model: str
+    images: str
+    output: str
+    result: str
+    warm_up_only: bool
+
+
 def main() -> None:
     """Read the specification, run, write ``result`` beside it."""
     specification = Path(sys.argv[1])
-    given = json.loads(specification.read_text(encoding="utf-8"))
+    given: _Specification = read_json(specification, _Specification)
     for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
         os.environ.setdefault(name, str(specification.parent))  # or nnU-Net prints warnings; nothing is written there
-    places = (Path(given[name]) for name in ("model", "images", "output"))
-    result = run_arm(Arm(**given["arm"]), *places, warm_up_only=given["warm_up_only"])
-    write_json_atomically(Path(given["result"]), result)
+    places = (Path(place) for place in (given.model, given.images, given.output))
+    write_json_atomically(Path(given.result), run_arm(given.arm, *places, warm_up_only=given.warm_up_only))
 
 
 if __name__ == "__main__":
