@@ -23,6 +23,7 @@ from nnduet.data.images import MAX_IMAGE_BYTES, file_ending, read_image, write_i
 from nnduet.data.mask_codes import MaskCodes
 from nnduet.data.sources import Source, check_case_names
 from nnduet.errors import DatasetError, LeakError, OutputExistsError, SettingsError
+from nnduet.names import check_name
 from nnduet.records import parse_json, read_json
 from nnduet.schema import CASE_COLUMN, GROUP_COLUMN, LABELS_FILE, SPLITS_FILE, Workspace, check_new_tasks, tasks_to_json
 
@@ -122,8 +123,10 @@ class _Counter:
 
 def _check_target_name(workspace: Workspace, dataset_id: int, name: str) -> str:
     if not 1 <= dataset_id <= 999 or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
-        raise SettingsError(f"expected a dataset id from 1 to 999 and a name of letters and digits, got {dataset_id} {name!r}")
-    folder = f"Dataset{dataset_id:03d}_{name}"
+        raise SettingsError(
+            f"expected a dataset id from 1 to 999 and a name of letters and digits, got {dataset_id} {name[:80]!a}"
+        )
+    folder = check_name(f"Dataset{dataset_id:03d}_{name}", "dataset")
     for root in (workspace.raw, workspace.preprocessed, workspace.results):
         others = sorted(path.name for path in root.glob(f"Dataset{dataset_id:03d}_*") if path.name != folder)
         if others:

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nnduet.errors import DatasetError, GeometryError, LabelError, SettingsError
+from nnduet.names import check_name, printable
 
 __all__ = ["MASKS_KEY", "MaskCodes", "check_mask_names", "decode_codes", "encode_masks"]
 
@@ -78,13 +79,16 @@ def check_mask_names(names: Sequence[str]) -> None:
     """Refuse names that cannot be folders everywhere.
 
     Raises:
-        SettingsError: fewer than two names, a name of anything but letters, digits, _ and -, or two that differ only in case.
+        SettingsError: fewer than two names, a name that no file can have or of anything but letters, digits, _ and -, or two
+            that differ only in case.
     """
     if len(names) < 2:
         raise SettingsError(f"named masks: expected at least two, got {list(names)}; a single mask needs no name")
     wrong = [name for name in names if not re.fullmatch(r"[A-Za-z0-9_-]+", name)]
     if wrong:
-        raise SettingsError(f"mask names hold letters, digits, _ and -, got {wrong}")
+        raise SettingsError(f"mask names hold letters, digits, _ and -, got {printable(repr(wrong)[:300])}")
+    for name in names:
+        check_name(name, "mask")
     if len({name.lower() for name in names}) < len(names):
         raise SettingsError(f"mask names must differ, not only in case, got {list(names)}")
 

@@ -36,6 +36,7 @@ from nnduet.inference.model_folder import (
     ModelFiles,
     Origin,
     StoredFold,
+    fold_names,
 )
 from nnduet.records import convert_json, parse_json
 
@@ -111,7 +112,7 @@ def write_bundle(files: ModelFiles, target: Path, folds: Sequence[str] | None = 
         ModelError: a fold or a file is missing, or the folds are of different configurations.
         DiskFullError: the disk is full; ``target`` is untouched.
     """
-    names = [str(f) for f in folds] if folds else files.folds()
+    names = fold_names(folds) if folds else files.folds()
     stored = {name: files.fold(name) for name in names}
     kinds = {(fold.configuration, fold.mirror_axes) for fold in stored.values()}
     if len(kinds) != 1:

@@ -5,6 +5,7 @@ A model is a folder, as training leaves it, or a bundle, one file that ``nnduet 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ from nnduet.model.heads import JointNetwork
 from nnduet.model.network import PLANS_KEY, build_joint_network
 from nnduet.model.outliers import OutlierModel
 from nnduet.model.plans import check_configuration, check_dataset, check_plans
+from nnduet.names import printable
 from nnduet.records import convert_json, read_json
 from nnduet.schema import Task, tasks_from_json
 
@@ -44,6 +46,7 @@ __all__ = [
     "StoredFold",
     "available_folds",
     "conformal_scores",
+    "fold_names",
     "layout_of",
     "load_checkpoint",
     "load_model",
@@ -56,6 +59,7 @@ CASE_HEAD_FILE = "case_head.json"
 CROSS_VALIDATION_FOLDER = "cross_validation"
 CONFORMAL_FILE = "conformal.json"
 FINAL_CHECKPOINT = "checkpoint_final.pth"
+_FOLD_NAME = re.compile(r"[0-9]{1,3}|all")
 MOST_NAMES_OF_A_WEIGHT = 8
 """nnU-Net's decoders hold their encoder, and its blocks their convolutions twice, so that a file gives each weight 4 names."""
 
@@ -143,7 +147,21 @@ class ModelFolder:
 def available_folds(folder: Path, checkpoint: str) -> list[str]:
     """Names after ``fold_`` of the folds that hold the checkpoint; numbers only, or "all" where there are none."""
     names = sorted(p.parent.name.removeprefix("fold_") for p in folder.glob(f"fold_*/{checkpoint}"))
-    return [n for n in names if n != "all"] or names
+    known = [name for name in names if _FOLD_NAME.fullmatch(name)]  # others are copies that somebody put aside
+    return [name for name in known if name != "all"] or known
+
+
+def fold_names(folds: Sequence[str | int]) -> list[str]:
+    """Folds as they stand in the names of folders, e.g. ``["0", "all"]``.
+
+    Raises:
+        ModelError: one is neither a number nor "all", or stands twice.
+    """
+    names = [str(fold) for fold in folds]
+    wrong = [name for name in names if not _FOLD_NAME.fullmatch(name)]
+    if wrong or len(set(names)) < len(names):
+        raise ModelError(f'folds: expected different numbers, or "all", got {printable(repr(names)[:200])}')
+    return names
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -242,7 +260,7 @@ def load_model(files: ModelFiles, folds: Sequence[str | int] | None = None) -> M
     place = files.place
     plans = check_plans(_required(files, "plans.json"), str(place / "plans.json"))
     dataset_json = check_dataset(_required(files, "dataset.json"), str(place / "dataset.json"))
-    names = [str(f) for f in folds] if folds else files.folds()
+    names = fold_names(folds) if folds else files.folds()
     if not names:
         raise ModelError(f"{place}: expected fold_*/{FINAL_CHECKPOINT}, found none; has the training finished?")
     stored = {name: files.fold(name) for name in names}
