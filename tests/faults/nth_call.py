@@ -31,6 +31,7 @@ from nnduet.data.layouts import read_folder
 from nnduet.errors import NNDuetError, ResumeError
 from nnduet.evaluation.evaluate import evaluate
 from nnduet.inference.bundles import write_bundle
+from nnduet.inference.export import export_model
 from nnduet.inference.folder import predict_folder
 from nnduet.inference.model_folder import FolderFiles, load_checkpoint
 from nnduet.inference.predictor import Predictor
@@ -89,6 +90,10 @@ def export_all(given: Path, work: Path) -> None:
     write_bundle(FolderFiles(given / "model"), work / "model.nnduet")
 
 
+def export_graph(given: Path, work: Path) -> None:
+    export_model(given / "model", work / "model.onnx")
+
+
 STAGES: dict[str, tuple[Callable[[Path, Path], None], ...]] = {
     "convert": (convert_all,),
     "plan": (convert_all, plan_all),
@@ -96,6 +101,7 @@ STAGES: dict[str, tuple[Callable[[Path, Path], None], ...]] = {
     "predict": (predict_all,),
     "evaluate": (evaluate_all,),
     "export": (export_all,),
+    "export ONNX": (export_graph,),
 }
 """{stage: what must have run before it, then the stage itself}."""
 

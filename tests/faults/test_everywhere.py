@@ -27,12 +27,14 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("stage", "most"), [("convert", 16), ("plan", 8), ("train", 8), ("predict", 10), ("evaluate", 4), ("export", 8)]
+    ("stage", "most"),
+    [("convert", 16), ("plan", 8), ("train", 8), ("predict", 10), ("evaluate", 4), ("export", 8), ("export ONNX", 2)],
 )
 def test_row_62_whichever_open_write_or_sync_fails_the_error_is_named_and_the_next_run_completes(
     library: Path, tmp_path: Path, stage: str, most: int
 ) -> None:
-    environment = os.environ | {"LD_PRELOAD": str(library), "PYTHONPATH": str(HERE.parent), "OMP_NUM_THREADS": "1"}
+    python_path = os.pathsep.join([str(HERE.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = os.environ | {"LD_PRELOAD": str(library), "PYTHONPATH": python_path, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(HERE / "nth_call.py"), stage, str(tmp_path), str(most)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]

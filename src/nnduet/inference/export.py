@@ -59,7 +59,7 @@ def _run_once(path: Path) -> dict[str, dict[str, list[int]]]:
     """Shapes of inputs and outputs, from ONNX Runtime, which has nothing but the file."""
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
     zeros = {i.name: np.zeros(i.shape, np.float32) for i in session.get_inputs()}
     outputs = dict(zip((o.name for o in session.get_outputs()), session.run(None, zeros), strict=True))
     return {
