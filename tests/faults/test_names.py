@@ -19,7 +19,7 @@ from nnduet.errors import NNDuetError
 from nnduet.inference.bundles import write_bundle
 from nnduet.inference.model_folder import FolderFiles, available_folds, load_model
 from nnduet.inference.predictor import Predictor
-from nnduet.schema import Workspace
+from nnduet.schema import Workspace, tasks_from_json
 
 HOSTILE = {
     "parent": "../outside",
@@ -71,6 +71,10 @@ def dataset_called(name: str, folder: Path) -> None:
 
 ENTRIES: dict[str, Callable[[str, Path], Any]] = {
     "task in plans": lambda name, model: changed_plans(model, lambda plans: plans["nnduet"].update(tasks={name: CLASSES})),
+    "task": lambda name, model: tasks_from_json({name: CLASSES}),
+    "task in dataset.json": lambda name, model: changed_dataset(
+        model, lambda content: content.update(classification={name: CLASSES})
+    ),
     "mask": lambda name, model: MaskCodes.of([name, "ES"], {"background": 0, "a": 1}),
     "mask in dataset.json": lambda name, model: changed_dataset(
         model, lambda d: d.update(masks={name: {"a": 1}, "b": {"a": 1}})
