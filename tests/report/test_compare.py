@@ -359,7 +359,8 @@ def test_a_model_without_cross_validation_is_refused_with_the_folds_that_have_sc
     ("name", "content", "error", "message"),
     [
         (METRICS_FILE, "{", DatasetError, r"metrics.json: no readable JSON"),
-        (METRICS_FILE, "[]", DatasetError, r"metrics.json: expected settings, segmentation and tasks"),
+        (METRICS_FILE, "[]", DatasetError, r"metrics.json: Expected `object`, got `array`"),
+        (METRICS_FILE, "{}", DatasetError, r"metrics.json: expected settings, segmentation and tasks"),
         (PER_CASE_FILE, "name\none\n", TableError, r"per_case.csv: expected columns case_id or .*, got \['name'\]"),
         (PER_CASE_FILE, "case_id,organ_dsc\none,high\n", TableError, r"line 2: organ_dsc expected a number, got 'high'"),
     ],

@@ -6,7 +6,6 @@ decide between these two sets of answers; they know nothing of other trainings w
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +25,8 @@ from nnduet.evaluation.bootstrap import FloatArray, Resamples, draw_resamples, w
 from nnduet.evaluation.calibration_metrics import brier_score
 from nnduet.evaluation.evaluate import METRICS_FILE, PER_CASE_FILE
 from nnduet.evaluation.rank_metrics import auroc
-from nnduet.schema import CASE_COLUMN, GROUP_COLUMN, Task, tasks_from_json
+from nnduet.evaluation.stored_metrics import StoredMetrics, read_metrics
+from nnduet.schema import CASE_COLUMN, GROUP_COLUMN, Task
 
 __all__ = ["COMPARISON_FILE", "COMPARISON_TABLE", "compare_runs", "find_scores"]
 
@@ -56,12 +56,9 @@ class _Run:
     """What ``evaluate`` wrote of one run."""
 
     folder: Path
-    metrics: Mapping[str, Any]
+    metrics: StoredMetrics
+    tasks: Mapping[str, Task]
     rows: Mapping[str, Row]
-
-    @property
-    def tasks(self) -> dict[str, Task]:
-        return {task.name: task for task in tasks_from_json(self.metrics["tasks"])}
 
 
 def find_scores(path: Path) -> Path:
@@ -127,7 +124,7 @@ def compare_runs(
     tolerance_mm = _common_tolerance(a, b)
     patients = _patients(cases, table) if table else {}
     resamples = draw_resamples(patients_of(cases, patients), num_resamples=num_bootstrap, seed=seed)
-    regions = [name for name in a.metrics["segmentation"] if name in b.metrics["segmentation"]]
+    regions = [name for name in a.metrics.segmentation if name in b.metrics.segmentation]
     segmentation = {name: _compare_region(name, cases, a, b, resamples) for name in regions}
     answers = {name: _answers(name, cases, a, b, patients) for name in a.tasks if name in b.tasks}
     tasks = {name: _compare_task(*pair, num_bootstrap, seed) for name, pair in answers.items()}
@@ -143,7 +140,7 @@ def compare_runs(
         "cases": {"num_common": len(cases), "num_resampling_units": resamples.num_units},
         "only_in_one_run": {
             "cases": _only_in_one(a.rows, b.rows),
-            "regions": _only_in_one(a.metrics["segmentation"], b.metrics["segmentation"]),
+            "regions": _only_in_one(a.metrics.segmentation, b.metrics.segmentation),
             "tasks": _only_in_one(a.tasks, b.tasks),
         },
         "num_comparisons": _add_holm(
@@ -160,18 +157,19 @@ def compare_runs(
 
 def _read_run(path: Path) -> _Run:
     folder = find_scores(path)
-    try:
-        metrics = json.loads((folder / METRICS_FILE).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise DatasetError(f"{folder / METRICS_FILE}: no readable JSON: {error}") from error
-    if not isinstance(metrics, dict) or not {"settings", "segmentation", "tasks"} <= set(metrics):
+    metrics = read_metrics(folder)
+    if metrics is None or not (metrics.segmentation or metrics.tasks):
         raise DatasetError(f"{folder / METRICS_FILE}: expected settings, segmentation and tasks, as evaluate writes them")
-    return _Run(folder, metrics, read_rows(folder / PER_CASE_FILE, []))
+    try:
+        tasks = {name: entry.task(name) for name, entry in metrics.tasks.items()}
+    except SettingsError as error:
+        raise DatasetError(f"{folder / METRICS_FILE}: {error}") from error
+    return _Run(folder, metrics, tasks, read_rows(folder / PER_CASE_FILE, []))
 
 
 def _common_tolerance(a: _Run, b: _Run) -> float | None:
-    tolerances = [run.metrics["settings"].get("tolerance_mm") for run in (a, b)]
-    if tolerances[0] != tolerances[1] and a.metrics["segmentation"] and b.metrics["segmentation"]:
+    tolerances = [run.metrics.settings.tolerance_mm for run in (a, b)]
+    if tolerances[0] != tolerances[1] and a.metrics.segmentation and b.metrics.segmentation:
         raise SettingsError(
             f"{b.folder}: tolerance_mm expected {tolerances[0]} as in {a.folder}, got {tolerances[1]}; evaluate both with one"
         )
