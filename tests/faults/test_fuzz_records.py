@@ -16,14 +16,21 @@ from bundle_files import entries_of, write_entries
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from json_changes import changed_json, cut_json, hostile_json
-from tiny import TASK_SPECS, tiny_head, write_tiny_dataset, write_tiny_model
+from tiny import TASK_SPECS, TASKS, tiny_dataset_json, tiny_head, write_tiny_dataset, write_tiny_model
 
 from nnduet.data.conversion import convert
 from nnduet.data.layouts import read_folder
 from nnduet.errors import NNDuetError, TooLargeError
+from nnduet.evaluation.evaluate import evaluate
+from nnduet.evaluation.requests import references_of_json
+from nnduet.inference.answers import CaseAnswers, TaskPrediction
 from nnduet.inference.bundles import MANIFEST, write_bundle
 from nnduet.inference.model_folder import FolderFiles, load_model
 from nnduet.inference.predictor import Predictor
+from nnduet.inference.tables import write_tables
+from nnduet.report.compare import compare_runs
+from nnduet.report.page import write_report
+from nnduet.report.runs import read_run
 from nnduet.schema import Workspace
 
 EXAMPLES, MOST_SECONDS = 200, 5.0
@@ -97,6 +104,48 @@ def convert_cases(folder: Path, *, dry_run: bool = True) -> None:
     convert(source, workspace=workspace, dataset_id=1, name="Tiny", num_folds=2, replace=True, dry_run=dry_run)
 
 
+def write_scores(folder: Path) -> None:
+    """Four pictures that were predicted and scored, each by its own truth, and a dataset.json to score with."""
+    user = write_tiny_dataset(folder / "user", 2, 4)
+    (user / "dataset.json").write_text(json.dumps(tiny_dataset_json(2)))
+    write_tables(user / "labels", TASKS, {f"case_{index:02d}": tiny_answers(index) for index in range(4)})
+    (user / "labels" / "run.json").write_text(json.dumps({"images": str(user / "images"), "cases": ["case_00"]}))
+    evaluate_scores(folder)
+
+
+def tiny_answers(index: int) -> CaseAnswers:
+    grade = TaskPrediction("high", None, {"high": 0.75, "low": 0.25})
+    return CaseAnswers({"grade": grade, "age": TaskPrediction(None, 40.0 + index)}, 0.5)
+
+
+def evaluate_scores(folder: Path) -> None:
+    """What evaluate does with --dataset-json."""
+    user = folder / "user"
+    truth = references_of_json(user / "dataset.json", masks=user / "labels", table=user / "cases.csv")
+    evaluate(
+        user / "labels",
+        truth.masks,
+        labels=truth.labels,
+        tasks=truth.tasks,
+        table=truth.table,
+        output=folder / "scores",
+        num_bootstrap=5,
+    )
+
+
+def compare_scores(folder: Path) -> None:
+    compare_runs(folder / "scores", folder / "scores", num_bootstrap=5)
+
+
+def report_scores(folder: Path) -> None:
+    run = read_run(folder / "scores", images=folder / "user" / "images")
+    write_report(run, folder / "page", viewer_cases=1)
+
+
+def report_predictions(folder: Path) -> None:
+    write_report(read_run(folder / "user" / "labels"), folder / "page", viewer_cases=0)
+
+
 TARGETS = {
     "plans of a model": Target(write_model, "model/plans.json", predict_picture),
     "dataset.json of a model": Target(write_model, "model/dataset.json", predict_picture),
@@ -105,6 +154,10 @@ TARGETS = {
     "manifest of a bundle": Target(write_manifest, MANIFEST, load_bundle),
     "dataset.json of a user": Target(write_cases, "user/dataset.json", convert_cases, "user/labels/"),
     "folds of a user": Target(write_cases, "user/splits_final.json", convert_cases),
+    "dataset.json of evaluate": Target(write_scores, "user/dataset.json", evaluate_scores, "user/"),
+    "metrics of compare": Target(write_scores, "scores/metrics.json", compare_scores),
+    "metrics of report": Target(write_scores, "scores/metrics.json", report_scores),
+    "run of report": Target(write_scores, "user/labels/run.json", report_predictions),
 }
 """{what is read: who wrote it, where it is, who reads it}."""
 
