@@ -32,6 +32,7 @@ __all__ = [
     "TableError",
     "TooLargeError",
     "UnreadableFileError",
+    "ValuesError",
     "WorkerError",
 ]
 
@@ -80,6 +81,13 @@ class GeometryError(NNDuetError):
 
     code = "GEOMETRY"
     remedy = "export image and mask from the same series again, or resample the mask onto the grid of its image"
+
+
+class ValuesError(NNDuetError):
+    """Numbers that float32 cannot hold: an image's values, or what a network or a head makes of them."""
+
+    code = "VALUES"
+    remedy = "rescale the image to usual intensities, such as Hounsfield units; where no case works, the model is damaged"
 
 
 class LabelError(NNDuetError):

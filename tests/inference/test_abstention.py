@@ -7,7 +7,9 @@ import pytest
 from nnduet.errors import SettingsError
 from nnduet.inference.abstention import Abstention
 from nnduet.inference.answers import TaskPrediction
+from nnduet.schema import Task
 
+GRADE, AGE = Task("grade", "binary", ("a", "b")), Task("age", "regression")
 ANSWER = TaskPrediction("a", None, {"a": 0.55, "b": 0.45}, ("a", "b"), spread=0.3)
 
 
@@ -25,19 +27,20 @@ ANSWER = TaskPrediction("a", None, {"a": 0.55, "b": 0.45}, ("a", "b"), spread=0.
 def test_a_rule_names_what_it_saw(rule: str, reason: str) -> None:
     abstention = Abstention.parse([rule])
     assert abstention is not None
-    assert abstention.reason(ANSWER, 1.0) == reason
+    assert abstention.reason(GRADE, ANSWER, 1.0) == reason
 
 
 def test_any_rule_is_enough_and_all_that_hold_are_named() -> None:
     abstention = Abstention.parse(["confidence<0.6", "set>1", "outlier>0.5"])
     assert abstention is not None
-    assert abstention.reason(ANSWER, 0.1) == "confidence 0.55<0.6; set 2>1"
+    assert abstention.reason(GRADE, ANSWER, 0.1) == "confidence 0.55<0.6; set 2>1"
 
 
-def test_what_is_not_known_never_abstains() -> None:
+def test_a_number_has_no_confidence_and_no_set_and_the_other_unknowns_are_for_a_person() -> None:
     abstention = Abstention.parse(["confidence<0.9", "set>0", "spread>0", "outlier>0"])
     assert abstention is not None
-    assert abstention.reason(TaskPrediction(None, 3.0), None) == ""
+    assert abstention.reason(AGE, TaskPrediction(None, 3.0), None) == "spread unknown; outlier unknown"
+    assert abstention.reason(AGE, TaskPrediction(None, 3.0, spread=0.0), 0.0) == ""
 
 
 def test_no_rules_are_no_abstention() -> None:

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from isal import igzip, isal_zlib
 
+from nnduet.data.contrast import check_contrast
 from nnduet.data.geometry import Geometry
 from nnduet.data.nifti_header import HEADER_BYTES, NiftiHeader, header_size, parse_header
 from nnduet.errors import CorruptFileError, GeometryError, NNDuetError, TooLargeError, UnreadableFileError
@@ -39,7 +40,10 @@ def check_nifti(path: Path, max_bytes: int) -> NiftiHeader:
     """Verify header, length, gzip checksum and finiteness of every voxel, in bounded memory. See ``images.check_image``."""
     with _opened(path) as stream:
         header = _read_header(stream, path, max_bytes)
-        _refuse_non_finite(sum(_num_non_finite(chunk) for chunk in _chunks(stream, header, path)), path)
+        values = _Extremes()
+        bad = sum(_num_non_finite(values.seen(chunk)) for chunk in _chunks(stream, header, path))
+    _refuse_non_finite(bad, path)
+    check_contrast(values.low, values.high, str(path))
     return header
 
 
@@ -47,11 +51,10 @@ def read_nifti(path: Path, max_bytes: int) -> tuple[NiftiHeader, npt.NDArray[Any
     """Header and voxels (Z, Y, X): native integers where unscaled, else float32. Checks as :func:`check_nifti`."""
     with _opened(path) as stream:
         header = _read_header(stream, path, max_bytes)
-        parts, bad = [], 0
-        for chunk in _chunks(stream, header, path):
-            bad += _num_non_finite(chunk)
-            parts.append(chunk)
-    _refuse_non_finite(bad, path)
+        values = _Extremes()
+        parts = [values.seen(chunk) for chunk in _chunks(stream, header, path)]
+    _refuse_non_finite(sum(map(_num_non_finite, parts)), path)
+    check_contrast(values.low, values.high, str(path))
     return header, np.concatenate(parts).reshape(header.geometry.shape)
 
 
@@ -129,7 +132,10 @@ def _drain(stream: IO[bytes]) -> None:
 
 
 def _chunks(stream: IO[bytes], header: NiftiHeader, path: Path) -> Iterator[npt.NDArray[Any]]:
-    """Voxels in file order (x fastest) in pieces of at most a million, then proof that the file ends there."""
+    """Values in file order (x fastest) in pieces of at most a million, then proof that the file ends there.
+
+    They are as exact as the file: native integers where unscaled, else float32 or float64.
+    """
     left = header.num_voxels
     while left:
         count = min(left, _CHUNK_VOXELS)
@@ -147,11 +153,25 @@ def _chunks(stream: IO[bytes], header: NiftiHeader, path: Path) -> Iterator[npt.
 
 
 def _real_values(stored: npt.NDArray[Any], header: NiftiHeader) -> npt.NDArray[Any]:
+    if not header.is_scaled:
+        return stored.astype(stored.dtype.newbyteorder("="))
     with np.errstate(over="ignore", invalid="ignore"):
-        values: npt.NDArray[Any] = stored
-        if header.is_scaled:
-            values = stored.astype(np.float64) * header.slope + header.intercept
-        return values.astype(np.float32 if values.dtype.kind == "f" else values.dtype.newbyteorder("="))
+        return np.asarray(stored.astype(np.float64) * header.slope + header.intercept)
+
+
+class _Extremes:
+    """The least and the largest of the values that pass by on their way to float32, which may not tell them apart."""
+
+    low: Any = None
+    high: Any = None
+
+    def seen(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Native integers as they are, real numbers as float32."""
+        low, high = values.min(), values.max()
+        self.low = low if self.low is None or low < self.low else self.low
+        self.high = high if self.high is None or high > self.high else self.high
+        with np.errstate(over="ignore", invalid="ignore"):
+            return values.astype(np.float32, copy=False) if values.dtype.kind == "f" else values
 
 
 def _num_non_finite(values: npt.NDArray[Any]) -> int:

@@ -1,22 +1,39 @@
-"""When to leave a case to a person: rules on confidence, prediction set, spread and outlier score."""
+"""When to leave a case to a person: rules on confidence, prediction set, spread and outlier score.
+
+A rule never fails open. One whose quantity the model cannot tell for any case is refused before the run; where it is not known
+for one case, the case is left to a person. Only a rule that does not speak of a task says nothing about it: a number has no
+confidence and no set of classes.
+"""
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from nnduet.errors import SettingsError
 from nnduet.inference.answers import TaskPrediction
+from nnduet.schema import Task
 
-__all__ = ["Abstention", "Rule"]
+__all__ = ["OF_CLASSES", "Abstention", "Rule"]
+
+OF_CLASSES = ("confidence", "set")
+"""Quantities of classifications only."""
 
 _RULE = re.compile(r"(confidence|set|spread|outlier)\s*(<|>)\s*([0-9.]+)")
+
+_NEEDS = {
+    "confidence": "a task with classes",
+    "set": "a task with classes, and a case head (`nnduet fit-head`) or a cross-validation",
+    "spread": "several folds, or one with mirroring (without --no-tta and --fast)",
+    "outlier": "a model with outlier statistics (`nnduet fit-head` on 20 training cases of five patients)",
+}
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One comparison, e.g. ``confidence<0.6``; it holds where the quantity is known and lies beyond the threshold."""
+    """One comparison, e.g. ``confidence<0.6``."""
 
     quantity: str
     comparison: str
@@ -25,11 +42,12 @@ class Rule:
     def __str__(self) -> str:
         return f"{self.quantity}{self.comparison}{self.threshold:g}"
 
-    def holds(self, value: float | None) -> bool:
-        """Whether a value is beyond the threshold; an unknown one is not."""
-        if value is None:
-            return False
-        return value < self.threshold if self.comparison == "<" else value > self.threshold
+    def reason(self, value: float | None) -> str:
+        """What to say where the value is beyond the threshold or is not known; else nothing."""
+        if value is None or not math.isfinite(value):
+            return f"{self.quantity} unknown"
+        beyond = value < self.threshold if self.comparison == "<" else value > self.threshold
+        return f"{self.quantity} {value:.3g}{self.comparison}{self.threshold:g}" if beyond else ""
 
 
 @dataclass(frozen=True)
@@ -58,13 +76,26 @@ class Abstention:
             rules.append(Rule(match[1], match[2], float(match[3])))
         return cls(tuple(rules)) if rules else None
 
-    def reason(self, answer: TaskPrediction, outlier_score: float | None) -> str:
-        """Why to abstain from an answer, e.g. ``confidence 0.52<0.6``; empty where no rule holds."""
+    def check_known(self, known: Collection[str]) -> None:
+        """Refuse a rule on what will not be known for any case.
+
+        Args:
+            known: the quantities that the model, as it is used, can tell.
+
+        Raises:
+            SettingsError: with what the quantity needs.
+        """
+        for rule in self.rules:
+            if rule.quantity not in known:
+                raise SettingsError(f"abstain {rule}: {rule.quantity} is not known here; it needs {_NEEDS[rule.quantity]}")
+
+    def reason(self, task: Task, answer: TaskPrediction, outlier_score: float | None) -> str:
+        """Why to leave an answer to a person, e.g. ``confidence 0.52<0.6`` or ``outlier unknown``; else empty."""
         known = {
             "confidence": answer.confidence if answer.probabilities else None,
             "set": float(len(answer.prediction_set)) if answer.prediction_set else None,
             "spread": answer.spread,
             "outlier": outlier_score,
         }
-        found = [rule for rule in self.rules if rule.holds(known[rule.quantity])]
-        return "; ".join(f"{r.quantity} {known[r.quantity]:.3g}{r.comparison}{r.threshold:g}" for r in found)
+        rules = [rule for rule in self.rules if task.is_classification or rule.quantity not in OF_CLASSES]
+        return "; ".join(filter(None, (rule.reason(known[rule.quantity]) for rule in rules)))

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from nnduet.cells import format_number
+from nnduet.errors import ValuesError
 from nnduet.inference.case_features import CaseFeatures
 from nnduet.inference.model_folder import Member
 from nnduet.model.calibration import conformal_set, conformal_threshold
@@ -106,7 +107,13 @@ def answer(
     ``scores`` are those of single folds, each on cases that it had not seen. As a rule the ensemble of folds is at least as
     accurate as a single fold, so the sets err on the side of covering; there is no exact guarantee. Source: Vovk 2015,
     "Cross-conformal predictors".
+
+    Raises:
+        ValuesError: a head answered with NaN or infinity.
     """
+    for member, fold in zip(members, rows, strict=True):
+        if not np.isfinite(fold).all():
+            raise ValuesError(f"task {task.name}: expected finite numbers from the head of fold {member.fold}, got others")
     fused = combine(task, [fold[0] for fold in rows])
     votes = np.stack([fold[0] for fold in rows]) if len(rows) > 1 else rows[0][1:]
     column = task.classes.index(fused.label) if fused.label is not None else 0

@@ -34,6 +34,7 @@ from nnduet.inference.model_folder import (
     CONFORMAL_FILE,
     CROSS_VALIDATION_FOLDER,
     ModelFiles,
+    ModelSource,
     Origin,
     StoredFold,
     fold_names,
@@ -94,6 +95,9 @@ class BundleFiles:
             tuple(manifest.mirror_axes),
             self._origin,
         )
+
+    def source(self, folds: Sequence[str]) -> ModelSource:
+        return ModelSource(self.place, {"bundle": self.place})
 
     def card(self) -> bytes | None:
         return self._contents.get(CARD_FILE)

@@ -100,6 +100,8 @@ def predict_folder(
     found, known = find_cases(images, predictor.num_channels, ending=ending, error=ModelError), covariates or {}
     nameless = {printable(case_id): f"DATASET: {why}" for case_id in found.cases if (why := name_problem(case_id))}
     cases = {case_id: list(paths) for case_id, paths in found.cases.items() if not name_problem(case_id)}
+    if abstention:
+        abstention.check_known(predictor.quantities)
     with locked(output):
         (output / RUN_FILE).unlink(missing_ok=True)  # says that a run is complete
         records = CaseRecords(output, identity_of(predictor, known), resume=resume)
@@ -244,7 +246,7 @@ def _abstained(tasks: tuple[Task, ...], done: Mapping[str, CaseAnswers], abstent
     if abstention is None:
         return {}
     return {
-        task.name: {case_id for case_id, p in done.items() if abstention.reason(p.tasks[task.name], p.outlier_score)}
+        task.name: {case_id for case_id, p in done.items() if abstention.reason(task, p.tasks[task.name], p.outlier_score)}
         for task in tasks
     }
 

@@ -42,6 +42,7 @@ __all__ = [
     "Member",
     "ModelFiles",
     "ModelFolder",
+    "ModelSource",
     "Origin",
     "StoredFold",
     "available_folds",
@@ -86,6 +87,18 @@ class Origin:
         return tuple(self._known.get(path) or file_digest(path) for path in self.files)
 
 
+@dataclass(frozen=True)
+class ModelSource:
+    """Where a model was read from: its place, and by their names there the files that its answers come from."""
+
+    place: Path
+    files: Mapping[str, Path]
+
+    def digests(self, known: Mapping[Path, str]) -> dict[str, str]:
+        """SHA-256 by name; ``known`` has those of files that need not be read for it."""
+        return {name: known.get(path) or file_digest(path) for name, path in self.files.items()}
+
+
 class StoredFold(NamedTuple):
     """What the files of a fold hold."""
 
@@ -105,6 +118,9 @@ class ModelFiles(Protocol):
 
     def fold(self, name: str) -> StoredFold:
         """Weights of a fold; ModelError where there are none."""
+
+    def source(self, folds: Sequence[str]) -> ModelSource:
+        """The files that the answers of these folds come from."""
 
     def card(self) -> bytes | None:
         """Text of the model card, if there is one."""
@@ -129,7 +145,7 @@ class ModelFolder:
     """Everything prediction needs; the network carries the first member's weights.
 
     ``conformal`` has {task: nonconformity (N,) of cross-validated cases} where there are several members, all of which took
-    part in the cross-validation; see :func:`conformal_scores`.
+    part in the cross-validation; see :func:`conformal_scores`. ``source`` is None for a model that is being trained.
     """
 
     plans: Any
@@ -142,6 +158,15 @@ class ModelFolder:
     mirror_axes: tuple[int, ...]
     layout: FeatureLayout
     conformal: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    source: ModelSource | None = None
+
+    def digests(self) -> dict[str, str]:
+        """SHA-256 of every file that the answers come from, by its name in the model; nothing for a model in training."""
+        if self.source is None:
+            return {}
+        origins = [member.origin for member in self.members if member.origin]
+        known = {path: digest for origin in origins for path, digest in zip(origin.files, origin.digests, strict=True)}
+        return self.source.digests(known)
 
 
 def available_folds(folder: Path, checkpoint: str) -> list[str]:
@@ -236,6 +261,11 @@ class FolderFiles:
         origin = Origin((path, self.place / "plans.json"), self.place / "converted", {path: digest} if digest else None)
         return StoredFold(loaded["network_weights"], loaded["init_args"]["configuration"], axes, origin)
 
+    def source(self, folds: Sequence[str]) -> ModelSource:
+        names = ["plans.json", "dataset.json", f"{CROSS_VALIDATION_FOLDER}/{CONFORMAL_FILE}"]
+        names += [f"fold_{fold}/{name}" for fold in folds for name in (self._checkpoint, CASE_HEAD_FILE)]
+        return ModelSource(self.place, {name: self.place / name for name in names if (self.place / name).is_file()})
+
     def card(self) -> bytes | None:
         path = self.place / CARD_FILE
         return path.read_bytes() if path.is_file() else None
@@ -295,6 +325,7 @@ def load_model(files: ModelFiles, folds: Sequence[str | int] | None = None) -> M
         first.mirror_axes,
         layout,
         conformal,
+        files.source(names),
     )
 
 
@@ -389,6 +420,9 @@ def _fit_member(network: JointNetwork, layout: FeatureLayout, member: Member, so
         network.load_weights(member.weights)
     except RuntimeError as error:
         raise ModelError(f"{source}: the weights do not fit the plans: {str(error)[:300]}") from error
+    for name, tensor in network.state_dict().items():  # as the network has them: float64 may lie beyond float32
+        if not (torch.isfinite(tensor.sum()) or torch.isfinite(tensor).all()):  # the sum is cheap, but may overflow by itself
+            raise ModelError(f"{source}: weight {name}: expected finite numbers, got NaN or infinity")
     for name, head in member.case_heads.items():
         if head.columns.max() >= layout.size:
             raise ModelError(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +16,7 @@ from numpy.typing import NDArray
 
 from nnduet.data.images import Geometry
 from nnduet.data.mask_codes import MaskCodes
-from nnduet.errors import ModelError, SettingsError, TooLargeError
+from nnduet.errors import ModelError, SettingsError, TooLargeError, ValuesError
 from nnduet.inference.answers import CaseAnswers, TaskPrediction, answer, rows_of
 from nnduet.inference.case_features import CaseFeatures, extract, grid_spacing_mm, slice_thickness_mm
 from nnduet.inference.labelling import to_labels
@@ -27,6 +29,7 @@ from nnduet.inference.shipped_models import open_model
 from nnduet.inference.sliding_window import predict_coarse_to_fine, predict_tiles
 from nnduet.model.case_head import describe_head
 from nnduet.model.hardware import select_device
+from nnduet.model.heads import JointNetwork
 from nnduet.model.network import use_cpu_layers
 from nnduet.model.pooling import PooledSums
 from nnduet.schema import Task
@@ -78,6 +81,9 @@ class Predictor:
     All folds are used: segmentation logits are averaged, class probabilities combined by their geometric mean, regression
     values averaged (shared/EVIDENCE.md item 10).
 
+    Threads may share a predictor, and get the answers that they would get one after the other: they read, preprocess, describe
+    and label side by side, and take turns in the network.
+
     Args:
         device: "auto", "cpu", "cuda" or "mps".
         step_size: distance of tiles as a share of the patch, in (0, 1].
@@ -118,6 +124,7 @@ class Predictor:
         self.fast = fast
         self.mirror_axes = model.mirror_axes if tta and not fast else ()
         self.network = model.network.to(self.device).eval()
+        self._turn = threading.Lock()
         if len(model.members) == 1:
             model.members[0].weights.clear()  # the network has them and is never given others
         self.passes = MemberPasses(model, self.device, runtime, 2 ** len(self.mirror_axes), precision)
@@ -155,6 +162,19 @@ class Predictor:
         return self.model.tasks
 
     @property
+    def quantities(self) -> frozenset[str]:
+        """Which of the quantities of :class:`~nnduet.inference.abstention.Abstention` this predictor can tell of some case."""
+        members, classes = self.model.members, [task.name for task in self.tasks if task.is_classification]
+        has_scores = any(name in self.model.conformal or all(name in m.case_heads for m in members) for name in classes)
+        known = {
+            "confidence": bool(classes),
+            "set": has_scores,
+            "spread": bool(self.tasks) and (len(members) > 1 or bool(self.mirror_axes)),
+            "outlier": any(member.outliers for member in members),
+        }
+        return frozenset(name for name, is_known in known.items() if is_known)
+
+    @property
     def num_channels(self) -> int:
         """Number of image channels the model expects."""
         return len(self.model.dataset_json["channel_names"])
@@ -176,6 +196,7 @@ class Predictor:
         Raises:
             ModelError: wrong number of channels.
             GeometryError: channels disagree, or an array without spacing.
+            ValuesError: float32 cannot hold the image's contrast, or something on the way to the answers is not finite.
             TooLargeError: the case needs more memory than is available.
             NNDuetError: the file is unreadable, corrupt or too large.
         """
@@ -258,8 +279,9 @@ class Predictor:
         total: torch.Tensor | None = None
         features = []
         for member in model.members:
-            self._activate(member)
-            logits, sums = self._predict_tiles(member, image, accumulator)
+            with self._network_of(member):
+                logits, sums = self._predict_tiles(member, image, accumulator)
+            _check_finite(member, logits, sums)
             features.append(
                 extract(
                     image,
@@ -320,16 +342,24 @@ class Predictor:
             return 1.0
         return slice_thickness_mm(properties, self.model.plans)
 
-    def _activate(self, member: Member) -> None:
-        if len(self.model.members) > 1:
-            self.network.load_weights(member.weights)
+    @contextmanager
+    def _network_of(self, member: Member) -> Iterator[JointNetwork]:
+        """The network with a fold's weights, for one thread at a time.
+
+        All folds share one network, and a converted one writes every thread's outputs to the same memory. What leaves the
+        block must be the caller's own: :func:`predict_tiles` adds the outputs up in arrays that it makes.
+        """
+        with self._turn:
+            if len(self.model.members) > 1:
+                self.network.load_weights(member.weights)
+            yield self.network
 
     @torch.inference_mode()
     def _answers(self, features: list[CaseFeatures]) -> dict[str, TaskPrediction]:
         rows = []
         for member, known in zip(self.model.members, features, strict=True):
-            self._activate(member)
-            rows.append(rows_of(self.network, member, known, self.tasks))
+            with self._network_of(member) as network:
+                rows.append(rows_of(network, member, known, self.tasks))
         members, scores = self.model.members, self.model.conformal
         return {
             task.name: answer(task, members, [fold[task.name] for fold in rows], self.error_rate, scores.get(task.name))
@@ -345,3 +375,10 @@ class Predictor:
         """What answers a task, e.g. "network head" or "case head (shrinkage LDA on shape) with 25 % network head"; folds that
         differ are joined by "; "."""
         return "; ".join(dict.fromkeys(describe_head(member.case_heads.get(task.name)) for member in self.model.members))
+
+
+def _check_finite(member: Member, logits: torch.Tensor, sums: PooledSums) -> None:
+    """Refuse what is no number before anything is decided by it: comparisons with NaN are false, which looks like an answer."""
+    lowest, highest = torch.aminmax(logits)  # NaN wins over every number
+    if not all(torch.isfinite(values).all() for values in (lowest, highest, sums.volumes, *sums.numerators)):
+        raise ValuesError(f"fold {member.fold}: expected finite numbers from the network, got NaN or infinity")

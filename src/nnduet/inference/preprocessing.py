@@ -17,6 +17,7 @@ from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPre
 from nnunetv2.preprocessing.resampling.default_resampling import compute_new_shape
 from numpy.typing import NDArray
 
+from nnduet.errors import ValuesError
 from nnduet.inference.case_features import grid_spacing_mm
 from nnduet.inference.resampling import Resampling
 
@@ -33,7 +34,10 @@ def preprocess(
         properties: with "spacing" in mm of the spatial axes.
 
     Returns:
-        The network's input (C, Z, Y, X) float32, and the properties with nnU-Net's three about shapes and crop.
+        The network's input (C, Z, Y, X) float32, finite, and the properties with nnU-Net's three about shapes and crop.
+
+    Raises:
+        ValuesError: float32 cannot hold what the normalisation computes from the values.
     """
     data = data.transpose([0, *(axis + 1 for axis in plans.transpose_forward)])
     spacing = [properties["spacing"][axis] for axis in plans.transpose_forward]
@@ -45,15 +49,17 @@ def preprocess(
         "bbox_used_for_cropping": box,
         "shape_after_cropping_and_before_resampling": cropped.shape[1:],
     }
-    normalised = DefaultPreprocessor(verbose=False)._normalize(
-        cropped, _outside(cropped, configuration), configuration, plans.foreground_intensity_properties_per_channel
-    )
+    normalised = _normalise(cropped, plans, configuration)
     target, function = grid_spacing_mm(properties, configuration, plans), configuration.resampling_fn_data
     new_shape = compute_new_shape(cropped.shape[1:], spacing, target)
     resampling = Resampling.standing_in_for(function, cropped.shape[1:], new_shape, spacing, target)
     if resampling is None:
-        return torch.as_tensor(function(normalised, new_shape, spacing, list(target))).float(), properties
-    return resampling(torch.from_numpy(normalised)), properties
+        resampled = torch.as_tensor(function(normalised, new_shape, spacing, list(target))).float()
+    else:
+        resampled = resampling(torch.from_numpy(normalised))
+    if not all(torch.isfinite(channel).all() for channel in resampled):
+        raise ValuesError("image: expected finite values after normalisation and resampling, got NaN or infinity")
+    return resampled, properties
 
 
 def preprocessed_shape(shape: Sequence[int], spacing_mm: Sequence[float], plans: Any, configuration: Any) -> tuple[int, ...]:
@@ -62,6 +68,16 @@ def preprocessed_shape(shape: Sequence[int], spacing_mm: Sequence[float], plans:
     spacing = [spacing_mm[axis] for axis in plans.transpose_forward]
     target = grid_spacing_mm({"spacing": spacing_mm}, configuration, plans)
     return tuple(int(n) for n in compute_new_shape(shape, spacing, target))
+
+
+def _normalise(cropped: NDArray[np.float32], plans: Any, configuration: Any) -> NDArray[np.float32]:
+    """nnU-Net's normalisation, which would take a mean or deviation beyond float32 for infinity and go on with zeros or NaN."""
+    intensities, outside = plans.foreground_intensity_properties_per_channel, _outside(cropped, configuration)
+    try:
+        with np.errstate(over="raise", invalid="raise"):
+            return np.asarray(DefaultPreprocessor(verbose=False)._normalize(cropped, outside, configuration, intensities))
+    except FloatingPointError as error:
+        raise ValuesError(f"image: its values, of up to {np.abs(cropped).max():g}, cannot be normalised: {error}") from error
 
 
 def _outside(cropped: NDArray[np.float32], configuration: Any) -> NDArray[np.int8]:

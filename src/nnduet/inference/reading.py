@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nnduet.data.contrast import check_contrast
 from nnduet.data.images import FILE_ENDINGS, ImageHeader, check_same_geometry, read_header, read_image
 from nnduet.errors import GeometryError, ModelError
 
@@ -84,6 +85,7 @@ def check_array(image: NDArray[Any], spacing_mm: Sequence[float] | None) -> tupl
 
     Raises:
         GeometryError: another shape, no or an impossible spacing, or values that are not finite.
+        ValuesError: float32 cannot hold the values or their contrast.
     """
     data = image[None] if image.ndim == 3 else image
     if data.ndim != 4 or 0 in data.shape[1:]:
@@ -92,4 +94,6 @@ def check_array(image: NDArray[Any], spacing_mm: Sequence[float] | None) -> tupl
         raise GeometryError(f"array: expected spacing_mm=(z, y, x), all positive, got {spacing_mm}")
     if not np.isfinite(data).all():
         raise GeometryError("array: expected finite values, got NaN or infinity")
+    for index, channel in enumerate(data):
+        check_contrast(channel.min(), channel.max(), f"array: channel {index}")
     return data, {"spacing": [float(s) for s in spacing_mm]}

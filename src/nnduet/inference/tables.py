@@ -73,6 +73,6 @@ def _values(task: Task, prediction: CaseAnswers, abstention: Abstention | None) 
     certainty = ["|".join(answer.prediction_set)]
     if not task.is_classification:
         certainty = [format_number(bound) for bound in answer.interval or (None, None)]
-    reason = [abstention.reason(answer, prediction.outlier_score)] if abstention else []
+    reason = [abstention.reason(task, answer, prediction.outlier_score)] if abstention else []
     probabilities = [f"{answer.probabilities[label]:.6f}" for label in task.classes]
     return [answer.text, *probabilities, *certainty, format_number(answer.spread), *reason]
