@@ -47,6 +47,11 @@ class NNDuetError(Exception):
     exit_status = 1
     remedy = "mend what the message names and run the same command again"
 
+    def __init__(self, message: str = "", *, remedy: str | None = None) -> None:
+        super().__init__(message)
+        if remedy is not None:  # what helps in this place rather than as a rule
+            self.remedy = remedy
+
 
 class UnreadableFileError(NNDuetError):
     """The file is missing or is not of the format that its name promises."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
 import pytest
-from tiny import write_tiny_dataset
+from tiny import write_tiny_dataset, write_tiny_model
 
 from nnduet.errors import PartialFailureError, ResumeError
 from nnduet.inference.case_records import RECORDS_FILE
@@ -137,3 +138,100 @@ def test_nothing_to_resume_is_refused(predictor: Predictor, images: Path, tmp_pa
         (tmp_path / "out" / RECORDS_FILE).write_bytes(content)
     with pytest.raises(ResumeError, match="predict without --resume"):
         predict_folder(predictor, images, tmp_path / "out", resume=True)
+
+
+@pytest.mark.parametrize("damage", ["emptied", "truncated", "swapped", "replaced by a folder"])
+def test_row_132_a_mask_that_is_not_what_was_written_is_made_again(
+    predictor: Predictor, images: Path, tmp_path: Path, damage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "out"
+    predict_folder(predictor, images, output)
+    expected, mask = contents(output), output / "case_02.nii.gz"
+    if damage == "swapped":
+        mask.write_bytes(expected["case_03.nii.gz"])
+    elif damage == "replaced by a folder":
+        mask.unlink()
+        mask.mkdir()
+    else:
+        mask.write_bytes(b"" if damage == "emptied" else expected["case_02.nii.gz"][:100])
+    calls = count_predictions(monkeypatch)
+    if damage == "replaced by a folder":
+        with pytest.raises(PartialFailureError, match="case_02"):
+            predict_folder(predictor, images, output, resume=True)
+        mask.rmdir()
+    predict_folder(predictor, images, output, resume=True)
+    assert len(calls) == (2 if damage == "replaced by a folder" else 1)
+    assert contents(output) == expected
+
+
+def test_row_132_one_of_several_masks_is_made_again(tmp_path: Path, images: Path) -> None:
+    predictor = Predictor.load(write_tiny_model(tmp_path / "model", 3, masks=("ED", "ES")), device="cpu", tta=False)
+    predict_folder(predictor, images, tmp_path / "out")
+    mask = tmp_path / "out" / "ES" / "case_01.nii.gz"
+    expected = mask.read_bytes()
+    mask.write_bytes(b"")
+    predict_folder(predictor, images, tmp_path / "out", resume=True)
+    assert mask.read_bytes() == expected
+
+
+def test_row_132_an_image_of_the_same_size_and_time_with_other_bytes_is_predicted_again(
+    predictor: Predictor, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predict_folder(predictor, images, tmp_path / "out")
+    path = images / "case_01_0000.nii.gz"
+    content, times = bytearray(path.read_bytes()), path.stat()
+    content[4] ^= 1  # a bit of the time in gzip's header
+    path.write_bytes(content)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    calls = count_predictions(monkeypatch)
+    predict_folder(predictor, images, tmp_path / "out", resume=True)
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize("name", ["fold_0/case_head.json", "dataset.json", "plans.json", "cross_validation/conformal.json"])
+def test_row_132_a_model_that_changed_in_any_file_is_not_resumed(
+    model_3d: Path, images: Path, tmp_path: Path, name: str
+) -> None:
+    model = Path(shutil.copytree(model_3d, tmp_path / "model"))
+    (model / "cross_validation").mkdir()
+    for file, content in (("fold_0/case_head.json", {"tasks": {}}), ("cross_validation/conformal.json", {})):
+        (model / file).write_text(json.dumps(content))
+    predict_folder(Predictor.load(model, device="cpu", tta=False), images, tmp_path / "out")
+    (model / name).write_text((model / name).read_text() + "\n")
+    before = contents(tmp_path / "out")
+    with pytest.raises(ResumeError, match=rf"the interrupted run had another model \({name}\)") as error:
+        predict_folder(Predictor.load(model, device="cpu", tta=False), images, tmp_path / "out", resume=True)
+    assert contents(tmp_path / "out") == before
+    assert error.value.remedy == "predict into another folder, or bring back what the interrupted run began with"
+
+
+def test_row_112_what_helps_is_said_of_predict_not_of_training(predictor: Predictor, images: Path, tmp_path: Path) -> None:
+    with pytest.raises(ResumeError) as error:
+        predict_folder(predictor, images, tmp_path / "out", resume=True)
+    assert error.value.remedy == "predict without --resume"
+
+
+def test_a_mask_that_was_written_without_its_record_is_still_the_runs_own(
+    predictor: Predictor, images: Path, tmp_path: Path
+) -> None:
+    """The process was killed between the two."""
+    predict_folder(predictor, images, tmp_path / "out")
+    records = tmp_path / "out" / RECORDS_FILE
+    records.write_text("".join(records.read_text().splitlines(keepends=True)[:2]))
+    for resume in (True, False):
+        predict_folder(predictor, images, tmp_path / "out", resume=resume)
+
+
+@pytest.mark.parametrize("change", [{"label": None}, {"probabilities": {"high": 1.0}}, {"interval": ["a", "b"]}, {"new": 1}])
+def test_answers_that_were_edited_into_none_are_predicted_again(
+    predictor: Predictor, images: Path, tmp_path: Path, change: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predict_folder(predictor, images, tmp_path / "out")
+    expected, records = contents(tmp_path / "out"), tmp_path / "out" / RECORDS_FILE
+    head, *lines = map(json.loads, records.read_text().splitlines())
+    lines[0]["answers"]["tasks"]["grade"] |= change
+    records.write_text("".join(json.dumps(line) + "\n" for line in [head, *lines]))
+    calls = count_predictions(monkeypatch)
+    predict_folder(predictor, images, tmp_path / "out", resume=True)
+    assert len(calls) == 1
+    assert contents(tmp_path / "out") == expected

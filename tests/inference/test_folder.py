@@ -87,7 +87,7 @@ def test_a_dataset_that_names_something_else_in_the_results_is_refused() -> None
 def test_one_corrupt_case_of_four_leaves_three_done_and_is_named(predictor: Predictor, images: Path, tmp_path: Path) -> None:
     broken = images / "case_02_0000.png"
     broken.write_bytes(broken.read_bytes()[:200])
-    with pytest.raises(PartialFailureError, match=r"1 of 4 cases failed.*case_02 \(CORRUPT") as error:
+    with pytest.raises(PartialFailureError, match=r"1 of 4 cases failed, the others are in .*\n  case_02 \(CORRUPT") as error:
         predict_folder(predictor, images, tmp_path / "out")
     assert "case_01" not in str(error.value)
     assert sorted(p.stem for p in (tmp_path / "out").glob("*.png")) == ["case_00", "case_01", "case_03"]
@@ -214,8 +214,10 @@ def test_covariates_that_are_not_given_are_counted_by_name(images: Path, tmp_pat
 
 
 def test_a_case_whose_mask_cannot_be_written_is_not_done(predictor: Predictor, images: Path, tmp_path: Path) -> None:
-    (tmp_path / "out" / "case_01.png").mkdir(parents=True)  # stands where the mask should go
-    with pytest.raises(PartialFailureError, match=r"1 of 4 cases failed, .*case_01"):
+    predict_folder(predictor, images, tmp_path / "out")
+    (tmp_path / "out" / "case_01.png").unlink()
+    (tmp_path / "out" / "case_01.png").mkdir()  # stands where the mask should go
+    with pytest.raises(PartialFailureError, match=r"1 of 4 cases failed, .*\n  case_01"):
         predict_folder(predictor, images, tmp_path / "out")
     assert json.loads((tmp_path / "out" / "run.json").read_text())["cases"] == ["case_00", "case_02", "case_03"]
     assert "case_01" not in (tmp_path / "out" / "classification.csv").read_text()
@@ -242,3 +244,25 @@ def test_one_case_is_read_ahead_and_no_more(
     predict_folder(predictor, images, tmp_path / "out")
     assert len(read) == len(set(read)) == 4
     assert max(ahead) == 1
+
+
+def test_row_110_where_all_cases_fail_no_others_are_promised(predictor: Predictor, images: Path, tmp_path: Path) -> None:
+    for path in images.iterdir():
+        path.write_bytes(b"no png")
+    with pytest.raises(PartialFailureError) as error:
+        predict_folder(predictor, images, tmp_path / "out")
+    assert str(error.value).startswith("4 of 4 cases failed, none is done:\n")
+    assert "others" not in str(error.value)
+
+
+def test_row_111_failed_cases_stand_one_per_line(predictor: Predictor, images: Path, tmp_path: Path) -> None:
+    for index in (1, 2):
+        (images / f"case_0{index}_0000.png").write_bytes(b"no png")
+    with pytest.raises(PartialFailureError) as error:
+        predict_folder(predictor, images, tmp_path / "out")
+    head, *faults = str(error.value).splitlines()
+    assert head.startswith("2 of 4 cases failed, the others are in ")
+    assert [fault[: len("  case_01 (UNREADABLE: ")] for fault in faults] == [
+        "  case_01 (UNREADABLE: ",
+        "  case_02 (UNREADABLE: ",
+    ]

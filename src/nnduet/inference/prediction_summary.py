@@ -1,0 +1,124 @@
+"""What a prediction came to: the cases that are done and those that failed, what answered them, and with which settings."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from importlib.metadata import version
+from typing import Any
+
+from nnduet.errors import PartialFailureError
+from nnduet.inference.abstention import Abstention
+from nnduet.inference.answers import CaseAnswers
+from nnduet.inference.predictor import Predictor
+from nnduet.schema import Task
+
+__all__ = ["FailedCasesError", "PredictionSummary", "summarise"]
+
+
+@dataclass(frozen=True)
+class PredictionSummary:
+    """What a folder run wrote: finished cases, failed cases with their reasons, seconds per case.
+
+    ``abstained`` counts the finished cases whose answer to a task is left to a person, ``num_abstained`` those that are for any
+    task. ``missing_covariates`` counts the finished cases of which a covariate was not given, for covariates with such cases.
+    ``model_files`` has the SHA-256 of every file of the model by name. ``not_used`` says which files are no cases, and why.
+    """
+
+    output: str
+    cases: list[str]
+    failed: dict[str, str]
+    seconds: dict[str, float]
+    folds: list[str]
+    heads: dict[str, str]
+    error_rate: float
+    abstention: list[str]
+    num_abstained: int
+    abstained: dict[str, int]
+    missing_covariates: dict[str, int]
+    model: str
+    model_files: dict[str, str]
+    step_size: float
+    mirror_axes: list[int]
+    device: str
+    runtime: str
+    precision: str
+    fast: bool
+    not_used: list[str]
+    answers: dict[str, CaseAnswers] = field(repr=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object with every field but the answers, which stand in the tables, and versions."""
+        fields = asdict(replace(self, answers={}))
+        del fields["answers"]
+        return {**fields, "versions": {p: version(p) for p in ("nnduet", "nnunetv2", "torch", "numpy", "SimpleITK")}}
+
+
+class FailedCasesError(PartialFailureError):
+    """Some cases failed; ``summary`` has them and the others."""
+
+    def __init__(self, summary: PredictionSummary) -> None:
+        number, others = len(summary.failed), f"the others are in {summary.output}" if summary.cases else "none is done"
+        listed = "".join(f"\n  {case_id} ({reason})" for case_id, reason in summary.failed.items())
+        super().__init__(f"{number} of {number + len(summary.cases)} cases failed, {others}:{listed}")
+        self.summary = summary
+
+
+def summarise(
+    predictor: Predictor,
+    output: str,
+    done: Mapping[str, CaseAnswers],
+    failed: dict[str, str],
+    seconds: dict[str, float],
+    abstention: Abstention | None,
+    covariates: Mapping[str, Mapping[str, float]],
+    not_used: Sequence[str],
+) -> PredictionSummary:
+    """The summary of a run.
+
+    Args:
+        output: where the masks are.
+        done: answers of the finished cases; ``failed`` has the reasons of the others, ``covariates`` what was given.
+        not_used: sentences about files that are no cases.
+    """
+    abstained = _abstained(predictor.tasks, done, abstention)
+    return PredictionSummary(
+        output=output,
+        cases=list(done),
+        failed=failed,
+        seconds=seconds,
+        folds=[member.fold for member in predictor.model.members],
+        heads={task.name: predictor.head_used(task) for task in predictor.tasks},
+        error_rate=predictor.error_rate,
+        abstention=[str(rule) for rule in abstention.rules] if abstention else [],
+        num_abstained=len(set().union(*abstained.values())),
+        abstained={task: len(cases) for task, cases in abstained.items()},
+        missing_covariates=_missing_covariates(predictor.model.layout.covariates, done, covariates),
+        model=str(predictor.model.source.place) if predictor.model.source else "",
+        model_files=predictor.model.digests(),
+        step_size=1.0 if predictor.fast else predictor.step_size,
+        mirror_axes=list(predictor.mirror_axes),
+        device=str(predictor.device),
+        runtime=predictor.passes.name,
+        precision=predictor.passes.precision,
+        fast=predictor.fast,
+        not_used=list(not_used),
+        answers=dict(done),
+    )
+
+
+def _abstained(tasks: tuple[Task, ...], done: Mapping[str, CaseAnswers], abstention: Abstention | None) -> dict[str, set[str]]:
+    """{task: cases whose answer is left to a person}; nothing without rules."""
+    if abstention is None:
+        return {}
+    return {
+        task.name: {case_id for case_id, p in done.items() if abstention.reason(task, p.tasks[task.name], p.outlier_score)}
+        for task in tasks
+    }
+
+
+def _missing_covariates(
+    names: Sequence[str], cases: Collection[str], covariates: Mapping[str, Mapping[str, float]]
+) -> dict[str, int]:
+    counts = {name: sum(name not in covariates.get(case_id, {}) for case_id in cases) for name in names}
+    return {name: count for name, count in counts.items() if count}
