@@ -14,7 +14,7 @@ import nnduet
 
 PACKAGE = Path(nnduet.__file__).parent
 ROOMS = ("data", "model", "inference", "evaluation", "training", "report")  # left to right; then the commands
-CONTRACTS = {"cells", "errors", "names", "records", "schema"}
+CONTRACTS = {"cells", "errors", "interrupts", "names", "records", "schema"}
 MAY_IMPORT_NNUNET = ("model/network.py", "inference/", "training/")
 
 MODULES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
@@ -47,7 +47,7 @@ def test_a_room_imports_only_from_rooms_to_its_left(module: str) -> None:
             assert _room(target) <= _room(module), f"{module} imports {name}"
 
 
-@pytest.mark.parametrize("module", [module for module in MODULES if not module.startswith("cli/")])
+@pytest.mark.parametrize("module", [module for module in MODULES if not module.startswith(("cli/", "__main__"))])
 def test_nothing_imports_the_command_line(module: str) -> None:
     assert not [name for name in _imports(module) if name.split(".")[:2] == ["nnduet", "cli"]]
 
@@ -78,6 +78,13 @@ def test_importing_the_package_or_the_command_line_is_cheap(statement: str) -> N
 def test_an_unknown_attribute_of_the_package_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'Predicter'"):
         _ = nnduet.Predicter
+
+
+def test_row_119_dir_of_the_package_is_complete_without_the_cost_of_loading_it() -> None:
+    code = "import sys, nnduet; print(*dir(nnduet)); print('torch' in sys.modules)"
+    names, loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.splitlines()
+    assert {"Predictor", "__version__", "__all__", "__doc__"} <= set(names.split())
+    assert loaded == "False"
 
 
 def test_the_version_is_that_of_the_installed_package(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,7 @@ from nnduet.errors import ModelError, PartialFailureError
 from nnduet.schema import Workspace
 
 VARIABLES = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
+TRAINED = SimpleNamespace(model="M", metrics_file="metrics.json", metrics={}, to_json=dict)
 METRICS: dict[str, Any] = {"segmentation": {}, "tasks": {}}
 
 
@@ -114,6 +115,63 @@ def test_threads_wait_briefly_unless_the_user_says_how(
 def test_version_is_that_of_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.metadata.version", lambda name: f"version of {name}")
     assert _run("--version").stdout == "version of nnduet\n"
+
+
+@pytest.mark.parametrize("command", ["", *(command.name for command in app.registered_commands)])
+def test_row_113_every_command_knows_h_q_and_v(command: str) -> None:
+    arguments = [command] if command else []
+    text = _run(*arguments, "-h").stdout
+    assert text == _run(*arguments, "--help").stdout
+    assert all(option in text for option in ("-h, --help", "-q, --quiet", "-v, --verbose"))
+
+
+def test_row_113_the_shell_completes_commands_options_and_choices() -> None:
+    def complete(words: str, number: int) -> list[str]:
+        variables = {"_NNDUET_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(number)}
+        return CliRunner().invoke(app, [], env=variables, prog_name="nnduet").stdout.split()
+
+    assert sorted(complete("nnduet pr", 1)) == ["predict", "preview", "probe"]
+    assert "--folds" in complete("nnduet predict --fo", 2)
+    assert complete("nnduet plan 1 --preset ", 4) == ["resenc-m", "resenc-l", "cpu"]
+    assert "--show-completion" in _run("--help").stdout
+
+
+@pytest.mark.parametrize(
+    "options", [("--folds", "0,1"), ("--fold", "0,1"), ("--fold", "0", "--fold", "1"), ("--folds", "0", "--fold", "1,0")]
+)
+def test_row_113_folds_are_named_alike_in_every_command_that_takes_several(
+    options: tuple[str, ...], stand_in: Callable[..., None], tmp_path: Path
+) -> None:
+    load = Recorder("predictor")
+    _predict(stand_in, load, Recorder(_predicted()), *options)
+    assert load.arguments == (".", [0, 1])
+    recorder = Recorder(TRAINED)
+    stand_in("nnduet.training.cross_validation", cross_validate=recorder)
+    _run("cross-validate", 7, *options)
+    assert recorder.options["folds"] == [0, 1]
+    for command, module, name in (("fit-head", "refitting", "refit_heads"), ("probe", "probing", "probe_model")):
+        recorder = Recorder(_summary(rows=[], means=list, output="o"))
+        stand_in(f"nnduet.training.{module}", **{name: recorder})
+        assert _run(command, ".", *options).exit_code == 0
+        assert recorder.options["folds"] == [0, 1]
+    recorder = Recorder({"file": "f", "bytes": 1, "folds": ["0"]})
+    stand_in("nnduet.inference.export", export_model=recorder, import_stock_model=recorder)
+    for command in ("export", "import"):
+        assert _run(command, ".", "t.nnduet", *options).exit_code == 0
+        assert recorder.arguments[2] == ["0", "1"]
+
+
+@pytest.mark.parametrize("option", ["--fold", "--folds"])
+def test_row_113_a_command_of_one_fold_takes_it_by_both_names(option: str, stand_in: Callable[..., None]) -> None:
+    train = Recorder(TRAINED)
+    stand_in("nnduet.training.planning", plans_name_of=str)
+    stand_in("nnduet.training.run", train=train)
+    _run("train", 7, option, "all")
+    assert train.arguments == (7, "3d_fullres", "all")
+    refused = _run("train", 7, option, "0,1")
+    assert refused.exit_code == 2
+    assert "nnduet cross-validate --folds 0,1" in " ".join(refused.stderr.split())
+    assert _run("evaluate", "-p", ".", "--dataset-id", 7, option, "first").exit_code == 2
 
 
 def test_convert_reads_the_challenge_layout(phantom: Path, tmp_path: Path) -> None:

@@ -6,14 +6,16 @@ import errno
 import io
 import json
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import typer
 
-from nnduet.console import progress_bar, reporting, show_record, show_table
-from nnduet.errors import GeometryError, NNDuetError, PartialFailureError, StoppedError
+from nnduet import console
+from nnduet.console import progress_bar, reporting, say, show, show_record, show_table, volume, warn
+from nnduet.errors import GeometryError, NNDuetError, PartialFailureError, StoppedError, TableError, listed
 
 
 def test_the_result_is_one_line_of_json_after_everything_else_went_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
@@ -69,6 +71,111 @@ def test_an_unforeseen_error_keeps_its_traceback(capsys: pytest.CaptureFixture[s
     assert "Traceback" in capsys.readouterr().err
 
 
+def test_row_111_a_list_of_faults_is_a_line_each_and_one_line_in_json(capsys: pytest.CaptureFixture[str]) -> None:
+    error = TableError("cases.csv: 2 faults" + listed(["line 3: unknown case\nb", "line 7: case a again"]))
+    with pytest.raises(typer.Exit), reporting(False):
+        raise error
+    assert capsys.readouterr().err.splitlines()[:3] == [
+        "TABLE: cases.csv: 2 faults",
+        "  line 3: unknown case b",
+        "  line 7: case a again",
+    ]
+    with pytest.raises(typer.Exit), reporting(True):
+        raise error
+    said = json.loads(capsys.readouterr().out)["error"]["message"]
+    assert said == "cases.csv: 2 faults line 3: unknown case b; line 7: case a again"
+
+
+def test_row_111_of_many_faults_twenty_are_told_and_the_others_counted() -> None:
+    assert listed([f"case {n}" for n in range(25)]).split("\n")[1:] == [*(f"  case {n}" for n in range(20)), "  and 5 more"]
+    assert listed(["one"]) == "\n  one"
+
+
+def test_row_112_an_error_may_carry_the_remedy_of_its_place(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(typer.Exit), reporting(True):
+        raise TableError("line 3", remedy="give --id-column")
+    assert json.loads(capsys.readouterr().out)["error"]["remedy"] == "give --id-column"
+    assert TableError("line 3").remedy == TableError.remedy
+
+
+def test_row_113_quiet_leaves_warnings_results_and_errors(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(typer.Exit), volume(quiet=True), reporting(False):
+        with progress_bar("predict") as progress:
+            progress(1, 2, "a")
+        say("a note")
+        warn("a warning")
+        raise GeometryError("bad")
+    assert capsys.readouterr().err == f"a warning\nGEOMETRY: bad\nwhat helps: {GeometryError.remedy}\n"
+    say("a note")
+    assert capsys.readouterr().err == "a note\n"
+
+
+def test_row_113_verbose_shows_every_step_and_where_a_named_error_came_up(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(typer.Exit), volume(verbose=True), reporting(False):
+        with progress_bar("predict") as progress:
+            for done in range(1, 41):
+                progress(done, 40)
+        raise GeometryError("bad")
+    err = capsys.readouterr().err
+    assert sum(line.startswith("predict ") for line in err.splitlines()) == 40
+    assert "Traceback" in err and err.endswith(f"GEOMETRY: bad\nwhat helps: {GeometryError.remedy}\n")
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("variables", "stream", "coloured"),
+    [
+        ({}, _Terminal(), True),
+        ({}, io.StringIO(), False),
+        ({"NO_COLOR": "1"}, _Terminal(), False),
+        ({"FORCE_COLOR": "1"}, io.StringIO(), True),
+        ({"TERM": "dumb"}, _Terminal(), False),
+    ],
+)
+def test_row_113_colour_follows_no_color_force_color_and_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], stream: io.StringIO, coloured: bool
+) -> None:
+    for name in ("NO_COLOR", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {"TERM": "xterm", **variables}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "stderr", stream)
+    with pytest.raises(typer.Exit), reporting(False):
+        raise GeometryError("bad")
+    assert ("\x1b[31m" in stream.getvalue()) is coloured
+    assert "GEOMETRY: bad" in stream.getvalue()
+
+
+EVIL = "a\x1b]0;owned\x07b\x1b[2Jc\u202ed\re"
+
+
+def test_row_136_control_codes_never_reach_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    say(EVIL)
+    show(EVIL)
+    show_record({"name": EVIL, "list": [EVIL]})
+    show_table(("name",), [(EVIL + "\nf",)])
+    with progress_bar("predict") as progress:
+        progress(1, 1, EVIL)
+    for error in (GeometryError(EVIL), KeyError(EVIL)):
+        with pytest.raises(typer.Exit), reporting(False):
+            raise error
+    for text in capsys.readouterr():
+        assert not set(text) & set("\x1b\x07\r\u202e")
+        assert "\\x1b]0;owned" in text
+
+
+def test_row_136_a_name_with_a_line_feed_is_no_line_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    show_record({"name": "a\nGEOMETRY: forged"})
+    with progress_bar("predict") as progress:
+        progress(1, 1, "a\nGEOMETRY: forged")
+    for text in capsys.readouterr():
+        assert not any(line.startswith("GEOMETRY") for line in text.splitlines())
+
+
 def test_a_usage_error_passes_through() -> None:
     with pytest.raises(typer.BadParameter), reporting(True):
         raise typer.BadParameter("no")
@@ -102,12 +209,52 @@ def test_without_a_terminal_progress_is_a_line_every_tenth(capsys: pytest.Captur
     assert lines[-1] == "predict 100/100 case_100"
 
 
-def test_on_a_terminal_progress_is_a_bar_with_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
+class _Clock:
+    """Stands in for the time: it stands still unless it is told."""
 
-    terminal = Terminal()
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+def test_row_114_without_a_terminal_a_line_with_the_time_left_comes_every_half_minute(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = _Clock()
+    monkeypatch.setattr(console, "time", clock)
+    with progress_bar("train") as progress:
+        for done in range(61):  # 12 s each, of 1000
+            progress(done, 1000, "epoch")
+            clock.now += 12
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[:3] == ["train 0/1000 epoch", "train 3/1000 epoch, 3 h 19 min left", "train 6/1000 epoch, 3 h 19 min left"]
+    assert len(lines) == 21
+
+
+def test_row_114_a_line_comes_also_while_nothing_is_finished(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(console, "_LINE_SECONDS", 0.05)
+    with progress_bar("predict") as progress:
+        time.sleep(0.1)
+        progress(1, 20, "case_01")
+        time.sleep(0.2)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "predict, 0 s so far"
+    assert len([line for line in lines if line == "predict 1/20 case_01, 0 s so far"]) >= 2
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(7.4, "7 s"), (100, "2 min"), (3600, "60 min"), (6000, "1 h 40 min"), (90000, "25 h 0 min")]
+)
+def test_durations_are_told_in_the_unit_that_a_person_would_take(seconds: float, text: str) -> None:
+    assert console._duration(seconds) == text
+
+
+def test_on_a_terminal_progress_is_a_bar_with_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = _Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setenv("TERM", "xterm")
     with progress_bar("train") as progress:

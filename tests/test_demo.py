@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from nnduet import demo
+from nnduet.data.files import claim_folder
 from nnduet.demo import FLOORS, DemoSummary, run_demo
 from nnduet.errors import OutputExistsError
 
@@ -30,3 +32,37 @@ def test_an_earlier_demo_is_not_overwritten(tmp_path: Path) -> None:
     with pytest.raises(OutputExistsError):
         run_demo(tmp_path)
     assert not (tmp_path / "nnduet_data").exists()
+
+
+@pytest.mark.parametrize(("finished", "state"), [(True, "holds a demo;"), (False, "holds a demo that did not reach its end;")])
+def test_row_116_a_second_demo_says_what_is_there_and_changes_nothing(tmp_path: Path, finished: bool, state: str) -> None:
+    claim_folder(tmp_path / "demo", "nnduet demo")
+    (tmp_path / "demo" / "images").mkdir()
+    if finished:
+        (tmp_path / "demo" / "demo.json").write_text("{}")
+    with pytest.raises(OutputExistsError, match=state) as caught:
+        run_demo(tmp_path / "demo")
+    assert caught.value.remedy.startswith("make it again with --replace, name another folder by --output, or look at")
+    assert (tmp_path / "demo" / "images").is_dir()
+
+
+def test_row_116_replace_deletes_an_earlier_demo_but_no_folder_of_the_users(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class BegunError(Exception):
+        pass
+
+    def begin(folder: Path, **_: object) -> None:
+        raise BegunError
+
+    monkeypatch.setattr(demo, "write_phantom", begin)
+    claim_folder(tmp_path / "demo", "nnduet demo")
+    (tmp_path / "demo" / "images").mkdir()
+    with pytest.raises(BegunError):
+        run_demo(tmp_path / "demo", replace_old=True)
+    assert [path.name for path in (tmp_path / "demo").iterdir()] == [".nnduet-folder"]
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "photo.png").write_text("mine")
+    with pytest.raises(OutputExistsError, match="did not make this; nothing was deleted"):
+        run_demo(tmp_path / "mine", replace_old=True)
+    assert (tmp_path / "mine" / "photo.png").read_text() == "mine"

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from nnduet.data.conversion import convert
-from nnduet.data.files import write_json_atomically
+from nnduet.data.files import claim_folder, is_claimed, remove_claimed, write_json_atomically
 from nnduet.data.layouts import read_subtype_folders
 from nnduet.data.phantom import write_phantom
+from nnduet.errors import OutputExistsError
 from nnduet.evaluation.evaluate import evaluate
 from nnduet.inference.folder import predict_folder
 from nnduet.inference.predictor import Predictor
@@ -34,6 +35,7 @@ _ID, _NAME = 1, "Phantom"
 _NUM_TRAIN, _NUM_VALIDATION, _NUM_TEST = 81, 9, 24
 _SIZE = (20, 48, 56)  # mean voxels (Z, Y, X): a whole case fits one patch
 _EPOCHS = 20
+_MAKER, _SUMMARY_FILE = "nnduet demo", "demo.json"
 
 
 @dataclass(frozen=True)
@@ -61,16 +63,18 @@ class DemoSummary:
         return {**asdict(self), "passed": self.passed}
 
 
-def run_demo(output: Path, *, seed: int = 0, progress: Progress | None = None) -> DemoSummary:
-    """Run every stage in ``output``, which must not hold an earlier demo.
+def run_demo(output: Path, *, seed: int = 0, replace_old: bool = False, progress: Progress | None = None) -> DemoSummary:
+    """Run every stage in ``output``, a folder that is empty or not there.
 
     Args:
         seed: draws the phantom; the training has its own fixed seed.
+        replace_old: delete the demo that an earlier run wrote there first.
         progress: called with (done, total, text) within each long stage.
 
     Raises:
-        OutputExistsError: ``output`` holds a phantom or a training already.
+        OutputExistsError: ``output`` holds an earlier demo that is not to be replaced, or files that no demo wrote.
     """
+    _make_room(output, replace_old)
     workspace = Workspace.from_environment({}, output / "nnduet_data")
     seconds: dict[str, float] = {}
     with _timed(seconds, "phantom"):
@@ -112,8 +116,20 @@ def run_demo(output: Path, *, seed: int = 0, progress: Progress | None = None) -
         floors=dict(FLOORS),
         seconds=seconds,
     )
-    write_json_atomically(output / "demo.json", summary.to_json())
+    write_json_atomically(output / _SUMMARY_FILE, summary.to_json())
     return summary
+
+
+def _make_room(output: Path, replace_old: bool) -> None:
+    if replace_old:
+        remove_claimed(output, _MAKER)
+    elif is_claimed(output, _MAKER):
+        state = "a demo" if (output / _SUMMARY_FILE).is_file() else "a demo that did not reach its end"
+        raise OutputExistsError(
+            f"{output}: holds {state}; nothing was changed there",
+            remedy=f"make it again with --replace, name another folder by --output, or look at {output / 'report'}/index.html",
+        )
+    claim_folder(output, _MAKER)
 
 
 @contextmanager

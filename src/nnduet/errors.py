@@ -8,6 +8,7 @@ can react without parsing prose. ``docs/reference-errors.md`` lists all of them.
 from __future__ import annotations
 
 import errno
+from collections.abc import Sequence
 
 __all__ = [
     "DISK_FULL_NUMBERS",
@@ -17,6 +18,7 @@ __all__ = [
     "DiskFullError",
     "DivergedError",
     "GeometryError",
+    "InterruptionError",
     "LabelError",
     "LeakError",
     "LockedError",
@@ -34,10 +36,21 @@ __all__ = [
     "UnreadableFileError",
     "ValuesError",
     "WorkerError",
+    "listed",
 ]
 
 DISK_FULL_NUMBERS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What the system says where no more can be written: disk, quota, or a limit for file sizes."""
+
+
+_MOST_FAULTS = 20
+
+
+def listed(faults: Sequence[str]) -> str:
+    """Several faults as the end of a message: a line each, set in, at most 20. JSON parts them by ``; `` in one line."""
+    more = len(faults) - _MOST_FAULTS
+    lines = [" ".join(fault.split()) for fault in faults[:_MOST_FAULTS]] + ([f"and {more} more"] if more > 0 else [])
+    return "".join(f"\n  {line}" for line in lines)
 
 
 class NNDuetError(Exception):
@@ -150,6 +163,14 @@ class StoppedError(NNDuetError):
     code = "STOPPED"
     exit_status = 75  # EX_TEMPFAIL of sysexits.h: the same command may succeed later
     remedy = "the same command with --resume goes on after the last finished epoch"
+
+
+class InterruptionError(NNDuetError):
+    """A signal ended a command; ``exit_status`` is 128 and its number."""
+
+    code = "INTERRUPTED"
+    exit_status = 130  # SIGINT; 143 for SIGTERM
+    remedy = "nothing was left half-written; run the same command again"
 
 
 class DivergedError(NNDuetError):

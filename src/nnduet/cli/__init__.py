@@ -15,8 +15,11 @@ from nnduet.cli.exchange import export, import_
 from nnduet.cli.heads import fit_head, probe
 from nnduet.cli.machine import demo, doctor, plugin_path
 from nnduet.cli.model import cross_validate, train
+from nnduet.cli.options import QuietOption, VerboseOption, with_volume
 from nnduet.cli.predictions import benchmark, evaluate, predict
 from nnduet.cli.reports import compare, preview, report
+from nnduet.console import volume
+from nnduet.errors import SettingsError
 
 __all__ = ["SPINS", "app", "main", "thread_variables"]
 
@@ -50,11 +53,11 @@ app = typer.Typer(
     help="One nnU-Net that outlines structures and classifies the case, from one encoder pass.",
     no_args_is_help=True,
     rich_markup_mode=None,  # importing rich for the help costs as much as everything else together
-    add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 for _command in COMMANDS:
-    app.command(_command.__name__.rstrip("_").replace("_", "-"))(_command)
+    app.command(_command.__name__.rstrip("_").replace("_", "-"))(with_volume(_command))
 
 
 def thread_variables(given: Mapping[str, str]) -> dict[str, str]:
@@ -63,14 +66,14 @@ def thread_variables(given: Mapping[str, str]) -> dict[str, str]:
 
 
 def main() -> None:
-    """Entry point of the ``nnduet`` script; with ``--json`` a wrong command line ends with a JSON line, too."""
+    """Parse and run a command line; with ``--json`` a wrong one ends with a JSON line, too."""
     os.environ.update(thread_variables(os.environ))
     try:
-        app()
+        app(prog_name="nnduet")
     except SystemExit as error:
         if error.code == EXIT_USAGE and "--json" in sys.argv:
             message = "wrong command line; stderr says what is expected"
-            typer.echo(json.dumps({"error": {"code": "USAGE", "message": message}}))
+            typer.echo(json.dumps({"error": {"code": "USAGE", "message": message, "remedy": SettingsError.remedy}}))
         raise
 
 
@@ -84,8 +87,11 @@ def _show_version(wanted: bool) -> None:
 
 @app.callback()
 def _root(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
     ] = False,
+    verbose: VerboseOption = False,
+    quiet: QuietOption = False,
 ) -> None:
-    pass
+    context.with_resource(volume(verbose=verbose, quiet=quiet))

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from nnduet.cli.options import FoldsOption, JsonOption, parse_fold, quiet_environment
-from nnduet.console import reporting
+from nnduet.cli.options import FoldsOption, JsonOption, parse_folds, quiet_environment
+from nnduet.console import reporting, show
 
 __all__ = ["export", "import_"]
 
@@ -27,12 +27,12 @@ def export(
     A bundle predicts like the model folder and is verified before use. An ONNX file has the network alone, with the answers of
     its own heads, for ONNX Runtime.
     """
-    chosen = [str(parse_fold(entry)) for entry in fold or ()]
+    chosen = parse_folds(fold)
     with reporting(as_json) as report:
         quiet_environment()
         from nnduet.inference.export import export_model
 
-        summary = export_model(model, target, chosen or None)
+        summary = export_model(model, target, [str(entry) for entry in chosen] if chosen else None)
         report(summary, lambda: _show(summary))
 
 
@@ -43,14 +43,14 @@ def import_(
     as_json: JsonOption = False,
 ) -> None:
     """Make a bundle of a model that nnU-Net trained; it segments and answers nothing."""
-    chosen = [str(parse_fold(entry)) for entry in fold or ()]
+    chosen = parse_folds(fold)
     with reporting(as_json) as report:
         quiet_environment()
         from nnduet.inference.export import import_stock_model
 
-        summary = import_stock_model(model, target, chosen or None)
+        summary = import_stock_model(model, target, [str(entry) for entry in chosen] if chosen else None)
         report(summary, lambda: _show(summary))
 
 
 def _show(summary: Mapping[str, Any]) -> None:
-    typer.echo(f"{summary['file']}: {summary['bytes'] / 1e6:.1f} MB, fold {', '.join(summary['folds'])}")
+    show(f"{summary['file']}: {summary['bytes'] / 1e6:.1f} MB, fold {', '.join(summary['folds'])}")

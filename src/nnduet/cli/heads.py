@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from nnduet.cells import format_number
-from nnduet.cli.options import FoldsOption, JsonOption, ModelArgument, WorkspaceOption, find_workspace, parse_fold
-from nnduet.console import progress_bar, reporting, show_table
+from nnduet.cli.options import FoldsOption, JsonOption, ModelArgument, WorkspaceOption, find_workspace, parse_folds
+from nnduet.console import progress_bar, reporting, show, show_table
 
 __all__ = ["fit_head", "probe"]
 
@@ -35,7 +35,7 @@ def fit_head(
 
     From stored features, without the network. The tables and metrics of the validation cases are replaced, too.
     """
-    chosen = [parse_fold(entry) for entry in fold or ()]
+    chosen = parse_folds(fold)
     with reporting(as_json) as report:
         folders = find_workspace(workspace, make=False)
         from nnduet.training.refitting import refit_heads
@@ -44,7 +44,7 @@ def fit_head(
             summary = refit_heads(
                 model,
                 workspace=folders,
-                folds=chosen or None,
+                folds=chosen,
                 table=table,
                 id_column=id_column,
                 seed=seed,
@@ -67,7 +67,7 @@ def probe(
 
     A linear model per encoder stage, and per other block of features, is asked about the held-out cases of each fold.
     """
-    chosen = [parse_fold(entry) for entry in fold or ()]
+    chosen = parse_folds(fold)
     with reporting(as_json) as report:
         folders = find_workspace(workspace, make=False)
         from nnduet.training.probing import probe_model
@@ -76,7 +76,7 @@ def probe(
             summary = probe_model(
                 model,
                 workspace=folders,
-                folds=chosen or None,
+                folds=chosen,
                 table=table,
                 id_column=id_column,
                 output=output,
@@ -103,7 +103,7 @@ def _show_probe(means: Sequence[Mapping[str, Any]], output: str) -> None:
         for row in means
     ]
     show_table(("task", "features", "number", "model", "inner loss", "on held-out cases", "constant answer"), cells)
-    typer.echo(f"\nprobe.json, probe.csv and probe.png are in {output}")
+    show(f"\nprobe.json, probe.csv and probe.png are in {output}")
 
 
 def _scores(metrics: Mapping[str, float | None]) -> str:

@@ -10,14 +10,17 @@ from typing import Annotated, Any
 import typer
 
 from nnduet.cli.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption, quiet_environment
-from nnduet.console import progress_bar, reporting, show_table
+from nnduet.console import progress_bar, reporting, show, show_table
 
 __all__ = ["demo", "doctor", "plugin_path"]
 
 
 def demo(
-    output: Annotated[Path, typer.Option(help="Folder for data, model, predictions and metrics.")] = Path("nnduet_demo"),
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for data, model, predictions and metrics.")] = Path(
+        "nnduet_demo"
+    ),
     seed: Annotated[int, typer.Option(help="Seed of the synthetic cases.")] = 0,
+    replace: Annotated[bool, typer.Option("--replace", help="Delete an earlier demo in the folder first.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Go the whole way on synthetic CT."""
@@ -26,7 +29,7 @@ def demo(
         from nnduet.demo import run_demo
 
         with progress_bar("demo") as progress:
-            summary = run_demo(output, seed=seed, progress=progress)
+            summary = run_demo(output, seed=seed, replace_old=replace, progress=progress)
         report(summary.to_json(), lambda: _show_demo(summary.to_json()))
     if not summary.passed:
         raise typer.Exit(1)
@@ -41,10 +44,10 @@ def _show_demo(summary: Mapping[str, Any]) -> None:
         rows.append((name, f"{value:.3f}", between, f">= {floor:.2f}", "ok" if value >= floor else "BELOW"))
     show_table(("on unseen cases", "measured", "95 % interval", "floor", ""), rows, styles={"BELOW": "red"})
     minutes = sum(summary["seconds"].values()) / 60
-    typer.echo(f"\n{minutes:.1f} minutes, of which training {summary['seconds']['train'] / 60:.1f}\n")
+    show(f"\n{minutes:.1f} minutes, of which training {summary['seconds']['train'] / 60:.1f}\n")
     for title in ("data", "model", "predictions", "metrics_file", "report"):
-        typer.echo(f"{title.replace('_file', ''):<12} {summary[title]}")
-    typer.echo(
+        show(f"{title.replace('_file', ''):<12} {summary[title]}")
+    show(
         "\nOpen the report in a browser. On your own cases (images/, labels/, cases.csv):\n"
         "  nnduet convert FOLDER --task COLUMN --dataset-id 2 --name Mine && nnduet plan 2 --preset cpu && nnduet train 2"
     )
@@ -71,4 +74,4 @@ def plugin_path(as_json: JsonOption = False) -> None:
     """
     folder = str(Path(__file__).resolve().parents[1] / "_nnunet_plugin")
     with reporting(as_json) as report:
-        report({"plugin_path": folder}, lambda: typer.echo(folder))
+        report({"plugin_path": folder}, lambda: show(folder))

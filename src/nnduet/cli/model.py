@@ -7,9 +7,19 @@ from typing import Annotated, Any
 
 import typer
 
-from nnduet.cli.options import DatasetId, DeviceOption, JsonOption, Preset, WorkspaceOption, find_workspace, parse_fold
+from nnduet.cli.options import (
+    DatasetId,
+    DeviceOption,
+    FoldOption,
+    JsonOption,
+    Preset,
+    WorkspaceOption,
+    find_workspace,
+    parse_fold,
+    parse_folds,
+)
 from nnduet.cli.predictions import show_metrics
-from nnduet.console import progress_bar, reporting
+from nnduet.console import progress_bar, reporting, show
 
 __all__ = ["cross_validate", "train"]
 
@@ -21,7 +31,7 @@ _Plans = Annotated[str | None, typer.Option(help="Train the plans of this name."
 def train(
     dataset_id: DatasetId,
     configuration: _Configuration = "3d_fullres",
-    fold: Annotated[str, typer.Option(help="Number of the fold, or all.")] = "0",
+    fold: FoldOption = "0",
     epochs: _Epochs = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
     device: DeviceOption = "auto",
@@ -33,7 +43,9 @@ def train(
     """Train one fold and validate it on whole cases."""
     if preset and plans:
         raise typer.BadParameter("name the plans by --preset or by --plans, not both")
-    chosen_fold = parse_fold(fold)
+    if "," in (fold or ""):
+        raise typer.BadParameter(f"train: expected one fold, got {fold}; `nnduet cross-validate --folds {fold}` trains several")
+    chosen_fold = parse_fold(fold or "0")
     with reporting(as_json) as report:
         folders = find_workspace(workspace)
         from nnduet.training.planning import plans_name_of
@@ -57,7 +69,9 @@ def train(
 def cross_validate(
     dataset_id: DatasetId,
     configuration: _Configuration = "3d_fullres",
-    folds: Annotated[str | None, typer.Option(help="Numbers of the folds, e.g. 0,1,2; default: all folds.")] = None,
+    folds: Annotated[
+        list[str] | None, typer.Option("--folds", "--fold", help="Numbers of the folds, e.g. 0,1,2; default: all folds.")
+    ] = None,
     epochs: _Epochs = None,
     resume: Annotated[bool, typer.Option("--resume", help="Keep finished folds and go on with the others.")] = False,
     device: DeviceOption = "auto",
@@ -69,7 +83,7 @@ def cross_validate(
 
     The answers to all cases, each from the fold that had not seen it, are measured together.
     """
-    chosen = None if folds is None else [parse_fold(entry) for entry in folds.split(",")]
+    chosen = parse_folds(folds)
     if chosen and "all" in chosen:
         raise typer.BadParameter("cross-validate: folds expected numbers, got all, which is validated on its training cases")
     with reporting(as_json) as report:
@@ -93,4 +107,4 @@ def cross_validate(
 
 def _show_training(model: str, metrics_file: str, metrics: Mapping[str, Any]) -> None:
     show_metrics(metrics)
-    typer.echo(f"model    {model}\nmetrics  {metrics_file}")
+    show(f"model    {model}\nmetrics  {metrics_file}")

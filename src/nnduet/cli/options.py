@@ -6,27 +6,35 @@ after :func:`find_workspace` or :func:`quiet_environment`; they also keep ``nndu
 
 from __future__ import annotations
 
+import functools
+import inspect
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
-from nnduet.console import say
+from nnduet.console import say, volume
 from nnduet.schema import Workspace
 
 __all__ = [
     "DEFAULT_WORKSPACE",
     "DatasetId",
     "DeviceOption",
+    "FoldOption",
     "FoldsOption",
     "JsonOption",
     "ModelArgument",
     "Preset",
+    "QuietOption",
+    "VerboseOption",
     "WorkspaceOption",
     "find_workspace",
     "parse_fold",
+    "parse_folds",
     "quiet_environment",
+    "with_volume",
 ]
 
 DEFAULT_WORKSPACE = "nnduet_data"
@@ -42,8 +50,16 @@ WorkspaceOption = Annotated[
 DatasetId = Annotated[int, typer.Argument(min=1, max=999, help="The NNN of DatasetNNN_Name.")]
 DeviceOption = Annotated[_Device, typer.Option(help="auto: CUDA if there is one, else the CPU.")]
 FoldsOption = Annotated[
-    list[str] | None, typer.Option("--fold", help="Number of a fold. Repeatable; default: all that are finished.")
+    list[str] | None,
+    typer.Option(
+        "--folds", "--fold", help="Number of a fold, several with commas, or all. Repeatable; default: all that are finished."
+    ),
 ]
+FoldOption = Annotated[str | None, typer.Option("--fold", "--folds", help="Number of the fold, or all.")]
+VerboseOption = Annotated[
+    bool, typer.Option("-v", "--verbose", help="Show every step, and where in the program an error came up.")
+]
+QuietOption = Annotated[bool, typer.Option("-q", "--quiet", help="Show no progress and no notes.")]
 ModelArgument = Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Model folder that train wrote.")]
 
 
@@ -79,3 +95,29 @@ def parse_fold(text: str) -> int | str:
         return int(text)
     except ValueError:
         raise typer.BadParameter(f"fold: expected a number or all, got {text!r}") from None
+
+
+def parse_folds(texts: Sequence[str] | None) -> list[int | str] | None:
+    """``["0,1", "2"]`` to ``[0, 1, 2]``, each fold once; None where none is named.
+
+    Raises:
+        BadParameter: something else than numbers and "all".
+    """
+    return list(dict.fromkeys(parse_fold(entry) for text in texts for entry in text.split(","))) if texts else None
+
+
+def with_volume(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with the options ``-v`` and ``-q``, which all have and none looks at."""
+
+    @functools.wraps(command)
+    def run(*, verbose: bool = False, quiet: bool = False, **options: Any) -> None:
+        with volume(verbose=verbose, quiet=quiet):
+            command(**options)
+
+    added = {"verbose": VerboseOption, "quiet": QuietOption}
+    kind = inspect.Parameter.KEYWORD_ONLY
+    parameters = list(inspect.signature(command, eval_str=True).parameters.values())
+    parameters += [inspect.Parameter(name, kind, default=False, annotation=given) for name, given in added.items()]
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {**command.__annotations__, **added}
+    return run

@@ -8,7 +8,15 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from nnduet.cli.options import DeviceOption, JsonOption, WorkspaceOption, find_workspace, parse_fold, quiet_environment
+from nnduet.cli.options import (
+    DeviceOption,
+    FoldsOption,
+    JsonOption,
+    WorkspaceOption,
+    find_workspace,
+    parse_folds,
+    quiet_environment,
+)
 from nnduet.console import progress_bar, reporting, say, show_record, show_table
 
 __all__ = ["benchmark", "evaluate", "predict", "show_metrics"]
@@ -47,9 +55,7 @@ def predict(
     images: _Images,
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for masks and tables.")],
     model: _Model,
-    folds: Annotated[
-        str | None, typer.Option(help="Folds to combine, e.g. 0,1 or all; default: all that are finished.")
-    ] = None,
+    folds: FoldsOption = None,
     step_size: Annotated[float, typer.Option(help="Distance of tiles as a share of the patch.")] = 0.5,
     tta: Annotated[bool, typer.Option("--tta/--no-tta", help="Mirror over the axes that training mirrored.")] = True,
     fast: Annotated[
@@ -76,7 +82,7 @@ def predict(
       nnduet predict -i images -o out -m MODEL --error-rate 0.05 --abstain 'set>1'
       nnduet predict -i images -o out -m MODEL --abstain 'confidence<0.6' --abstain 'outlier>0.99'
     """
-    chosen = [parse_fold(entry) for entry in folds.split(",")] if folds else None
+    chosen = parse_folds(folds)
     if id_column and covariates is None:
         raise typer.BadParameter("--id-column names a column of --covariates, which is not given")
     with reporting(as_json) as report:
@@ -130,7 +136,7 @@ def benchmark(
     images: _Images,
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the comparison and what every arm wrote.")],
     model: _Model,
-    folds: Annotated[str | None, typer.Option(help="Folds to combine, e.g. 0,1; default: all that are finished.")] = None,
+    folds: FoldsOption = None,
     rounds: Annotated[int, typer.Option(min=2, help="Times that every arm runs, in ABBA order.")] = 3,
     cold: Annotated[bool, typer.Option("--cold/--no-cold", help="Also time whole commands with one case.")] = True,
     device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where the networks compute.")] = "cpu",
@@ -142,6 +148,7 @@ def benchmark(
 
     Exits with 1 where nnDuet's ratio may not be called a speed-up.
     """
+    chosen = parse_folds(folds)
     with reporting(as_json) as report:
         quiet_environment()
         from nnduet.evaluation.speed import OWN, compare_speed
@@ -156,7 +163,7 @@ def benchmark(
                 runtime=runtime,
                 precision=precision,
                 device=device,
-                folds=folds.split(",") if folds else (),
+                folds=[str(fold) for fold in chosen or ()],
                 cold=cold,
                 progress=progress,
             )
@@ -198,7 +205,9 @@ def evaluate(
     table: Annotated[Path | None, typer.Option(help="Case table with the true answers to the tasks.")] = None,
     id_column: Annotated[str | None, typer.Option(help="Column of the table with the case ids, if not case_id.")] = None,
     dataset_id: Annotated[int | None, typer.Option(help="Take all of these from a converted dataset.")] = None,
-    fold: Annotated[int | None, typer.Option(min=0, help="With --dataset-id: only the fold's validation cases.")] = None,
+    fold: Annotated[
+        int | None, typer.Option("--fold", "--folds", min=0, help="With --dataset-id: only the fold's validation cases.")
+    ] = None,
     cases: Annotated[str | None, typer.Option(help="Only these cases, separated by commas.")] = None,
     tolerance_mm: Annotated[float, typer.Option(help="Tolerance of the normalized surface distance.")] = 2.0,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder for metrics.json and per_case.csv.")] = None,

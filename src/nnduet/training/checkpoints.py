@@ -82,7 +82,8 @@ class _Signal(KeyboardInterrupt):
 def stoppable() -> Iterator[None]:
     """Turn SIGTERM and SIGUSR1, which job schedulers send before they kill, into an error that says how to go on.
 
-    Outside the main thread, which alone gets signals, nothing changes.
+    Outside the main thread, which alone gets signals, and where the program handles them itself, as the command line does,
+    nothing changes.
 
     Raises:
         StoppedError: one of the signals came.
@@ -95,7 +96,8 @@ def stoppable() -> Iterator[None]:
         raise _Signal(signal.Signals(number).name)
 
     names = [name for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name)]
-    before = {getattr(signal, name): signal.signal(getattr(signal, name), stop) for name in names}
+    numbers = [getattr(signal, name) for name in names]
+    before = {number: signal.signal(number, stop) for number in numbers if signal.getsignal(number) is signal.SIG_DFL}
     try:
         yield
     except _Signal as error:

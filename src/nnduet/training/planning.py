@@ -31,6 +31,7 @@ from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 
 from nnduet.data.files import copy_atomically, naming_disk_errors, write_json_atomically
 from nnduet.errors import DatasetError, SettingsError, WorkerError
+from nnduet.interrupts import starting_children
 from nnduet.model.network import PLANS_KEY
 from nnduet.schema import LABELS_FILE, SPLITS_FILE, Workspace
 from nnduet.training.host import host_environment
@@ -300,7 +301,8 @@ def _each(work: Callable[[str, dict[str, Any]], None], files: dict[str, Any], wo
     others = active_children()
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         try:
-            futures = {pool.submit(work, case_id, entry): case_id for case_id, entry in files.items()}
+            with starting_children():
+                futures = {pool.submit(work, case_id, entry): case_id for case_id, entry in files.items()}
             for future in as_completed(futures):
                 future.result()
                 finished.add(futures[future])
