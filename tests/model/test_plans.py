@@ -24,7 +24,7 @@ def refused(change: Edit, dim: int = 3) -> str:
     change({"plans": plans, "data": dataset_json, "own": plans["nnduet"], **parts_of(plans, dim)})
     with pytest.raises(ModelError) as caught:
         check_dataset(dataset_json, "dataset.json")
-        check_plans(plans, "plans.json")
+        check_plans(plans, 1, "plans.json")
         check_configuration(plans["configurations"][CONFIGURATIONS[dim]], 1, "plans.json: 3d_fullres")
     return str(caught.value)
 
@@ -38,14 +38,14 @@ def test_what_nnunet_writes_passes_as_it_is() -> None:
     for dim in (2, 3):
         plans, dataset_json = tiny_plans(dim), tiny_dataset_json(dim)
         before = copy.deepcopy((plans, dataset_json))
-        assert (check_plans(plans, "p"), check_dataset(dataset_json, "d")) == before
+        assert (check_plans(plans, 1, "p"), check_dataset(dataset_json, "d")) == before
         check_configuration(plans["configurations"][CONFIGURATIONS[dim]], 1, "p")
 
 
 def test_the_model_that_comes_with_nnduet_passes() -> None:
     folder = Path(nnduet.__file__).parent / "models" / "lidc-nodule"
     plans, dataset_json = (json.loads((folder / name).read_text()) for name in ("plans.json", "dataset.json"))
-    assert check_plans(plans, "p") == plans and check_dataset(dataset_json, "d") == dataset_json
+    assert check_plans(plans, 1, "p") == plans and check_dataset(dataset_json, "d") == dataset_json
     for configuration in plans["configurations"].values():
         check_configuration(configuration, 1, "p")
 
@@ -92,6 +92,7 @@ def test_regions_an_ignore_label_and_several_values_pass() -> None:
         (lambda m: m["plans"].update(transpose_forward=[1, 2, 0]), "an order of the axes"),
         (lambda m: m["plans"].update(configurations=[]), "configurations"),
         (lambda m: m["plans"]["foreground_intensity_properties_per_channel"]["0"].update(std="x"), "std"),
+        (lambda m: m["plans"].pop("foreground_intensity_properties_per_channel"), "expected channels 0 to 0, got []"),
         (lambda m: m["own"].update(overlapping=1), "nnduet.overlapping"),
         (lambda m: m["own"].update(head=None), "nnduet.head"),
         (lambda m: m["data"].update(labels=None), "labels"),

@@ -39,6 +39,8 @@ def references_of_json(dataset_json: Path, *, masks: Path | None, table: Path | 
         DatasetError: the file is missing, no JSON object, or names no labels.
     """
     content: _DatasetFile = read_json(dataset_json, _DatasetFile)
+    if not any(value != 0 for name, value in content.labels.items() if name != "ignore"):
+        raise DatasetError(f"{dataset_json}: labels expected at least one foreground region, got {content.labels}")
     tasks = tasks_from_json(content.classification, str(dataset_json), error=DatasetError) if table else ()
     return ReferenceSet(masks, content.labels, tasks, table)
 

@@ -288,8 +288,9 @@ def load_model(files: ModelFiles, folds: Sequence[str | int] | None = None) -> M
         ModelError: something is missing, or was trained without nnDuet.
     """
     place = files.place
-    plans = check_plans(_required(files, "plans.json"), str(place / "plans.json"))
     dataset_json = check_dataset(_required(files, "dataset.json"), str(place / "dataset.json"))
+    num_channels = len(dataset_json["channel_names"])
+    plans = check_plans(_required(files, "plans.json"), num_channels, str(place / "plans.json"))
     names = fold_names(folds) if folds else files.folds()
     if not names:
         raise ModelError(f"{place}: expected fold_*/{FINAL_CHECKPOINT}, found none; has the training finished?")

@@ -66,7 +66,8 @@ class StockFiles(FolderFiles):
 
     @cached_property
     def _plans(self) -> dict[str, Any]:
-        return check_plans(self._content("plans.json"), str(self.place / "plans.json"))
+        num_channels = len(self._dataset["channel_names"])
+        return check_plans(self._content("plans.json"), num_channels, str(self.place / "plans.json"))
 
     @cached_property
     def _dataset(self) -> dict[str, Any]:

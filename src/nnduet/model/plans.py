@@ -65,6 +65,8 @@ class _Plans:
     dataset_name: str | None = None
     label_manager: Literal["LabelManager"] = "LabelManager"
     foreground_intensity_properties_per_channel: dict[str, _Intensities] = field(default_factory=dict)
+    foreground_intensity_properties_by_modality: dict[str, _Intensities] = field(default_factory=dict)
+    """As the former, in plans of older versions."""
     nnduet: _Own | None = None
 
 
@@ -133,8 +135,11 @@ class _Dataset:
     classification: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
-def check_plans(value: Any, place: str) -> dict[str, Any]:
+def check_plans(value: Any, num_channels: int, place: str) -> dict[str, Any]:
     """The object of a ``plans.json`` as it is, if its entries outside of the configurations can be what they are taken for.
+
+    Args:
+        num_channels: of the images.
 
     Raises:
         ModelError: an entry is missing or impossible; the message begins with ``place``.
@@ -146,6 +151,10 @@ def check_plans(value: Any, place: str) -> dict[str, Any]:
             f"{place}: transpose_forward and transpose_backward expected an order of the axes 0, 1, 2 and its inverse, got "
             f"{plans.transpose_forward} and {plans.transpose_backward}"
         )
+    known = plans.foreground_intensity_properties_per_channel or plans.foreground_intensity_properties_by_modality
+    if not set(map(str, range(num_channels))) <= set(known):
+        what, found = "foreground_intensity_properties_per_channel", sorted(known)
+        raise ModelError(f"{place}: {what} expected channels 0 to {num_channels - 1}, got {found}")
     for what, name in (
         ("plans_name", plans.plans_name),
         ("dataset_name", plans.dataset_name),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -180,7 +181,7 @@ def _results_of(path: Path) -> Path | None:
 def _folder(name: str | None, base: Path) -> Path | None:
     """A noted folder, a relative one from ``base`` or from here; None where it is not there any more."""
     places = (base / name, Path(name)) if name and "\0" not in name else ()
-    return next((place for place in places if place.is_dir()), None)
+    return next((place for place in places if os.path.isdir(place)), None)  # which is False for an impossible path
 
 
 def _masks_beside(folder: Path) -> Path | None:
