@@ -19,10 +19,10 @@ from nnduet.inference.model_folder import (
     FolderFiles,
     Origin,
     available_folds,
-    conformal_scores,
     load_checkpoint,
     load_model,
 )
+from nnduet.model.stored_heads import conformal_scores
 
 FINAL = "checkpoint_final.pth"
 

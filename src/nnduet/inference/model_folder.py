@@ -6,8 +6,7 @@ A model is a folder, as training leaves it, or a bundle, one file that ``nnduet 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,20 +15,20 @@ from zipfile import is_zipfile
 
 import numpy as np
 import torch
-from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
-from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from numpy.typing import NDArray
 
 from nnduet.data.files import file_digest, sums_of, written_digest
-from nnduet.errors import CorruptFileError, ModelError, NNDuetError
+from nnduet.errors import CorruptFileError, ModelError
 from nnduet.inference.case_features import FeatureLayout
+from nnduet.inference.model_network import layout_of, naming_the_model, network_for, read_configuration
 from nnduet.model.case_head import CaseHead
 from nnduet.model.heads import JointNetwork
-from nnduet.model.network import PLANS_KEY, build_joint_network
+from nnduet.model.network import PLANS_KEY
 from nnduet.model.outliers import OutlierModel
-from nnduet.model.plans import check_configuration, check_dataset, check_plans
+from nnduet.model.plans import check_dataset, check_plans
+from nnduet.model.stored_heads import conformal_scores, parse_case_heads
 from nnduet.names import printable
-from nnduet.records import convert_json, read_json
+from nnduet.records import read_json
 from nnduet.schema import Task, tasks_from_json
 
 __all__ = [
@@ -46,12 +45,9 @@ __all__ = [
     "Origin",
     "StoredFold",
     "available_folds",
-    "conformal_scores",
     "fold_names",
-    "layout_of",
     "load_checkpoint",
     "load_model",
-    "network_for",
     "read_case_heads",
 ]
 
@@ -303,13 +299,13 @@ def load_model(files: ModelFiles, folds: Sequence[str | int] | None = None) -> M
         )
     tasks = tasks_from_json(plans[PLANS_KEY]["tasks"], f"{place / 'plans.json'}: {PLANS_KEY}.tasks", error=ModelError)
     manager, configuration = read_configuration(plans, first.configuration, dataset_json, place)
-    with _as_model_error(place):
+    with naming_the_model(place):
         network = network_for(manager, configuration, dataset_json, first.weights, place / f"fold_{names[0]}")
         layout = layout_of(network, manager.get_label_manager(dataset_json), dataset_json)
     members = []
     for name, fold in stored.items():
         head = f"fold_{name}/{CASE_HEAD_FILE}"
-        heads, outliers = _case_heads(files.json(head), tasks, str(place / head))
+        heads, outliers = parse_case_heads(files.json(head), tasks, str(place / head))
         members.append(Member(name, fold.weights, heads, outliers, fold.origin))
     for member in reversed(members):  # the first one stays loaded
         _fit_member(network, layout, member, place / f"fold_{member.fold}")
@@ -330,89 +326,11 @@ def load_model(files: ModelFiles, folds: Sequence[str | int] | None = None) -> M
     )
 
 
-def read_configuration(plans: dict[str, Any], name: str, dataset_json: dict[str, Any], place: Path) -> tuple[PlansManager, Any]:
-    """nnU-Net's managers of checked plans and of one configuration in them, which is checked here.
-
-    Raises:
-        ModelError: there is no such configuration, or an entry of it is missing or impossible.
-    """
-    if name not in plans["configurations"]:
-        raise ModelError(f"{place / 'plans.json'}: expected configuration {name!r} among {sorted(plans['configurations'])}")
-    with _as_model_error(place):
-        manager = PlansManager(plans)
-        configuration = manager.get_configuration(name)
-    where = f"{place / 'plans.json'}: configuration {name!r}"
-    check_configuration(configuration.configuration, len(dataset_json["channel_names"]), where)
-    return manager, configuration
-
-
-def network_for(
-    manager: PlansManager,
-    configuration: Any,
-    dataset_json: dict[str, Any],
-    weights: Mapping[str, torch.Tensor],
-    source: Path,
-    *,
-    optional: tuple[str, ...] = ("inner_heads.",),
-) -> JointNetwork:
-    """The network that the plans describe, for weights that are loaded next.
-
-    It is first drawn up without memory and compared with the weights, so that plans cannot ask for more than these have.
-
-    Args:
-        source: what messages call the weights.
-        optional: how the names of weights begin that may be absent.
-
-    Raises:
-        ModelError: the weights do not fit; and as :func:`build_joint_network`.
-    """
-    with torch.device("meta"):
-        sketch = _build(manager, configuration, dataset_json).state_dict()
-    missing = [name for name in sketch if name not in weights and not name.startswith(optional)]
-    other = [name for name in sketch if name in weights and sketch[name].shape != weights[name].shape]
-    if missing or other:
-        found = f"missing weights: {missing[:5]}, other shapes: {other[:5]}"
-        raise ModelError(f"{source}: the weights do not fit the plans: {found}")
-    return _build(manager, configuration, dataset_json)
-
-
-def _build(manager: PlansManager, configuration: Any, dataset_json: dict[str, Any]) -> JointNetwork:
-    network = build_joint_network(
-        manager,
-        configuration,
-        determine_num_input_channels(manager, configuration, dataset_json),
-        manager.get_label_manager(dataset_json).num_segmentation_heads,
-        deep_supervision=False,
-        initialize=False,
-    )
-    assert isinstance(network, JointNetwork)
-    return network
-
-
-@contextmanager
-def _as_model_error(place: Path) -> Iterator[None]:
-    """nnU-Net trusts plans and dataset.json; what it stumbles over in them is a fault of the model."""
-    try:
-        yield
-    except NNDuetError:
-        raise
-    except Exception as error:
-        raise ModelError(f"{place}: its plans.json and dataset.json describe no model: {error!r}") from error
-
-
 def _required(files: ModelFiles, name: str) -> dict[str, Any]:
     found = files.json(name)
     if found is None:
         raise ModelError(f"{files.place / name}: expected a file of a trained model, found none")
     return found
-
-
-def layout_of(network: JointNetwork, label_manager: Any, dataset_json: dict[str, Any]) -> FeatureLayout:
-    """Where the features of a case stand, from the network's blocks, the foreground regions and the covariates."""
-    regions = label_manager.foreground_regions if label_manager.has_regions else label_manager.foreground_labels
-    return FeatureLayout.of(
-        network, [str(r) for r in regions], len(dataset_json["channel_names"]), dataset_json.get("covariates", [])
-    )
 
 
 def _fit_member(network: JointNetwork, layout: FeatureLayout, member: Member, source: Path) -> None:
@@ -439,55 +357,4 @@ def read_case_heads(path: Path, tasks: tuple[Task, ...]) -> tuple[dict[str, Case
     Raises:
         ModelError: a head does not fit its task.
     """
-    return _case_heads(_object_of(path), tasks, str(path))
-
-
-def _case_heads(
-    stored: dict[str, Any] | None, tasks: tuple[Task, ...], place: str
-) -> tuple[dict[str, CaseHead], OutlierModel | None]:
-    if stored is None:
-        return {}, None
-    if not isinstance(stored.get("tasks"), dict):
-        raise ModelError(f'{place}: expected an object with "tasks"; fit the heads again with `nnduet fit-head`')
-    try:
-        known = [task for task in tasks if task.name in stored["tasks"]]
-        heads = {task.name: CaseHead.from_json(task, stored["tasks"][task.name]) for task in known}
-        return heads, OutlierModel.from_json(stored["outliers"]) if stored.get("outliers") is not None else None
-    except ModelError as error:
-        raise ModelError(f"{place}: {error}") from error
-
-
-@dataclass(frozen=True)
-class _ConformalEntry:
-    folds: list[int | str]
-    scores: list[float]
-
-
-def conformal_scores(
-    stored: dict[str, Any] | None, tasks: tuple[Task, ...], folds: Sequence[str], place: str
-) -> dict[str, NDArray[np.float64]]:
-    """{task: nonconformity (N,) of cross-validated cases} for an ensemble of folds; nothing where nothing is stored.
-
-    The scores speak for several folds together, of which each took part in the cross-validation. For a single fold, or with a
-    fold that took no part, there are none, and the folds' own scores hold.
-
-    Args:
-        stored: content of a ``conformal.json``, or None.
-        place: what messages call it.
-
-    Raises:
-        ModelError: a task lacks folds or finite scores.
-    """
-    if stored is None:
-        return {}
-    found = {task.name: _conformal_entry(stored[task.name], f"{place}: {task.name}") for task in tasks if task.name in stored}
-    return {name: scores for name, (known, scores) in found.items() if len(folds) > 1 and set(folds) <= known}
-
-
-def _conformal_entry(entry: Any, place: str) -> tuple[set[str], NDArray[np.float64]]:
-    """The folds and the scores (N,) of one task."""
-    found = convert_json(entry, _ConformalEntry, place, error=ModelError)
-    known, scores = {str(fold) for fold in found.folds}, np.asarray(found.scores, dtype=float)
-    if not scores.size:
-        raise ModelError(f"{place}: expected scores, got an empty list")
-    return known, scores
+    return parse_case_heads(_object_of(path), tasks, str(path))

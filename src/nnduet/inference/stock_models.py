@@ -9,7 +9,8 @@ from typing import Any
 from torch import Tensor
 
 from nnduet.errors import ModelError
-from nnduet.inference.model_folder import FINAL_CHECKPOINT, FolderFiles, StoredFold, network_for, read_configuration
+from nnduet.inference.model_folder import FINAL_CHECKPOINT, FolderFiles, StoredFold
+from nnduet.inference.model_network import network_for, read_configuration
 from nnduet.inference.reading import check_readable
 from nnduet.model.network import PLANS_KEY, has_regions
 from nnduet.model.plans import check_dataset, check_plans

@@ -14,7 +14,8 @@ from nnduet.data.files import write_json_atomically
 from nnduet.data.images import check_image, write_segmentation
 from nnduet.errors import ModelError
 from nnduet.inference.answers import network_outputs
-from nnduet.inference.model_folder import CASE_HEAD_FILE, Member, ModelFolder, layout_of, read_case_heads
+from nnduet.inference.model_folder import CASE_HEAD_FILE, Member, ModelFolder, read_case_heads
+from nnduet.inference.model_network import layout_of
 from nnduet.inference.predictor import Prediction, Predictor
 from nnduet.inference.tables import result_ending, write_tables
 from nnduet.model.case_features import FeatureTable
