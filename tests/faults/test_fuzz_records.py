@@ -25,6 +25,8 @@ from nnduet.evaluation.evaluate import evaluate
 from nnduet.evaluation.requests import references_of_json
 from nnduet.inference.answers import CaseAnswers, TaskPrediction
 from nnduet.inference.bundles import MANIFEST, write_bundle
+from nnduet.inference.case_records import RECORDS_FILE
+from nnduet.inference.folder import predict_folder
 from nnduet.inference.model_folder import FolderFiles, load_model
 from nnduet.inference.predictor import Predictor
 from nnduet.inference.tables import write_tables
@@ -35,6 +37,10 @@ from nnduet.schema import Workspace
 
 EXAMPLES, MOST_SECONDS = 200, 5.0
 """Of each file; about a minute and a half for all on one core."""
+
+
+class TimeIsUp(BaseException):
+    """No Exception, so that hypothesis does not take it for a failure and stops."""
 
 
 @dataclass(frozen=True)
@@ -215,9 +221,6 @@ def test_row_61_every_json_with_a_changed_entry_gives_an_answer_or_an_error_that
 ) -> None:
     folder, sound, start = runs(target), file.read_bytes(), time.monotonic()
 
-    class TimeIsUp(BaseException):
-        """No Exception, so that hypothesis does not take it for a failure and stops."""
-
     @settings(max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
     @given(data=st.data())
     def feed(data: st.DataObject) -> None:
@@ -225,6 +228,38 @@ def test_row_61_every_json_with_a_changed_entry_gives_an_answer_or_an_error_that
         if time.monotonic() - start > MOST_SECONDS:
             raise TimeIsUp
         answers_or_names(folder, target, content)
+
+    with contextlib.suppress(TimeIsUp):
+        feed()
+
+
+def tables_and_masks(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix in (".csv", ".png")}
+
+
+def test_row_139_a_case_of_an_interrupted_run_that_was_edited_is_predicted_again_or_kept(
+    model_2d: Path, tmp_path: Path
+) -> None:
+    """``cases.jsonl`` has a line per case: one that says nothing sound is not kept, and never are its answers invented."""
+    images, output = write_tiny_dataset(tmp_path / "user", 2, 2) / "images", tmp_path / "out"
+    predictor = Predictor.load(model_2d, device="cpu", tta=False)
+    predict_folder(predictor, images, output)
+    expected, records, start = tables_and_masks(output), output / RECORDS_FILE, time.monotonic()
+    head, case, *rest = records.read_bytes().splitlines(keepends=True)
+
+    @settings(max_examples=60, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @given(data=st.data())
+    def feed(data: st.DataObject) -> None:
+        content = data.draw(st.sampled_from([*cut_json(case), *hostile_json(case)])) if data.draw(st.booleans()) else b""
+        content = content or changed_json(data, case)
+        if time.monotonic() - start > MOST_SECONDS:
+            raise TimeIsUp
+        records.write_bytes(head + content.strip() + b"\n" + b"".join(rest))
+        predict_folder(predictor, images, output, resume=True)
+        assert set(tables_and_masks(output)) == set(expected)
+        assert {name: tables_and_masks(output)[name] for name in expected if name.endswith(".png")} == {
+            name: content for name, content in expected.items() if name.endswith(".png")
+        }
 
     with contextlib.suppress(TimeIsUp):
         feed()
