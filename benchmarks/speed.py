@@ -41,7 +41,8 @@ from nnduet.model.network import PLANS_KEY
 from nnduet.schema import Workspace
 from nnduet.training.checkpoints import FINAL, LATEST
 from nnduet.training.host import host_environment
-from nnduet.training.planning import plan, plans_name_of
+from nnduet.training.planners import plans_name_of
+from nnduet.training.planning import plan
 from nnduet.training.settings import TrainingSettings
 from nnduet.training.trainer import nnUNetTrainerMultitask
 

@@ -25,7 +25,8 @@ from nnduet.inference.model_folder import load_checkpoint
 from nnduet.inference.predictor import Predictor
 from nnduet.model.heads import JointNetwork
 from nnduet.schema import Workspace
-from nnduet.training.planning import plan, plans_name_of
+from nnduet.training.planners import plans_name_of
+from nnduet.training.planning import plan
 from nnduet.training.settings import TrainingSettings
 from nnduet.training.trainer import nnUNetTrainerMultitask
 

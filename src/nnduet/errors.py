@@ -29,6 +29,7 @@ __all__ = [
     "QualityError",
     "ResumeError",
     "SettingsError",
+    "StaleError",
     "StoppedError",
     "StorageError",
     "TableError",
@@ -150,11 +151,18 @@ class ModelError(NNDuetError):
     remedy = "name a whole model folder or bundle, for images like those it was trained on; if it is damaged, fetch it again"
 
 
+class StaleError(NNDuetError):
+    """What was made of raw data or plans is older than their last change."""
+
+    code = "STALE"
+    remedy = "run the command that the message names, then this one again"
+
+
 class ResumeError(NNDuetError):
     """Training cannot go on from what is there."""
 
     code = "RESUME"
-    remedy = "train without --resume into another folder, or bring back the checkpoint and plans that the training began with"
+    remedy = "bring back what the training began with, or move the folder of the fold away and train anew"
 
 
 class StoppedError(NNDuetError):

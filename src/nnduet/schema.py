@@ -274,6 +274,10 @@ class Workspace:
             "nnUNet_results": str(self.results),
         }
 
+    def folders_of(self, dataset: str) -> tuple[Path, Path]:
+        """Where the tables of a dataset are looked for by every command: the raw folder, then the preprocessed one."""
+        return self.raw / dataset, self.preprocessed / dataset
+
     def dataset_name(self, dataset_id: int) -> str:
         """The ``DatasetNNN_Name`` folder name of an id, looked up in raw, then preprocessed, then results.
 

@@ -189,9 +189,14 @@ def test_row_30_a_signal_ends_the_command_with_75_and_resume_goes_on(
     assert_same_training(workspace.results / FOLD, uninterrupted)
 
 
-def test_row_31_resume_from_nothing_is_refused(workspace: Workspace) -> None:
-    with pytest.raises(ResumeError, match="found none; train without --resume"):
-        train(1, "3d_fullres", 0, workspace=workspace, device="cpu", resume=True)
+def test_row_31_resume_with_other_plans_is_refused_by_what_differs(
+    workspace: Workspace, processes: BaseContext, tmp_path: Path
+) -> None:
+    assert run(processes, children.train, workspace, at=4) == -signal.SIGKILL
+    preprocessed = Path(shutil.copytree(workspace.preprocessed, tmp_path / "preprocessed"))
+    edit_plans(preprocessed / "Dataset001_Small" / "nnDuetCpuPlans.json", hidden=32)
+    with pytest.raises(ResumeError, match="trained with other settings: hidden 64 -> 32"):
+        train(1, "3d_fullres", 0, workspace=replace(workspace, preprocessed=preprocessed), device="cpu", resume=True)
 
 
 def not_a_number(monkeypatch: pytest.MonkeyPatch, steps: set[int]) -> list[int]:
@@ -231,13 +236,13 @@ def test_row_32_a_loss_that_stays_no_number_stops_the_training_with_the_cases(
 def test_row_33_empty_masks_and_a_single_class_give_a_finite_loss(prepared: Workspace, tmp_path: Path) -> None:
     raw, preprocessed = (shutil.copytree(f, tmp_path / f.name) for f in (prepared.raw, prepared.preprocessed))
     workspace = Workspace(Path(raw), Path(preprocessed), tmp_path / "results")
-    data = Path(preprocessed) / "Dataset001_Small"
-    table = (data / "classification_labels.csv").read_text().splitlines()
+    data, table_file = Path(preprocessed) / "Dataset001_Small", Path(raw) / "Dataset001_Small" / "classification_labels.csv"
+    table = table_file.read_text().splitlines()
     grade = table[0].split(",").index("grade")
     rows = [line.split(",") for line in table[1:]]
     for row in rows:
         row[grade] = "low"
-    (data / "classification_labels.csv").write_text("\n".join([table[0], *map(",".join, rows)]) + "\n")
+    table_file.write_text("\n".join([table[0], *map(",".join, rows)]) + "\n")
     configuration = data / "nnDuetCpuPlans_3d_fullres"
     dataset = nnUNetDatasetBlosc2(str(configuration))
     for case_id in dataset.identifiers:

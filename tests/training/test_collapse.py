@@ -97,16 +97,16 @@ def answers(*second: float) -> list[dict[str, float]]:
 def test_whole_cases_with_one_answer_are_an_alarm_in_a_sentence() -> None:
     reference = np.array([0.0] * 18 + [1.0, 1.0, np.nan])
     (alarm,) = whole_case_alarms(GRADE, reference, answers(*[0.1] * 21))
-    assert (alarm["task"], alarm["kind"], alarm["num_cases"]) == ("grade", "one_class", 20)
+    assert (alarm.task, alarm.kind, alarm.num_cases) == ("grade", "one_class", 20)
     expected = "Task grade, whole cases: 'low' was the only answer to 20 labelled samples of 2 classes."
-    assert alarm["sentence"] == expected
+    assert alarm.sentence == expected
 
 
 def test_whole_cases_with_equal_odds_are_an_alarm_although_both_classes_are_answered() -> None:
     reference = np.array([0.0, 1.0] * 10)
     (alarm,) = whole_case_alarms(GRADE, reference, answers(*[0.499, 0.501] * 10))
-    assert alarm["kind"] == "uninformed_loss"
-    assert "0.691" in alarm["sentence"]
+    assert alarm.kind == "uninformed_loss"
+    assert "0.691" in alarm.sentence
 
 
 def test_an_ordinal_task_is_measured_against_all_its_classes() -> None:
@@ -125,4 +125,4 @@ def test_good_answers_a_regression_and_few_cases_raise_no_alarm() -> None:
 
 def test_a_probability_of_zero_for_the_truth_stays_finite() -> None:
     (alarm,) = whole_case_alarms(GRADE, np.array([0.0, 1.0] * 10), answers(*[1.0, 0.0] * 10))
-    assert f"{-math.log(1e-6):.3f}" in alarm["sentence"]
+    assert f"{-math.log(1e-6):.3f}" in alarm.sentence

@@ -12,7 +12,8 @@ from tiny import DATASET, DATASET_ID, tiny_dataset_json, tiny_plans
 
 from nnduet.errors import DatasetError, NNDuetError, OutputExistsError, ResumeError, SettingsError
 from nnduet.schema import Workspace
-from nnduet.training.run import find_plans, train
+from nnduet.training.prepared import find_plans
+from nnduet.training.run import train
 from nnduet.training.settings import TrainingSettings
 from nnduet.training.trainer import nnUNetTrainerMultitask
 
@@ -95,10 +96,6 @@ def test_zero_epochs_are_refused(workspace: Workspace) -> None:
     refuse(workspace, SettingsError, "num_epochs", epochs=0)
 
 
-def test_nothing_to_resume_is_refused(workspace: Workspace) -> None:
-    refuse(workspace, ResumeError, "checkpoint_latest.pth", resume=True)
-
-
 def test_a_training_that_is_there_is_not_overwritten(workspace: Workspace) -> None:
     checkpoint = fold_folder(workspace) / "checkpoint_latest.pth"
     checkpoint.write_bytes(b"kept")
@@ -112,11 +109,11 @@ def test_a_checkpoint_of_other_plans_is_not_resumed(workspace: Workspace) -> Non
     refuse(workspace, ResumeError, "other 'configurations'", resume=True)
 
 
-@pytest.mark.parametrize(("epochs", "refused"), [(2, False), (3, True)])
+@pytest.mark.parametrize(("hidden", "refused"), [(64, False), (32, True)])
 def test_a_checkpoint_from_before_a_setting_existed_is_resumed_with_the_default(
-    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, epochs: int, refused: bool
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, hidden: int, refused: bool
 ) -> None:
-    settings = {**TrainingSettings(num_epochs=epochs).to_json()}
+    settings = {**TrainingSettings(num_epochs=2, hidden=hidden).to_json()}
     for newer in ("stages", "pooling", "head_optimizer"):
         del settings[newer]
     ours = {"training": settings, "tasks": tiny_dataset_json(2)["classification"], "head": {"hidden": 64}, "overlapping": False}
@@ -130,4 +127,4 @@ def test_a_checkpoint_from_before_a_setting_existed_is_resumed_with_the_default(
         raise LoadedError(path)
 
     monkeypatch.setattr(nnUNetTrainerMultitask, "load_checkpoint", load_checkpoint)
-    refuse(workspace, ResumeError if refused else LoadedError, "other 'nnduet'" if refused else "latest", resume=True)
+    refuse(workspace, ResumeError if refused else LoadedError, "hidden 32 -> 64" if refused else "latest", resume=True)

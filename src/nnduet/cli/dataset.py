@@ -106,25 +106,57 @@ def _label_map(pairs: Sequence[str]) -> dict[int, int] | None:
 def plan(
     dataset_id: DatasetId,
     preset: Annotated[
-        Preset, typer.Option(help="resenc-m and resenc-l want a GPU; cpu trains in minutes on two cores.")
-    ] = "resenc-m",
+        Preset | None,
+        typer.Option(help="resenc-m (default) and resenc-l want a GPU; cpu trains in minutes on two cores."),
+    ] = None,
     configuration: Annotated[list[str] | None, typer.Option(help="2d, 3d_fullres, …; default: these two. Repeatable.")] = None,
+    spacing: Annotated[str | None, typer.Option(help="Z,Y,X in mm of the resampled cases.")] = None,
+    patch_size: Annotated[str | None, typer.Option(help="Z,Y,X in voxels; Y,X for 2d.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Patches per step.")] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Preprocess with the plans that are there, edited or not.")] = False,
+    plans: Annotated[str | None, typer.Option(help="With --keep: the plans of this name.")] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Let new plans replace edited ones.")] = False,
     num_processes: Annotated[int | None, typer.Option(min=1, help="Worker processes; default: from the cores.")] = None,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Fingerprint, plan and preprocess a converted dataset."""
+    if keep and replace:
+        raise typer.BadParameter("--keep takes the plans as they are and --replace plans anew; give one of them")
+    if plans and not keep:
+        raise typer.BadParameter("--plans names plans that are there, so it goes with --keep")
+    wanted_spacing, wanted_patch = _numbers("--spacing", spacing, float), _numbers("--patch-size", patch_size, int)
+    if wanted_spacing and len(wanted_spacing) != 3:
+        raise typer.BadParameter(f"--spacing expected three numbers Z,Y,X, got {spacing!r}")
     with reporting(as_json) as report:
         folders = find_workspace(workspace)
+        from nnduet.training.plan_files import PlanChanges
         from nnduet.training.planning import plan as plan_dataset
 
         with progress_bar("plan") as progress:
             summary = plan_dataset(
                 dataset_id,
-                preset,
+                preset or (None if keep else "resenc-m"),
                 workspace=folders,
-                configurations=configuration or ("2d", "3d_fullres"),
+                configurations=configuration or None,
+                changes=PlanChanges(wanted_spacing, wanted_patch, batch_size),
+                keep=keep,
+                replace=replace,
+                plans_name=plans,
                 num_processes=num_processes,
                 progress=progress,
             )
         report(summary.to_json())
+
+
+def _numbers(option: str, text: str | None, kind: Any) -> Any:
+    """``"2,1,1"`` as a tuple of numbers above 0; None for None."""
+    if text is None:
+        return None
+    try:
+        numbers = tuple(kind(part) for part in text.split(","))
+    except ValueError:
+        numbers = ()
+    if not numbers or not all(0 < number < float("inf") for number in numbers):
+        raise typer.BadParameter(f"{option} expected numbers above 0, divided by commas, got {text!r}")
+    return numbers

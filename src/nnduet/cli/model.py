@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -24,7 +24,10 @@ from nnduet.console import progress_bar, reporting, show
 __all__ = ["cross_validate", "train"]
 
 _Configuration = Annotated[str, typer.Argument(help="2d, 3d_fullres, …")]
-_Epochs = Annotated[int | None, typer.Option(min=1, help="Default: what the plans say.")]
+_Epochs = Annotated[
+    int | None,
+    typer.Option(min=1, help="Default: what the plans say, or what a resumed training began with; more than that extends it."),
+]
 _Plans = Annotated[str | None, typer.Option(help="Train the plans of this name.")]
 
 
@@ -33,7 +36,7 @@ def train(
     configuration: _Configuration = "3d_fullres",
     fold: FoldOption = "0",
     epochs: _Epochs = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint, or begin.")] = False,
     device: DeviceOption = "auto",
     preset: Annotated[Preset | None, typer.Option(help="Train the plans of this preset.")] = None,
     plans: _Plans = None,
@@ -48,7 +51,7 @@ def train(
     chosen_fold = parse_fold(fold or "0")
     with reporting(as_json) as report:
         folders = find_workspace(workspace)
-        from nnduet.training.planning import plans_name_of
+        from nnduet.training.planners import plans_name_of
         from nnduet.training.run import train as train_fold
 
         with progress_bar("train") as progress:
@@ -63,7 +66,7 @@ def train(
                 device=device,
                 progress=progress,
             )
-        report(summary.to_json(), lambda: _show_training(summary.model, summary.metrics_file, summary.metrics))
+        report(summary.to_json(), lambda: _show_training(summary.model, summary.metrics_file, summary.metrics, summary.notes))
 
 
 def cross_validate(
@@ -105,6 +108,8 @@ def cross_validate(
         report(summary.to_json(), lambda: _show_training(summary.model, summary.metrics_file, summary.metrics))
 
 
-def _show_training(model: str, metrics_file: str, metrics: Mapping[str, Any]) -> None:
+def _show_training(model: str, metrics_file: str, metrics: Mapping[str, Any], notes: Sequence[str] = ()) -> None:
     show_metrics(metrics)
+    for note in notes:
+        show(f"note     {note}")
     show(f"model    {model}\nmetrics  {metrics_file}")

@@ -14,7 +14,16 @@ from nnduet.data.files import file_digest, is_whole, link_atomically, naming_dis
 from nnduet.errors import ResumeError, StoppedError
 from nnduet.inference.model_folder import FINAL_CHECKPOINT
 
-__all__ = ["FINAL", "LATEST", "PREVIOUS", "find_checkpoint", "remove_passing_checkpoints", "replace_checkpoint", "stoppable"]
+__all__ = [
+    "FINAL",
+    "LATEST",
+    "PREVIOUS",
+    "demote_final",
+    "find_checkpoint",
+    "remove_passing_checkpoints",
+    "replace_checkpoint",
+    "stoppable",
+]
 
 FINAL, LATEST, PREVIOUS = FINAL_CHECKPOINT, "checkpoint_latest.pth", "checkpoint_previous.pth"
 
@@ -72,6 +81,13 @@ def remove_passing_checkpoints(folder: Path) -> None:
     for name in (LATEST, PREVIOUS):
         for path in (folder / name, sums_of(folder / name)):
             path.unlink(missing_ok=True)
+
+
+def demote_final(folder: Path) -> None:
+    """Make the final checkpoint the latest one of a training that goes on; a kill in between leaves one of the two names."""
+    _keep_as(folder / FINAL, folder / LATEST)
+    for path in (folder / FINAL, sums_of(folder / FINAL)):
+        path.unlink(missing_ok=True)
 
 
 class _Signal(KeyboardInterrupt):

@@ -8,14 +8,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from nnduet.errors import DatasetError
 from nnduet.schema import Task
 
-__all__ = ["LOSS_SHARE", "MIN_SAMPLES", "CollapseWatch", "collapse_signs", "uninformed_loss", "whole_case_alarms"]
+__all__ = [
+    "LOSS_SHARE",
+    "MIN_SAMPLES",
+    "Alarm",
+    "CollapseWatch",
+    "alarms_of_json",
+    "collapse_signs",
+    "never_armed_note",
+    "uninformed_loss",
+    "whole_case_alarms",
+]
 
 MIN_SAMPLES = 20
 """Fewer labelled samples or cases say nothing, and no alarm is raised."""
@@ -103,18 +116,57 @@ class CollapseWatch:
         return [f"WARNING: task {task.name} has collapsed in epoch {epoch}: {'; '.join(signs)}; {_ADVICE}"]
 
 
+@dataclass(frozen=True)
+class Alarm:
+    """What ``final_metrics.json`` lists under "alarms", and reports show.
+
+    Attributes:
+        kind: "one_class", "uninformed_loss" or "never_armed".
+        num_cases: validation cases that show it.
+        sentence: for a person.
+    """
+
+    task: str
+    kind: str
+    num_cases: int
+    sentence: str
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object with every field."""
+        return asdict(self)
+
+
+def alarms_of_json(entries: Any, place: str = "final_metrics.json") -> tuple[Alarm, ...]:
+    """The alarms of a ``final_metrics.json``; none for None.
+
+    Raises:
+        DatasetError: they are no list of alarms.
+    """
+    try:
+        return msgspec.convert(entries or (), tuple[Alarm, ...])
+    except msgspec.ValidationError as error:
+        raise DatasetError(f"{place}: alarms: {error}") from error
+
+
+def never_armed_note(num_epochs: int) -> str:
+    """What it means that the warm-up of the class loss is as long as the training."""
+    return (
+        f"the class loss has weight 0 in all {num_epochs} epochs (its warm-up is as long), so that the network's own heads "
+        "learn nothing; only the case heads, which are fitted on its features afterwards, do"
+    )
+
+
 def whole_case_alarms(
     task: Task, reference: npt.NDArray[np.float64], probabilities: Sequence[Mapping[str, float]]
-) -> list[dict[str, Any]]:
-    """Entries for ``final_metrics.json``: which signs of collapse the answers to whole cases show; none for a regression.
+) -> list[Alarm]:
+    """Alarms for ``final_metrics.json``: which signs of collapse the answers to whole cases show; none for a regression.
 
     Args:
         reference: (N,) class indices, NaN where missing.
         probabilities: {class: probability} of the N cases; clipped to 1e-6, the precision in which they are written.
 
     Returns:
-        {"task", "kind" ("one_class" or "uninformed_loss"), "num_cases", "sentence"} per sign. The cross-entropy is compared
-        with ln K for ordinal tasks, too, because it is that of the classes.
+        One per sign. The cross-entropy is compared with ln K for ordinal tasks, too, because it is that of the classes.
     """
     known = [i for i, label in enumerate(reference) if math.isfinite(label)]
     if not task.is_classification or not known:
@@ -126,7 +178,4 @@ def whole_case_alarms(
         pairs[pair] = pairs.get(pair, 0) + 1
     loss = float(-np.log(answers[np.arange(len(true)), true].clip(1e-6)).mean())
     signs = collapse_signs(task, pairs, loss, math.log(len(task.classes)))
-    return [
-        {"task": task.name, "kind": kind, "num_cases": len(known), "sentence": f"Task {task.name}, whole cases: {sign}."}
-        for kind, sign in signs.items()
-    ]
+    return [Alarm(task.name, kind, len(known), f"Task {task.name}, whole cases: {sign}.") for kind, sign in signs.items()]

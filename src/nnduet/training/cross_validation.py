@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import json
 import time
 from collections import defaultdict
 from collections.abc import Sequence
@@ -13,18 +12,19 @@ from typing import Any
 
 import torch
 
-from nnduet.data.folds import Folds, parse_folds
+from nnduet.data.folds import Folds
 from nnduet.errors import DatasetError, OutputExistsError, SettingsError
 from nnduet.evaluation.evaluate import METRICS_FILE
 from nnduet.evaluation.requests import ReferenceSet, references_of_json
-from nnduet.inference.model_folder import CONFORMAL_FILE, CROSS_VALIDATION_FOLDER
+from nnduet.inference.model_folder import CROSS_VALIDATION_FOLDER
 from nnduet.inference.tables import result_ending
-from nnduet.records import read_json
 from nnduet.schema import LABELS_FILE, SPLITS_FILE, Workspace
 from nnduet.training.checkpoints import FINAL, LATEST, PREVIOUS
+from nnduet.training.freshness import check_fold_cases, check_fresh
 from nnduet.training.out_of_fold import gather_predictions, measure_predictions
-from nnduet.training.run import Progress, find_plans, train
-from nnduet.training.trainer import nnUNetTrainerMultitask
+from nnduet.training.plan_checks import check_configuration
+from nnduet.training.prepared import find_plans, model_folder, read_plans, read_splits
+from nnduet.training.run import Progress, remove_outdated_results, train
 from nnduet.training.validation import FINAL_METRICS_FILE
 
 __all__ = ["CrossValidationSummary", "cross_validate"]
@@ -66,7 +66,7 @@ def cross_validate(
         folds: numbers of folds in ``splits_final.json``; None takes all. Folds whose validation parts overlap cannot be
             measured together; those that can must be named then. In the layout of the pancreas challenge, fold 0 validates the
             challenge's validation cases and the others divide its training cases, so that they go together or apart.
-        epochs: None takes the plans' number.
+        epochs: None takes the plans' number, or that with which a fold began. A larger one extends finished folds.
         resume: pass over finished folds, go on with an interrupted one, begin the others.
         progress: as of :func:`nnduet.training.run.train`, with the fold before the text.
 
@@ -74,25 +74,32 @@ def cross_validate(
         DatasetError: no folds to train on, overlapping validation parts, or a fold that validated other cases.
         SettingsError: an impossible fold or configuration, or a start by torchrun.
         OutputExistsError: a training is there already and ``resume`` is False.
-        ResumeError: a fold was trained with other plans or another number of epochs.
+        ResumeError: a fold was trained with other plans, settings, cases or labels.
+        StaleError: raw data or plans changed after the cases were preprocessed.
     """
     if torch.distributed.is_torchelastic_launched():
         raise SettingsError("cross-validation: train the folds by torchrun one by one, then start this without it, to resume")
     dataset = workspace.dataset_name(dataset_id)
     prepared = workspace.preprocessed / dataset
     plans_name = find_plans(workspace, dataset, plans_name)
-    splits = _read_splits(prepared / SPLITS_FILE)
+    plans = read_plans(workspace, dataset, plans_name)
+    splits = read_splits(prepared / SPLITS_FILE)
     parts = _validation_parts(prepared / SPLITS_FILE, splits, folds)
-    truth = _references(prepared)
-    model = workspace.results / dataset / _model_name(prepared / f"{plans_name}.json", configuration)
+    truth = _references(workspace, dataset)
+    cases = prepared / str(check_configuration(plans, configuration)["data_identifier"])
+    if cases.is_dir():  # folds that were trained on other machines are measured without
+        check_fresh(workspace, dataset, plans, configuration, cases)
+    model = model_folder(workspace, dataset, plans_name, configuration)
     if not resume:
         _check_unbegun([model / f"fold_{fold}" for fold in parts])
     output = model / CROSS_VALIDATION_FOLDER
     started = time.perf_counter()
     for fold in parts:
         begun, finished = _state(model / f"fold_{fold}")
-        if not finished:
-            _remove_outdated(output)
+        if finished:
+            check_fold_cases(model / f"fold_{fold}", workspace, dataset)
+        else:
+            remove_outdated_results(model)
         if begun or not finished:  # of a finished fold, train only compares the plans
             train(
                 dataset_id,
@@ -111,12 +118,6 @@ def cross_validate(
     metrics = measure_predictions(model, parts, truth, output, not_validated=_not_validated(splits, parts))
     seconds = round(time.perf_counter() - started, 1)
     return CrossValidationSummary(str(model), list(parts), seconds, str(output / METRICS_FILE), metrics)
-
-
-def _read_splits(path: Path) -> Folds:
-    if not path.is_file():
-        raise DatasetError(f"{path}: expected the folds, found none; run `nnduet convert` again")
-    return parse_folds(json.loads(path.read_text(encoding="utf-8")), str(path))
 
 
 def _validation_parts(source: Path, splits: Folds, folds: Sequence[int] | None) -> dict[int, list[str]]:
@@ -145,17 +146,11 @@ def _not_validated(splits: Folds, parts: dict[int, list[str]]) -> list[str]:
     return sorted(every.difference(*parts.values()))
 
 
-def _references(prepared: Path) -> ReferenceSet:
-    table = prepared / LABELS_FILE
-    masks = prepared / "gt_segmentations"
-    truth = references_of_json(prepared / "dataset.json", masks=masks, table=table if table.is_file() else None)
+def _references(workspace: Workspace, dataset: str) -> ReferenceSet:
+    prepared = workspace.preprocessed / dataset
+    table = next((f / LABELS_FILE for f in workspace.folders_of(dataset) if (f / LABELS_FILE).is_file()), None)
+    truth = references_of_json(prepared / "dataset.json", masks=prepared / "gt_segmentations", table=table)
     return truth
-
-
-def _model_name(plans_file: Path, configuration: str) -> str:
-    """nnU-Net's name of the model folder: trainer, plans as they call themselves, configuration."""
-    plans = json.loads(plans_file.read_text(encoding="utf-8"))
-    return f"{nnUNetTrainerMultitask.__name__}__{plans['plans_name']}__{configuration}"
 
 
 def _state(folder: Path) -> tuple[bool, bool]:
@@ -167,12 +162,6 @@ def _check_unbegun(folders: Sequence[Path]) -> None:
     begun = [str(folder) for folder in folders if any(_state(folder))]
     if begun:
         raise OutputExistsError(f"a training is there already in {', '.join(begun)}; add --resume, or move them away")
-
-
-def _remove_outdated(output: Path) -> None:
-    """An earlier cross-validation says nothing of the fold that is now trained, nor may prediction use its scores."""
-    for name in (METRICS_FILE, CONFORMAL_FILE):
-        (output / name).unlink(missing_ok=True)
 
 
 def _of_fold(progress: Progress | None, fold: int) -> Progress | None:

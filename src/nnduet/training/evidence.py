@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import torch
-from batchgenerators.utilities.file_and_folder_operations import load_pickle
 from torch import Tensor
 
 from nnduet.model.losses import evidence_gate
+from nnduet.training.case_properties import read_properties
 from nnduet.training.planning import foreground_counts
 
 __all__ = ["Evidence"]
@@ -36,7 +36,7 @@ class Evidence:
     def _of_case(self, case_id: str) -> Tensor:
         """Which foreground regions the whole case holds, bool (R,)."""
         if case_id not in self._expected:
-            properties = load_pickle(os.path.join(self._folder, f"{case_id}.pkl"))
+            properties = read_properties(Path(self._folder) / f"{case_id}.pkl")
             self._expected[case_id] = torch.from_numpy(foreground_counts(properties["class_locations"]))
         return self._expected[case_id]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from nnduet.evaluation.evaluate import evaluate
 from nnduet.inference.answers import CaseAnswers
 from nnduet.model.case_head import CaseHead, describe_head
-from nnduet.training.collapse import whole_case_alarms
+from nnduet.training.collapse import Alarm, whole_case_alarms
 from nnduet.training.labels import CaseLabels
 from nnduet.training.provenance import provenance
 
@@ -35,7 +35,12 @@ class FoldTruth:
 
 
 def measure_fold(
-    output: Path, fold: int | str, answers: Mapping[str, CaseAnswers], heads: Mapping[str, CaseHead], truth: FoldTruth
+    output: Path,
+    fold: int | str,
+    answers: Mapping[str, CaseAnswers],
+    heads: Mapping[str, CaseHead],
+    truth: FoldTruth,
+    alarms: Sequence[Alarm] = (),
 ) -> dict[str, Any]:
     """Measure the masks and tables of whole cases; writes ``metrics.json`` and ``per_case.csv`` beside them.
 
@@ -45,6 +50,7 @@ def measure_fold(
         output: ``validation/`` with masks and tables.
         answers: {case id: answers} of all validation cases, in order.
         heads: {task: case head}; the network head answers the other tasks.
+        alarms: of the training itself, listed behind those of the answers.
 
     Returns:
         What ``final_metrics.json`` holds.
@@ -65,14 +71,14 @@ def measure_fold(
         "fold": fold,
         "validated_on": "training cases" if fold == "all" else "validation cases of the fold",
         "num_validation_cases": len(answers),
-        "alarms": _alarms(answers, truth.labels),
+        "alarms": [alarm.to_json() for alarm in (*_alarms(answers, truth.labels), *alarms)],
         "made_by": provenance(),
         "heads": {task.name: describe_head(heads.get(task.name)) for task in tasks},
     }
 
 
-def _alarms(answers: Mapping[str, CaseAnswers], labels: CaseLabels) -> list[dict[str, Any]]:
-    out = []
+def _alarms(answers: Mapping[str, CaseAnswers], labels: CaseLabels) -> list[Alarm]:
+    out: list[Alarm] = []
     for task in labels.tasks:
         probabilities = [answer.tasks[task.name].probabilities for answer in answers.values()]
         out += whole_case_alarms(task, labels.column(task, list(answers)), probabilities)

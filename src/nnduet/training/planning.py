@@ -2,137 +2,53 @@
 
 from __future__ import annotations
 
-import math
 import os
 import shutil
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from functools import partial
-from multiprocessing import active_children, get_context
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
-from batchgenerators.utilities.file_and_folder_operations import load_json
 from nnunetv2.experiment_planning.dataset_fingerprint.fingerprint_extractor import DatasetFingerprintExtractor
-from nnunetv2.experiment_planning.experiment_planners.network_topology import get_pool_and_conv_props
-from nnunetv2.experiment_planning.experiment_planners.resencUNet_planner import ResEncUNetPlanner
-from nnunetv2.experiment_planning.experiment_planners.residual_unets.residual_encoder_unet_planners import (
-    nnUNetPlannerResEncL,
-    nnUNetPlannerResEncM,
-)
 from nnunetv2.experiment_planning.plan_and_preprocess_api import plan_experiment_dataset
 from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_dataset_json
 from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
-from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 
-from nnduet.data.files import copy_atomically, naming_disk_errors, write_json_atomically
-from nnduet.errors import DatasetError, SettingsError, WorkerError
-from nnduet.interrupts import starting_children
+from nnduet.data.files import copy_atomically, locked, naming_disk_errors, sync_folder, write_json_atomically
+from nnduet.errors import DatasetError, OutputExistsError, SettingsError
 from nnduet.model.network import PLANS_KEY
+from nnduet.names import check_name
+from nnduet.records import read_json
 from nnduet.schema import LABELS_FILE, SPLITS_FILE, Workspace
+from nnduet.training.freshness import check_copies, ingredients_file
 from nnduet.training.host import host_environment
+from nnduet.training.ingredients import ingredients_of, raw_entries, write_ingredients
+from nnduet.training.plan_checks import check_configuration
+from nnduet.training.plan_files import (
+    NO_CHANGES,
+    PlanChanges,
+    apply_changes,
+    check_replaceable,
+    keep_own_configurations,
+    write_planned,
+)
+from nnduet.training.planners import PRESETS, plans_name_of
+from nnduet.training.prepared import find_plans, read_plans
 from nnduet.training.preprocessed import checksums_of, write_checksums
-from nnduet.training.settings import CPU_SETTINGS, TrainingSettings
+from nnduet.training.workers import CaseRunner, case_runner, refuse_in_a_starting_worker
 
-__all__ = ["PRESETS", "CpuPlanner", "PlanSummary", "patch_within", "plan", "plans_name_of", "preprocess_case"]
+__all__ = ["PlanSummary", "foreground_counts", "plan", "preprocess_case"]
 
 Progress = Callable[[int, int, str], None]
 
 FINGERPRINT_SAMPLES_PER_CASE = 20_000
 """Same percentiles as nnU-Net's 1e8 / cases at a fifth of the time (shared/NNUNET.md)."""
 
-
-class CpuPlanner(ResEncUNetPlanner):  # type: ignore[misc]
-    """A residual-encoder plan that trains in minutes on two cores.
-
-    nnU-Net chooses spacing, normalisation and resampling; only patch, batch and network are smaller. The patch follows the
-    median shape of the data set, isotropic in mm where the budget binds; anisotropic axes keep their flat kernels.
-    """
-
-    voxel_budget: ClassVar[dict[int, tuple[int, int]]] = {2: (160 * 160, 9 * 128 * 128), 3: (16 * 100 * 100, 16 * 100 * 100)}
-    """Voxels of the largest patch and of a batch, by dimension; a batch holds at least two patches."""
-    max_batch: ClassVar[dict[int, int]] = {2: 16, 3: 8}
-    base_features = 8
-    """Channels of the first stage; multiples of 8 are what the CPU's convolutions are fast at."""
-    max_pooling: ClassVar[dict[int, int]] = {2: 5, 3: 3}
-    """Stages after the first, by dimension: in 2d depth, and with it the view of a whole lesion, costs little."""
-
-    def __init__(self, dataset_name_or_id: str | int, plans_name: str = "nnDuetCpuPlans", **kwargs: Any) -> None:
-        kwargs.pop("gpu_memory_target_in_gb", None)
-        super().__init__(dataset_name_or_id, gpu_memory_target_in_gb=1, plans_name=plans_name, **kwargs)
-        self.UNet_base_num_features = self.base_features
-        self.UNet_blocks_per_stage_encoder = (1, *(2,) * 11)
-
-    def generate_data_identifier(self, configuration_name: str) -> str:
-        """A folder of its own: the stock planners share one and remove each other's data."""
-        return f"{self.plans_identifier}_{configuration_name}"
-
-    def get_plans_for_configuration(
-        self, spacing: Any, median_shape: Any, data_identifier: str, approximate_n_voxels_dataset: float, _cache: dict[str, Any]
-    ) -> dict[str, Any]:
-        """nnU-Net's plan for one configuration, with the patch, batch and network of this preset."""
-        plan: dict[str, Any] = super().get_plans_for_configuration(
-            spacing, median_shape, data_identifier, approximate_n_voxels_dataset, _cache
-        )
-        dim = len(spacing)
-        patch_budget, batch_budget = self.voxel_budget[dim]
-        wanted = patch_within(patch_budget, [float(s) for s in spacing], [float(m) for m in median_shape[:dim]])
-        _, strides, kernels, patch, _ = get_pool_and_conv_props(spacing, wanted, 4, self.max_pooling[dim])
-        stages = len(strides)
-        plan["architecture"]["arch_kwargs"].update(
-            n_stages=stages,
-            features_per_stage=[self.base_features * 2**i for i in range(stages)],
-            kernel_sizes=kernels,
-            strides=strides,
-            n_blocks_per_stage=[1, *[2] * (stages - 1)],
-            n_conv_per_stage_decoder=[1] * (stages - 1),
-        )
-        plan["patch_size"] = [int(p) for p in patch]
-        plan["batch_size"] = int(min(max(batch_budget // math.prod(plan["patch_size"]), 2), self.max_batch[dim]))
-        return plan
-
-
-def patch_within(budget: int, spacing_mm: Sequence[float], median_shape: Sequence[float]) -> list[int]:
-    """Largest patch of at most ``budget`` voxels: the median shape, or a cube in mm clipped to the median shape.
-
-    The edge of the cube is found by bisection; each axis keeps at least 4 voxels or its median, whichever is less.
-    """
-    low, high = 0.0, max(s * m for s, m in zip(spacing_mm, median_shape, strict=True))
-
-    def patch(edge_mm: float) -> list[int]:
-        return [max(round(min(m, max(edge_mm / s, 4))), 1) for s, m in zip(spacing_mm, median_shape, strict=True)]
-
-    if math.prod(patch(high)) <= budget:
-        return patch(high)
-    for _ in range(40):
-        middle = (low + high) / 2
-        low, high = (middle, high) if math.prod(patch(middle)) <= budget else (low, middle)
-    return patch(low)
-
-
-PRESETS: dict[str, tuple[type, TrainingSettings]] = {
-    "resenc-m": (nnUNetPlannerResEncM, TrainingSettings()),
-    "resenc-l": (nnUNetPlannerResEncL, TrainingSettings()),
-    "cpu": (CpuPlanner, CPU_SETTINGS),
-}
-"""Preset name to planner class and training settings."""
-
-PLANS_NAMES = {"resenc-m": "nnUNetResEncUNetMPlans", "resenc-l": "nnUNetResEncUNetLPlans", "cpu": "nnDuetCpuPlans"}
-
-
-def plans_name_of(preset: str) -> str:
-    """The plans identifier that a preset writes.
-
-    Raises:
-        SettingsError: unknown preset.
-    """
-    if preset not in PLANS_NAMES:
-        raise SettingsError(f"preset: expected one of {sorted(PLANS_NAMES)}, got {preset!r}")
-    return PLANS_NAMES[preset]
+_DEFAULT_CONFIGURATIONS = ("2d", "3d_fullres")
+_PREPROCESSED_ENDINGS = (".b2nd", ".pkl", ".npz", ".npy")
 
 
 @dataclass(frozen=True)
@@ -150,56 +66,144 @@ class PlanSummary:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class _Data:
+    """A converted dataset: its ``dataset.json``, and {case id: {"images": [...], "label": ...}}."""
+
+    workspace: Workspace
+    dataset: str
+    dataset_json: dict[str, Any]
+    entries: dict[str, dict[str, Any]]
+
+    @property
+    def raw(self) -> Path:
+        return self.workspace.raw / self.dataset
+
+    @property
+    def target(self) -> Path:
+        return self.workspace.preprocessed / self.dataset
+
+
 def plan(
     dataset_id: int,
-    preset: str,
+    preset: str | None = None,
     *,
     workspace: Workspace,
-    configurations: Sequence[str] = ("2d", "3d_fullres"),
+    configurations: Sequence[str] | None = None,
+    changes: PlanChanges = NO_CHANGES,
+    keep: bool = False,
+    replace: bool = False,
+    plans_name: str | None = None,
     num_processes: int | None = None,
     progress: Progress | None = None,
 ) -> PlanSummary:
     """Extract the fingerprint, write the plans, preprocess every case of the wanted configurations.
 
+    Old preprocessed cases stay until the new ones are complete.
+
     Args:
+        preset: of PRESETS; may be None with ``keep``.
+        configurations: None takes those of 2d and 3d_fullres that the plans have.
+        changes: spacing, patch and batch size that differ from the planner's choice.
+        keep: preprocess with the plans that are there, plus ``changes``.
+        replace: let new plans replace edited ones, and the raw folder's tables others in the preprocessed folder.
+        plans_name: with ``keep``: plans of this name, e.g. nnU-Net's own.
         num_processes: workers; None takes one process on up to two cores, else half the cores up to eight. One process works
             in this one, which avoids the workers' imports (about 7 CPU-seconds each).
         progress: called with (done, total, text) per preprocessed case.
 
     Raises:
         DatasetError: the dataset is not there or was not converted completely.
-        SettingsError: unknown preset, or none of the configurations fits the data.
+        SettingsError: unknown preset, or a configuration that does not fit the data or cannot be trained.
+        OutputExistsError: the plans there were edited, and neither ``keep`` nor ``replace`` says what is to become of that.
+        LockedError: another process plans this dataset.
         WorkerError: a worker process died.
     """
-    plans_name = plans_name_of(preset)
-    dataset = workspace.dataset_name(dataset_id)
-    if not (workspace.raw / dataset / "dataset.json").is_file():
-        raise DatasetError(f"{workspace.raw / dataset}: expected dataset.json; run `nnduet convert` to its end first")
+    refuse_in_a_starting_worker()
+    if preset is None and not keep:
+        raise SettingsError(f"plan: expected a preset, one of {sorted(PRESETS)}")
+    wanted = None if preset is None else plans_name_of(preset)
+    data = _read_data(workspace, workspace.dataset_name(dataset_id))
+    if not replace:
+        check_copies(workspace, data.dataset, (SPLITS_FILE,))
     workers = num_processes or _default_processes()
+    with locked(data.target), case_runner(workers, list(data.entries)) as run_cases:
+        _copy_tables(data)
+        if keep:
+            name = find_plans(workspace, data.dataset, plans_name or wanted)
+            plans = read_plans(workspace, data.dataset, name)
+        else:
+            assert preset is not None
+            name, plans = plans_name_of(preset), _new_plans(data, preset, changes, progress)
+        chosen = _chosen(plans, configurations)
+        plans = apply_changes(plans, chosen, changes)
+        _store_plans(data.target / f"{name}.json", plans, changes, keep=keep, replace=replace)
+        with host_environment(workspace.environment()):
+            for index, configuration in enumerate(chosen):
+                _preprocess(data, plans, configuration, run_cases, _stage(progress, index, len(chosen)))
+        _copy_references(data)
+    outlines = {configuration: _outline(plans, configuration) for configuration in chosen}
+    return PlanSummary(data.dataset, name, str(data.target / f"{name}.json"), outlines, len(data.entries))
+
+
+def _read_data(workspace: Workspace, dataset: str) -> _Data:
+    raw = workspace.raw / dataset
+    if not (raw / "dataset.json").is_file():
+        raise DatasetError(f"{raw}: expected dataset.json; run `nnduet convert` to its end first")
+    dataset_json: dict[str, Any] = read_json(raw / "dataset.json", dict[str, Any])
+    entries = raw_entries(raw, dataset_json)
+    if not entries:
+        raise DatasetError(f"{raw}: expected training cases, found none; run `nnduet convert` to its end first")
+    return _Data(workspace, dataset, dataset_json, entries)
+
+
+def _copy_tables(data: _Data) -> None:
+    data.target.mkdir(parents=True, exist_ok=True)
+    for name in ("dataset.json", SPLITS_FILE, LABELS_FILE):
+        if (data.raw / name).is_file():
+            copy_atomically(data.raw / name, data.target / name)
+
+
+def _new_plans(data: _Data, preset: str, changes: PlanChanges, progress: Progress | None) -> dict[str, Any]:
     planner, settings = PRESETS[preset]
+    name = plans_name_of(preset)
     # the planner takes nnUNet_n_proc_DA as a number of threads and fails at 0, which is a good value in training
-    with host_environment(workspace.environment() | {"nnUNet_n_proc_DA": "1"}):
-        _fingerprint(workspace.preprocessed / dataset, DatasetFingerprintExtractor(dataset), progress)
-        plan_experiment_dataset(dataset_id, planner, overwrite_plans_name=plans_name)
-    plans_file = workspace.preprocessed / dataset / f"{plans_name}.json"
-    plans = load_json(str(plans_file))
+    with host_environment(data.workspace.environment() | {"nnUNet_n_proc_DA": "1"}):
+        _fingerprint(data.target, DatasetFingerprintExtractor(data.dataset), progress)
+        plans, _ = plan_experiment_dataset(
+            data.dataset, planner, overwrite_plans_name=name, overwrite_target_spacing=changes.spacing
+        )
     plans[PLANS_KEY] = {"training": settings.to_json()}
-    write_json_atomically(plans_file, plans)
-    chosen = [c for c in configurations if c in plans["configurations"]]
-    if not chosen:
-        raise SettingsError(f"configurations: expected some of {sorted(plans['configurations'])}, got {list(configurations)}")
-    with host_environment(workspace.environment()):
-        cases = _preprocess(workspace, dataset, PlansManager(plans), chosen, workers, progress)
-    return PlanSummary(dataset, plans_name, str(plans_file), {c: _outline(plans, c) for c in chosen}, cases)
+    existing = data.target / f"{name}.json"
+    return keep_own_configurations(plans, read_json(existing, dict[str, Any]) if existing.is_file() else None)
 
 
-def _default_processes() -> int:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
-    return 1 if cores <= 2 else min(8, cores // 2)
+def _chosen(plans: dict[str, Any], configurations: Sequence[str] | None) -> list[str]:
+    known = plans["configurations"]
+    chosen = [c for c in _DEFAULT_CONFIGURATIONS if c in known] if configurations is None else list(configurations)
+    if not chosen or not set(chosen) <= set(known):
+        raise SettingsError(f"configurations: expected some of {sorted(known)}, got {list(configurations or ())}")
+    return chosen
+
+
+def _store_plans(plans_file: Path, plans: dict[str, Any], changes: PlanChanges, *, keep: bool, replace: bool) -> None:
+    if not keep:
+        if not replace:
+            check_replaceable(plans_file, plans, changes)
+        write_planned(plans_file, plans, changes)
+    elif changes.given():
+        write_json_atomically(plans_file, plans)
+
+
+def _stage(progress: Progress | None, index: int, stages: int) -> Progress | None:
+    """Progress of one of several stages of equal length."""
+    if progress is None:
+        return None
+    return lambda done, total, text: progress(index * total + done, stages * total, text)
 
 
 def _outline(plans: dict[str, Any], configuration: str) -> dict[str, Any]:
-    settings = plans["configurations"][configuration]
+    settings = check_configuration(plans, configuration)
     architecture = settings["architecture"]["arch_kwargs"]
     return {
         "patch_size": settings["patch_size"],
@@ -207,6 +211,11 @@ def _outline(plans: dict[str, Any], configuration: str) -> dict[str, Any]:
         "spacing_mm": settings["spacing"],
         "features_per_stage": architecture["features_per_stage"],
     }
+
+
+def _default_processes() -> int:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    return 1 if cores <= 2 else min(8, cores // 2)
 
 
 def _fingerprint(target: Path, extractor: Any, progress: Progress | None) -> None:
@@ -252,67 +261,50 @@ def _intensity_properties(values: np.ndarray) -> dict[str, float]:
 
 
 def _preprocess(
-    workspace: Workspace,
-    dataset: str,
-    plans: PlansManager,
-    configurations: Sequence[str],
-    workers: int,
-    progress: Progress | None,
-) -> int:
-    raw, target = workspace.raw / dataset, workspace.preprocessed / dataset
-    dataset_json = load_json(str(raw / "dataset.json"))
-    files = get_filenames_of_train_images_and_targets(str(raw), dataset_json)
-    total, done = len(files) * len(configurations), 0
-    for configuration in configurations:
-        folder = target / plans.get_configuration(configuration).data_identifier
-        partial_folder = folder.with_name(folder.name + ".partial")
-        for old in (folder, partial_folder):
-            shutil.rmtree(old, ignore_errors=True)
-        checksums_of(folder).unlink(missing_ok=True)
-        partial_folder.mkdir(parents=True)
-        work = partial(preprocess_case, plans.plans, configuration, dataset_json, str(partial_folder))
-        for case_id in _each(work, files, workers):
-            done += 1
-            if progress:
-                progress(done, total, f"preprocess {configuration} {case_id}")
-        partial_folder.rename(folder)
-        write_checksums(folder)
-    _copy_references(files, target, dataset_json["file_ending"])
-    for name in (SPLITS_FILE, LABELS_FILE):
-        if (raw / name).is_file():
-            copy_atomically(raw / name, target / name)
-    return len(files)
+    data: _Data, plans: dict[str, Any], configuration: str, run_cases: CaseRunner, progress: Progress | None
+) -> None:
+    """Preprocess all cases beside the folder that takes them, write what they are made of, and swap."""
+    identifier = check_name(check_configuration(plans, configuration)["data_identifier"], "data_identifier", SettingsError)
+    folder = data.target / identifier
+    _check_swappable(folder)
+    made_of = ingredients_of(plans, configuration, data.dataset_json, data.entries)
+    partial_folder = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(partial_folder, ignore_errors=True)
+    partial_folder.mkdir(parents=True)
+    work = partial(preprocess_case, plans, configuration, data.dataset_json, str(partial_folder))
+    for done, case_id in enumerate(run_cases(work, data.entries), 1):
+        if progress:
+            progress(done, len(data.entries), f"preprocess {configuration} {case_id}")
+    write_checksums(partial_folder, checksums_of(folder))
+    write_ingredients(ingredients_file(folder), made_of)
+    _swap(partial_folder, folder)
 
 
-def _copy_references(files: dict[str, Any], target: Path, ending: str) -> None:
-    (target / "gt_segmentations").mkdir(exist_ok=True)
-    for case_id, entry in files.items():
-        copy_atomically(Path(entry["label"]), target / "gt_segmentations" / f"{case_id}{ending}")
+def _check_swappable(folder: Path) -> None:
+    """Raises OutputExistsError where a folder holds anything but preprocessed cases, for it would be deleted."""
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise OutputExistsError(f"{folder}: expected a folder of preprocessed cases, got a link or a file; move it away")
+    foreign = [path.name for path in folder.iterdir() if path.suffix not in _PREPROCESSED_ENDINGS] if folder.is_dir() else []
+    if foreign:
+        raise OutputExistsError(f"{folder}: holds other files than preprocessed cases ({sorted(foreign)[0]}); move them away")
 
 
-def _each(work: Callable[[str, dict[str, Any]], None], files: dict[str, Any], workers: int) -> Any:
-    """Run ``work`` per case, here or in spawned workers, and yield the case ids as they finish."""
-    if workers == 1:
-        for case_id, entry in files.items():
-            work(case_id, entry)
-            yield case_id
-        return
-    finished: set[str] = set()
-    others = active_children()
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        try:
-            with starting_children():
-                futures = {pool.submit(work, case_id, entry): case_id for case_id, entry in files.items()}
-            for future in as_completed(futures):
-                future.result()
-                finished.add(futures[future])
-                yield futures[future]
-        except (BrokenProcessPool, OSError) as error:  # OSError: it died while cases were being handed out
-            for worker in active_children():
-                if worker not in others:  # the pool waits for ever for one that it started while it broke
-                    worker.terminate()
-            pending = [str(case_id) for case_id in files if case_id not in finished][:workers]
-            raise WorkerError(f"a preprocessing worker died, perhaps out of memory, near cases {pending}") from error
+def _swap(new: Path, folder: Path) -> None:
+    """Put a complete folder in the place of an old one, which is deleted only then."""
+    old = folder.with_name(f"{folder.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
+    new.rename(folder)
+    sync_folder(folder.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _copy_references(data: _Data) -> None:
+    ending = data.dataset_json["file_ending"]
+    (data.target / "gt_segmentations").mkdir(exist_ok=True)
+    for case_id, entry in data.entries.items():
+        copy_atomically(Path(entry["label"]), data.target / "gt_segmentations" / f"{case_id}{ending}")
 
 
 def preprocess_case(

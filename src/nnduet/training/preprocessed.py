@@ -1,21 +1,34 @@
-"""Preprocessed cases whose bytes have changed on the disk are found before a training, and made again."""
+"""Preprocessed cases on the disk: only what was written there is read, and what has changed is made again."""
 
 from __future__ import annotations
 
-import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import blosc2
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
-from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 
 from nnduet.data.files import file_digest, locked, naming_disk_errors, write_json_atomically
-from nnduet.errors import CorruptFileError
+from nnduet.errors import CorruptFileError, DatasetError
+from nnduet.names import printable
+from nnduet.records import read_json
 from nnduet.schema import Workspace
+from nnduet.training.case_properties import read_properties
+from nnduet.training.ingredients import raw_entries
+from nnduet.training.workers import settle_worker
 
-__all__ = ["PreprocessCase", "PreprocessedCases", "checksums_of", "damaged_cases", "mend_preprocessed", "write_checksums"]
+__all__ = [
+    "PreprocessCase",
+    "PreprocessedCases",
+    "check_listed",
+    "checksums_of",
+    "damaged_cases",
+    "mend_preprocessed",
+    "write_checksums",
+]
 
 PreprocessCase = Callable[[dict[str, Any], str, dict[str, Any], str, str, dict[str, Any]], None]
 """(plans, configuration, dataset_json, folder, case_id, {"images", "label"}): writes a preprocessed case."""
@@ -26,9 +39,10 @@ def checksums_of(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}_checksums.json")
 
 
-def write_checksums(folder: Path) -> None:
-    """Write the SHA-256 of every file of a folder of preprocessed cases, {file name: digest}."""
-    write_json_atomically(checksums_of(folder), {path.name: file_digest(path) for path in _files(folder)})
+def write_checksums(folder: Path, target: Path | None = None) -> None:
+    """Write the SHA-256 of every file of a folder of preprocessed cases, {file name: digest}; None is beside the folder."""
+    sums = {path.name: file_digest(path) for path in sorted(folder.iterdir())}
+    write_json_atomically(target or checksums_of(folder), sums)
 
 
 def mend_preprocessed(
@@ -57,8 +71,11 @@ def mend_preprocessed(
     raw = workspace.raw / dataset
     if not (raw / "dataset.json").is_file():
         raise CorruptFileError(f"{folder}: {damaged} changed on the disk, and {raw} is not there to make them again")
-    dataset_json = json.loads((raw / "dataset.json").read_text(encoding="utf-8"))
-    entries = get_filenames_of_train_images_and_targets(str(raw), dataset_json)
+    dataset_json: dict[str, Any] = read_json(raw / "dataset.json", dict[str, Any])
+    entries = raw_entries(raw, dataset_json)
+    unknown = sorted(set(damaged) - set(entries))
+    if unknown:
+        raise CorruptFileError(f"{folder}: {unknown} changed on the disk, and {raw} has no such cases to make them again")
     with locked(folder.parent):
         for case_id in damaged:
             for name in (f"{case_id}.b2nd", f"{case_id}_seg.b2nd", f"{case_id}.pkl"):
@@ -72,7 +89,7 @@ def damaged_cases(folder: Path, progress: Callable[[int, int, str], None] | None
     """Names of the cases, sorted, with a file that is missing or has another checksum than was written."""
     if not checksums_of(folder).is_file():
         return []
-    sums: dict[str, str] = json.loads(checksums_of(folder).read_text(encoding="utf-8"))
+    sums = _read_sums(folder)
     damaged = set()
     for index, (name, digest) in enumerate(sums.items()):
         if not (folder / name).is_file() or file_digest(folder / name) != digest:
@@ -82,13 +99,50 @@ def damaged_cases(folder: Path, progress: Callable[[int, int, str], None] | None
     return sorted(damaged)
 
 
-def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.suffix in (".b2nd", ".pkl"))
+def check_listed(folder: Path) -> None:
+    """Refuse files in a folder of preprocessed cases that are not in its checksums: a training would read them as cases.
+
+    Raises:
+        DatasetError: naming the first of them.
+    """
+    if not checksums_of(folder).is_file():
+        return
+    listed = _read_sums(folder)
+    unlisted = sorted(path.name for path in folder.iterdir() if path.name not in listed)
+    if unlisted:
+        raise DatasetError(
+            f"{folder}: holds {len(unlisted)} files that `nnduet plan` did not write ({printable(', '.join(unlisted[:5]))}); "
+            "none of them was read; move them away"
+        )
+
+
+def _read_sums(folder: Path) -> dict[str, str]:
+    path = checksums_of(folder)
+    sums: dict[str, str] = read_json(path, dict[str, str])
+    strange = next((name for name in sums if Path(name).name != name or "\\" in name), None)
+    if strange is not None:
+        raise DatasetError(f"{path}: expected names of files in {folder.name}, got {printable(strange)!r}")
+    return sums
 
 
 class PreprocessedCases(nnUNetDatasetBlosc2):  # type: ignore[misc]
-    """nnU-Net's dataset; a case that cannot be read is a StorageError with its name."""
+    """nnU-Net's dataset; a case that cannot be read is a StorageError with its name.
 
-    def load_case(self, identifier: str) -> Any:
-        with naming_disk_errors(Path(self.source_folder), f"{identifier}: the preprocessed case could not be read"):
-            return super().load_case(identifier)
+    Pickles are read as data (:func:`read_properties`). A worker that loads its first case is settled as one.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._process = os.getpid()
+
+    def load_case(self, identifier: str) -> tuple[Any, Any, None, dict[str, Any]]:
+        if os.getpid() != self._process:
+            self._process = os.getpid()
+            settle_worker()
+        folder = Path(self.source_folder)
+        with naming_disk_errors(folder, f"{identifier}: the preprocessed case could not be read"):
+            data, segmentation = (self._open(folder / f"{identifier}{ending}") for ending in (".b2nd", "_seg.b2nd"))
+            return data, segmentation, None, read_properties(folder / f"{identifier}.pkl")
+
+    def _open(self, path: Path) -> Any:
+        return blosc2.open(urlpath=str(path), mode="r", dparams={"nthreads": 1}, **self.mmap_kwargs)

@@ -107,7 +107,7 @@ def probe_model(
 
     Args:
         model: folder that ``train`` wrote.
-        workspace: where the labels of the model's dataset lie, preprocessed before raw.
+        workspace: where the labels of the model's dataset lie, raw before preprocessed.
         folds: numbers; None takes every fold that was validated, without "all", which holds no case out.
         table: another table of labels, with the columns of ``classification_labels.csv``, in any form that ``convert`` reads.
         id_column: its column with the case ids, if it is not found by its name.

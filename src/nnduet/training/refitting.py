@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from nnduet.model.case_head import CaseHead, best_model
 from nnduet.schema import Workspace
 from nnduet.training.fold_metrics import FINAL_METRICS_FILE, FoldTruth, measure_fold
 from nnduet.training.head_fitting import answer_table, fit_heads
+from nnduet.training.ingredients import INGREDIENTS_FILE, read_ingredients, write_ingredients
 from nnduet.training.trained_folds import TrainedFolds, read_trained_folds
 
 __all__ = ["RefitRow", "RefitSummary", "refit_heads"]
@@ -69,7 +70,7 @@ def refit_heads(
 
     Args:
         model: folder that ``train`` wrote.
-        workspace: where labels and reference masks of the model's dataset lie, preprocessed before raw.
+        workspace: where labels and reference masks of the model's dataset lie, raw before preprocessed.
         folds: None takes every fold that was validated.
         table: another table of labels, with the columns of ``classification_labels.csv``, in any form that ``convert`` reads.
         id_column: its column with the case ids, if it is not found by its name.
@@ -79,6 +80,7 @@ def refit_heads(
     Raises:
         ModelError: no model folder, or a fold lacks its features or its validation masks.
         DatasetError: no labels, or no reference masks.
+        StaleError: images or masks changed after a fold was trained.
         TableError: the table is malformed or lacks cases.
     """
     trained = read_trained_folds(model, workspace, folds, table, id_column)
@@ -95,7 +97,7 @@ def refit_heads(
 
 
 def _references(trained: TrainedFolds, workspace: Workspace) -> Path:
-    folders = (workspace.preprocessed / trained.dataset / "gt_segmentations", workspace.raw / trained.dataset / "labelsTr")
+    folders = (workspace.raw / trained.dataset / "labelsTr", workspace.preprocessed / trained.dataset / "gt_segmentations")
     found = next((folder for folder in folders if folder.is_dir()), None)
     if found is None:
         raise DatasetError(f"expected reference masks in one of {[str(folder) for folder in folders]}, found no folder")
@@ -112,6 +114,9 @@ def _refit_fold(trained: TrainedFolds, truth: FoldTruth, fold: str, prepared: Pa
     number = int(fold) if fold.isdigit() else fold
     metrics = measure_fold(prepared / "validation", number, answers, heads, truth)
     write_json_atomically(prepared / FINAL_METRICS_FILE, metrics)
+    made_of = read_ingredients(trained.folder(fold) / INGREDIENTS_FILE)
+    if made_of is not None:
+        write_ingredients(prepared / INGREDIENTS_FILE, replace(made_of, labels=trained.labels_digest()))
     return [_row(task.name, fold, heads.get(task.name), metrics["tasks"][task.name]) for task in trained.tasks]
 
 

@@ -2,40 +2,42 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from nnduet.data.files import locked
-from nnduet.errors import DatasetError, OutputExistsError, ResumeError, SettingsError
-from nnduet.inference.model_folder import load_checkpoint
+from nnduet.evaluation.evaluate import METRICS_FILE
+from nnduet.inference.model_folder import CONFORMAL_FILE, CROSS_VALIDATION_FOLDER
 from nnduet.model.hardware import select_device
 from nnduet.model.network import PLANS_KEY
-from nnduet.schema import SPLITS_FILE, Workspace
-from nnduet.training.checkpoints import FINAL, LATEST, PREVIOUS, find_checkpoint, stoppable
+from nnduet.records import read_json
+from nnduet.schema import LABELS_FILE, Workspace, tasks_from_json
+from nnduet.training.checkpoints import demote_final, stoppable
+from nnduet.training.freshness import check_fresh, check_same_ingredients
 from nnduet.training.host import host_environment
+from nnduet.training.ingredients import INGREDIENTS_FILE, Ingredients, labels_digest, write_ingredients
+from nnduet.training.labels import read_case_labels
 from nnduet.training.planning import preprocess_case
+from nnduet.training.prepared import check_prepared, find_plans, model_folder, read_plans, read_prepared
 from nnduet.training.preprocessed import mend_preprocessed
-from nnduet.training.settings import TrainingSettings
+from nnduet.training.ranks import patient_group, process_group, wait_for_first
+from nnduet.training.resuming import find_start
 from nnduet.training.trainer import nnUNetTrainerMultitask
 from nnduet.training.validation import FINAL_METRICS_FILE
 
-__all__ = ["TrainingSummary", "find_plans", "train"]
+__all__ = ["TrainingSummary", "remove_outdated_results", "train"]
 
 Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)
 class TrainingSummary:
-    """What a training run left behind: the model folder, the fold's metrics, and how long it took."""
+    """What a training run left behind: the model folder, the fold's metrics, how long it took, and what was noted."""
 
     model: str
     fold: str
@@ -43,28 +45,11 @@ class TrainingSummary:
     seconds: float
     metrics_file: str
     metrics: dict[str, Any]
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object with every field."""
         return asdict(self)
-
-
-def find_plans(workspace: Workspace, dataset: str, plans_name: str | None) -> str:
-    """The plans identifier to train with: the given one, or the only one that is there.
-
-    Raises:
-        DatasetError: no plans, or several and none was named.
-    """
-    folder = workspace.preprocessed / dataset
-    visible = folder.glob("[!.]*.json")  # a file that begins with a point is one that is being written
-    found = sorted(path.stem for path in visible if "configurations" in _read(path))
-    if plans_name is not None:
-        if plans_name not in found:
-            raise DatasetError(f"{folder}: expected plans {plans_name}.json, found {found}; run `nnduet plan` first")
-        return plans_name
-    if len(found) != 1:
-        raise DatasetError(f"{folder}: expected one plans file, found {found}; run `nnduet plan` or name one with --plans")
-    return found[0]
 
 
 def train(
@@ -84,42 +69,59 @@ def train(
     Args:
         fold: number of the fold in ``splits_final.json``, or "all" (validation then is on training cases).
         plans_name: plans identifier; None where there is only one.
-        epochs: None takes the plans' number.
-        resume: go on from the last checkpoint; a finished training is only validated again if its metrics are missing.
+        epochs: None takes the plans' number, or that with which a resumed training began.
+        resume: go on from the last checkpoint, or begin where there is none; a finished training is only validated again if its
+            metrics are missing, and extended if ``epochs`` is a larger number.
         progress: called with (iterations done, all iterations, text), then per case of the validation.
 
     Raises:
         DatasetError, SettingsError: nothing to train on, or an impossible fold or configuration.
         OutputExistsError: a training is there already and ``resume`` is False.
-        ResumeError: nothing to resume, or it belongs to other plans or another number of epochs.
+        ResumeError: it began with other plans, settings, cases or labels.
+        StaleError: raw data or plans changed after the cases were preprocessed.
         LockedError: another process trains this fold.
         StoppedError: SIGTERM or SIGUSR1 came; what is finished is kept.
         DivergedError: the loss was no number several times in a row.
     """
     dataset = workspace.dataset_name(dataset_id)
     folder = workspace.preprocessed / dataset
-    plans = _read(folder / f"{find_plans(workspace, dataset, plans_name)}.json")
-    _check(folder, plans, configuration, fold)
-    plans |= {PLANS_KEY: {"training": _settings(plans, epochs)}, "continue_training": resume}
+    plans = read_plans(workspace, dataset, find_plans(workspace, dataset, plans_name))
+    dataset_json = read_prepared(folder / "dataset.json")
+    cases = check_prepared(folder, plans, configuration, fold)
+    model = model_folder(workspace, dataset, plans["plans_name"], configuration)
+    start = find_start(model / f"fold_{fold}", plans, configuration, dataset_json, epochs=epochs, resume=resume)
+    made_of = check_fresh(workspace, dataset, plans, configuration, cases, progress) or Ingredients()
+    made_of = replace(made_of, labels=_labels_digest(workspace, dataset, dataset_json))
+    if start.checkpoint:
+        check_same_ingredients(model / f"fold_{fold}", made_of)
+    plans |= {PLANS_KEY: {"training": start.settings}, "continue_training": start.checkpoint is not None}
     started = time.perf_counter()
     with ExitStack() as stack:
         stack.enter_context(stoppable())
         stack.enter_context(host_environment(workspace.environment() | _augmentation()))
-        rank = stack.enter_context(_process_group())
-        trainer = nnUNetTrainerMultitask(plans, configuration, fold, _read(folder / "dataset.json"), select_device(device))
+        rank = stack.enter_context(process_group())
+        trainer = nnUNetTrainerMultitask(plans, configuration, fold, dataset_json, select_device(device))
         output = Path(trainer.output_folder)
         if rank == 0:
             stack.enter_context(locked(output))
         trainer.progress = progress if rank == 0 else None
+        trainer.waiting = patient_group()
         metrics_file = output / FINAL_METRICS_FILE
         measured = metrics_file.is_file()  # asked before the work, so that every rank gets the same answer
-        _prepare_resume(trainer, resume)
+        if start.checkpoint:
+            trainer.load_checkpoint(str(start.checkpoint))  # the path: nnU-Net takes no dict; the file was read safely above
         unfinished = trainer.current_epoch < trainer.num_epochs
+        notes = (*start.notes, *trainer.notes())
         if rank == 0 and (unfinished or not measured):
             for case_id in mend_preprocessed(workspace, dataset, plans, configuration, preprocess_case, progress):
                 trainer.print_to_log_file(f"WARNING: preprocessed files of {case_id} changed on the disk and were made again")
-        if torch.distributed.is_initialized():
-            torch.distributed.barrier()
+        if rank == 0:
+            _tell(trainer, notes)
+            if not start.checkpoint:
+                write_ingredients(output / INGREDIENTS_FILE, made_of)
+        wait_for_first(trainer.waiting)  # here every process has loaded the checkpoint
+        if rank == 0 and start.reopens:
+            _reopen(output)
         if unfinished:
             trainer.run_training()
         if unfinished or not measured:
@@ -130,82 +132,39 @@ def train(
         epochs=trainer.num_epochs,
         seconds=round(time.perf_counter() - started, 1),
         metrics_file=str(metrics_file),
-        metrics=_read(metrics_file),
+        metrics=read_json(metrics_file, dict[str, Any]),
+        notes=notes,
     )
 
 
-def _read(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise DatasetError(f"{path}: expected a file, found none; run `nnduet plan` first")
-    loaded = json.loads(path.read_text(encoding="utf-8"))
-    return loaded if isinstance(loaded, dict) else {}
+def _labels_digest(workspace: Workspace, dataset: str, dataset_json: dict[str, Any]) -> str:
+    """Digest of the labels that a training learns; empty without tasks, or where the trainer will miss the table."""
+    tasks = tasks_from_json(dataset_json.get("classification", {}))
+    if not tasks or not any((folder / LABELS_FILE).is_file() for folder in workspace.folders_of(dataset)):
+        return ""
+    return labels_digest(read_case_labels(workspace.folders_of(dataset), tasks, dataset_json.get("covariates", [])))
 
 
-def _settings(plans: dict[str, Any], epochs: int | None) -> dict[str, Any]:
-    """The plans' training settings as an object, with another number of epochs if one is given."""
-    settings = dict(plans.get(PLANS_KEY, {}).get("training", TrainingSettings().to_json()))
-    return settings if epochs is None else {**settings, "num_epochs": epochs}
+def _tell(trainer: Any, notes: tuple[str, ...]) -> None:
+    """Put the notes into the log, and in front of the progress, where they are seen before hours of work."""
+    for note in notes:
+        trainer.print_to_log_file(f"NOTE: {note}")
+        trainer.report(0, trainer.num_epochs * trainer.num_iterations_per_epoch, note)
 
 
-def _check(folder: Path, plans: dict[str, Any], configuration: str, fold: int | str) -> None:
-    known = plans["configurations"]
-    if configuration not in known:
-        raise SettingsError(f"configuration: expected one of {sorted(known)}, got {configuration!r}")
-    data = folder / known[configuration].get("data_identifier", "")
-    if not data.is_dir():
-        raise DatasetError(f"{data}: expected preprocessed cases, found no folder; run `nnduet plan` for {configuration}")
-    if fold == "all":
-        return
-    if not (folder / SPLITS_FILE).is_file():
-        raise DatasetError(f"{folder / SPLITS_FILE}: expected the folds, found none; run `nnduet convert` again")
-    splits = json.loads((folder / SPLITS_FILE).read_text(encoding="utf-8"))
-    if not isinstance(fold, int) or not 0 <= fold < len(splits):
-        raise SettingsError(f"fold: expected 0 to {len(splits) - 1} or 'all', got {fold!r}")
+def _reopen(fold: Path) -> None:
+    """Make a finished training an unfinished one, whose results are those of fewer epochs and go."""
+    remove_outdated_results(fold.parent)
+    (fold / FINAL_METRICS_FILE).unlink(missing_ok=True)
+    demote_final(fold)
 
 
-def _prepare_resume(trainer: Any, resume: bool) -> None:
-    folder = Path(trainer.output_folder)
-    if not resume:
-        for name in (FINAL, LATEST, PREVIOUS):
-            if (folder / name).is_file():
-                raise OutputExistsError(f"{folder / name}: a training is there already; add --resume, or move {folder} away")
-        return
-    path = find_checkpoint(folder)
-    if path is None:
-        raise ResumeError(f"{folder}: expected {LATEST} to resume from, found none; train without --resume")
-    checkpoint = load_checkpoint(path)
-    before, now = (_identity(plans) for plans in (checkpoint["init_args"]["plans"], trainer.plans_manager.plans))
-    for key in before:
-        if before[key] != now[key]:
-            raise ResumeError(f"{path}: was trained with other {key!r} in its plans; resume with the same, or move it away")
-    trainer.load_checkpoint(str(path))  # the path: nnU-Net's own cannot take a dict; the file was read safely above
-
-
-def _identity(plans: dict[str, Any]) -> dict[str, str]:
-    """What a resumed training must have in common with its beginning; settings that did not exist then have their defaults."""
-    ours = dict(plans.get(PLANS_KEY, {}))
-    ours.pop("head", None)  # repeats some of the settings
-    ours["training"] = TrainingSettings.from_json(ours.get("training", {})).to_json()
-    parts = {"configurations": plans.get("configurations"), PLANS_KEY: ours}
-    return {key: json.dumps(part, sort_keys=True) for key, part in parts.items()}
+def remove_outdated_results(model: Path) -> None:
+    """An earlier cross-validation says nothing of a fold that is trained now, nor may prediction use its scores."""
+    for name in (METRICS_FILE, CONFORMAL_FILE):
+        (model / CROSS_VALIDATION_FOLDER / name).unlink(missing_ok=True)
 
 
 def _augmentation() -> dict[str, str]:
     """Augment in this process on up to four cores: workers would take the network's cores and cost their imports."""
     return {"nnUNet_n_proc_DA": "0"} if (os.cpu_count() or 1) <= 4 and "nnUNet_n_proc_DA" not in os.environ else {}
-
-
-@contextlib.contextmanager
-def _process_group() -> Iterator[int]:
-    """Under torchrun: join the NCCL group and yield the rank; else yield 0."""
-    if not torch.distributed.is_torchelastic_launched():
-        yield 0
-        return
-    if not torch.cuda.is_available():
-        raise SettingsError("torchrun: nnU-Net trains on several devices only with CUDA; start without torchrun")
-    torch.distributed.init_process_group("nccl")
-    torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    try:
-        yield torch.distributed.get_rank()
-    finally:
-        torch.distributed.destroy_process_group()

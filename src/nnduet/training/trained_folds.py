@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +9,13 @@ from typing import Any
 
 from nnduet.errors import ModelError, TableError
 from nnduet.model.case_features import FeatureTable
+from nnduet.names import check_name
+from nnduet.records import read_json
 from nnduet.schema import Task, Workspace, tasks_from_json
 from nnduet.training.fold_metrics import FINAL_METRICS_FILE
+from nnduet.training.freshness import check_fold_cases
 from nnduet.training.head_fitting import TRAINING_FEATURES, VALIDATION_FEATURES
+from nnduet.training.ingredients import labels_digest
 from nnduet.training.labels import CaseLabels, find_label_table, read_label_table
 
 __all__ = ["TrainedFolds", "read_trained_folds"]
@@ -25,7 +28,7 @@ class TrainedFolds:
     Attributes:
         folds: names behind ``fold_``, e.g. ("0", "1").
         dataset: name of the dataset that it was trained on.
-        table: the table that the labels were read from.
+        table: the table that the labels were read from; ``id_column`` is its column with the cases, if not found by name.
     """
 
     model: Path
@@ -34,6 +37,7 @@ class TrainedFolds:
     dataset_json: dict[str, Any]
     table: Path
     labels: CaseLabels
+    id_column: str | None = None
 
     @property
     def tasks(self) -> tuple[Task, ...]:
@@ -43,6 +47,10 @@ class TrainedFolds:
     def folder(self, fold: str) -> Path:
         """Where the fold's files are."""
         return self.model / f"fold_{fold}"
+
+    def labels_digest(self) -> str:
+        """Digest of what a training would learn from the table, to compare with that of the fold's."""
+        return labels_digest(read_label_table(self.table, self.tasks, self.dataset_json.get("covariates", []), self.id_column))
 
     def features(self, fold: str) -> tuple[FeatureTable, FeatureTable]:
         """Features of the training and of the validation cases.
@@ -77,7 +85,7 @@ def read_trained_folds(
 
     Args:
         model: folder that ``train`` wrote.
-        workspace: where ``classification_labels.csv`` of the model's dataset is looked for, preprocessed before raw.
+        workspace: where ``classification_labels.csv`` of the model's dataset is looked for, raw before preprocessed.
         folds: names behind ``fold_``; None takes every fold that was validated.
         table: another table of labels, with the same columns.
         id_column: its column with the case ids, if it is not found by its name.
@@ -86,8 +94,10 @@ def read_trained_folds(
         ModelError: no model folder of nnDuet, a model without tasks, or a fold that is not there.
         DatasetError: no table of labels.
         TableError: the table lacks a column, or a cell names no class.
+        StaleError: images or masks of the dataset changed after a fold was trained: its stored features are of the old ones.
     """
-    plans, dataset_json = (_read_object(model / name) for name in ("plans.json", "dataset.json"))
+    plans: dict[str, Any] = read_json(model / "plans.json", dict[str, Any], error=ModelError)
+    dataset_json: dict[str, Any] = read_json(model / "dataset.json", dict[str, Any], error=ModelError)
     tasks = tasks_from_json(dataset_json.get("classification", {}))
     if not tasks or "dataset_name" not in plans:
         raise ModelError(f"{model}: expected a model with tasks of a named dataset, got tasks {[t.name for t in tasks]}")
@@ -97,21 +107,13 @@ def read_trained_folds(
     if absent or not names:
         found = sorted(path.name for path in model.glob("fold_*"))
         raise ModelError(f"{model}: expected validated folds {absent or ''}, found {found}; has the training finished?")
-    path = table or find_label_table([workspace.preprocessed / dataset, workspace.raw / dataset])
-    return TrainedFolds(
-        model, tuple(dict.fromkeys(names)), dataset, dataset_json, path, read_label_table(path, tasks, (), id_column)
-    )
+    check_name(dataset, "dataset_name of the plans", ModelError)
+    for name in names:
+        check_fold_cases(model / f"fold_{name}", workspace, dataset)
+    path = table or find_label_table(workspace.folders_of(dataset))
+    labels = read_label_table(path, tasks, (), id_column)
+    return TrainedFolds(model, tuple(dict.fromkeys(names)), dataset, dataset_json, path, labels, id_column)
 
 
 def _validated(model: Path) -> list[str]:
     return sorted(path.parent.name.removeprefix("fold_") for path in model.glob(f"fold_*/{FINAL_METRICS_FILE}"))
-
-
-def _read_object(path: Path) -> dict[str, Any]:
-    try:
-        loaded = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path}: expected a file of a trained model: {error}") from error
-    if not isinstance(loaded, dict):
-        raise ModelError(f"{path}: expected a JSON object, got {type(loaded).__name__}")
-    return loaded

@@ -26,13 +26,14 @@ from nnduet.model.losses import class_loss
 from nnduet.model.network import HEAD_SETTINGS, PLANS_KEY, build_joint_network, has_regions, use_cpu_layers
 from nnduet.schema import tasks_from_json
 from nnduet.training.checkpoints import remove_passing_checkpoints, replace_checkpoint
-from nnduet.training.collapse import CollapseWatch
+from nnduet.training.collapse import CollapseWatch, alarms_of_json, never_armed_note
 from nnduet.training.evidence import Evidence
 from nnduet.training.history import History, SparsePlots
 from nnduet.training.labels import inner_fold, read_case_labels
 from nnduet.training.mirroring import fixed_patch_axes, keep_sides
 from nnduet.training.optimizer import JointOptimizer, PolynomialDecay, build_optimizer
 from nnduet.training.preprocessed import PreprocessedCases
+from nnduet.training.ranks import patient_group, wait_for_first
 from nnduet.training.selection import select_checkpoint, take_selected_checkpoint, withhold
 from nnduet.training.settings import TrainingSettings
 from nnduet.training.validation import validate_fold
@@ -81,8 +82,15 @@ class nnUNetTrainerMultitask(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801
         self.withheld: list[str] = []
         self.collapse = CollapseWatch(self.tasks)
         self.progress: Callable[[int, int, str], None] | None = None
+        self.waiting: Any = None
         self._steps = 0
         self._bad_steps = 0
+
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know before a training with these settings begins."""
+        if not self.tasks or any(self.settings.class_weight_at(epoch) > 0 for epoch in range(self.num_epochs)):
+            return ()
+        return (never_armed_note(self.num_epochs),)
 
     def report(self, done: int, total: int, text: str) -> None:
         """Tell whoever watches how far a long step has come."""
@@ -115,6 +123,8 @@ class nnUNetTrainerMultitask(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801
             )
         self._seed(0)
         super().initialize()
+        if self.is_ddp and self.waiting is None:  # started by nnU-Net's own command
+            self.waiting = patient_group()
         if infer_dataset_class(self.preprocessed_dataset_folder) is nnUNetDatasetBlosc2:
             self.dataset_class = PreprocessedCases
         if self.device.type == "cpu":
@@ -144,11 +154,13 @@ class nnUNetTrainerMultitask(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801
         training.identifiers = self.labels.balanced([c for c in training.identifiers if c not in self.withheld])
         return training, validation
 
+    def table_folders(self) -> list[Path]:
+        """Where the table of labels is looked for: the raw folder, where it is known, before the preprocessed one."""
+        raw = [Path(nnUNet_raw) / self.plans_manager.dataset_name] if nnUNet_raw.is_set() else []
+        return [*raw, Path(self.preprocessed_dataset_folder_base)]
+
     def _learn_labels(self) -> None:
-        folders = [Path(self.preprocessed_dataset_folder_base)]
-        if nnUNet_raw.is_set():
-            folders.append(Path(nnUNet_raw) / self.plans_manager.dataset_name)
-        self.labels = read_case_labels(folders, self.tasks, self.dataset_json.get("covariates", []))
+        self.labels = read_case_labels(self.table_folders(), self.tasks, self.dataset_json.get("covariates", []))
         training, _ = self.do_split()
         network = self._joint_network()
         for task in self.tasks:
@@ -268,6 +280,8 @@ class nnUNetTrainerMultitask(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801
         """nnU-Net's end of epoch (its plot only every tenth: it costs as much as a small training step), then one CSV row."""
         epoch = self.current_epoch
         self._terms |= select_checkpoint(self)
+        if self.withheld:
+            wait_for_first(self.waiting)
         super().on_epoch_end()
         if self.local_rank == 0 and self.history is not None:
             self.history.append(self._epoch_row(epoch))
@@ -309,13 +323,12 @@ class nnUNetTrainerMultitask(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801
         if self.local_rank == 0:
             self._learn_labels()
             try:
-                for alarm in validate_fold(self)["alarms"]:
-                    self.print_to_log_file(f"WARNING: {alarm['sentence']}")
+                for alarm in alarms_of_json(validate_fold(self)["alarms"]):
+                    self.print_to_log_file(f"WARNING: {alarm.sentence}")
             except NNDuetError as error:
                 self.print_to_log_file(f"validation failed: {error.code}: {error}")
                 raise
-        if self.is_ddp:
-            torch.distributed.barrier()
+        wait_for_first(self.waiting)
 
 
 class nnUNetTrainer_multitask(nnUNetTrainerMultitask):  # noqa: N801

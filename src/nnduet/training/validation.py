@@ -22,10 +22,10 @@ from nnduet.model.case_features import FeatureTable
 from nnduet.model.case_head import CaseHead
 from nnduet.model.heads import TaskHeads
 from nnduet.model.outliers import OutlierModel
-from nnduet.schema import LABELS_FILE
+from nnduet.training.collapse import Alarm
 from nnduet.training.fold_metrics import FINAL_METRICS_FILE, FoldTruth, measure_fold
 from nnduet.training.head_fitting import TRAINING_FEATURES, VALIDATION_FEATURES, fit_heads
-from nnduet.training.labels import inner_fold
+from nnduet.training.labels import find_label_table, inner_fold
 
 __all__ = ["FINAL_METRICS_FILE", "trained_model", "validate_fold"]
 
@@ -54,7 +54,7 @@ def validate_fold(trainer: Any) -> dict[str, Any]:
         network = _network_answers(predictor, values, predictor.network.heads)
         FeatureTable(tuple(predictions), values, predictor.model.layout.blocks, network).save(folder / VALIDATION_FEATURES)
     answers = {case_id: prediction.answers for case_id, prediction in predictions.items()}
-    metrics = measure_fold(folder / "validation", trainer.fold, answers, heads[0], _truth(trainer))
+    metrics = measure_fold(folder / "validation", trainer.fold, answers, heads[0], _truth(trainer), _alarms(trainer))
     write_json_atomically(folder / FINAL_METRICS_FILE, metrics)
     return metrics
 
@@ -133,5 +133,12 @@ def _references(trainer: Any) -> Path:
 
 
 def _truth(trainer: Any) -> FoldTruth:
-    table = Path(trainer.preprocessed_dataset_folder_base) / LABELS_FILE
-    return FoldTruth(_references(trainer), table if table.is_file() else None, trainer.labels, trainer.dataset_json)
+    table = find_label_table(trainer.table_folders()) if trainer.tasks else None
+    return FoldTruth(_references(trainer), table, trainer.labels, trainer.dataset_json)
+
+
+def _alarms(trainer: Any) -> list[Alarm]:
+    """An alarm per task whose head never learned because the class loss had no weight in any epoch."""
+    return [
+        Alarm(task.name, "never_armed", 0, f"Task {task.name}: {note}.") for note in trainer.notes() for task in trainer.tasks
+    ]
