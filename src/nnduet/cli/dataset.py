@@ -110,7 +110,7 @@ def plan(
         typer.Option(help="resenc-m (default) and resenc-l want a GPU; cpu trains in minutes on two cores."),
     ] = None,
     configuration: Annotated[list[str] | None, typer.Option(help="2d, 3d_fullres, …; default: these two. Repeatable.")] = None,
-    spacing: Annotated[str | None, typer.Option(help="Z,Y,X in mm of the resampled cases.")] = None,
+    spacing: Annotated[str | None, typer.Option(help="Z,Y,X in mm of the resampled cases; Y,X for pictures.")] = None,
     patch_size: Annotated[str | None, typer.Option(help="Z,Y,X in voxels; Y,X for 2d.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Patches per step.")] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Preprocess with the plans that are there, edited or not.")] = False,
@@ -126,8 +126,6 @@ def plan(
     if plans and not keep:
         raise typer.BadParameter("--plans names plans that are there, so it goes with --keep")
     wanted_spacing, wanted_patch = _numbers("--spacing", spacing, float), _numbers("--patch-size", patch_size, int)
-    if wanted_spacing and len(wanted_spacing) != 3:
-        raise typer.BadParameter(f"--spacing expected three numbers Z,Y,X, got {spacing!r}")
     with reporting(as_json) as report:
         folders = find_workspace(workspace)
         from nnduet.training.plan_files import PlanChanges
@@ -157,6 +155,6 @@ def _numbers(option: str, text: str | None, kind: Any) -> Any:
         numbers = tuple(kind(part) for part in text.split(","))
     except ValueError:
         numbers = ()
-    if not numbers or not all(0 < number < float("inf") for number in numbers):
-        raise typer.BadParameter(f"{option} expected numbers above 0, divided by commas, got {text!r}")
+    if len(numbers) not in (2, 3) or not all(0 < number < float("inf") for number in numbers):
+        raise typer.BadParameter(f"{option} expected Z,Y,X or Y,X: numbers above 0, divided by commas, got {text!r}")
     return numbers

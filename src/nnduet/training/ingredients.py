@@ -19,6 +19,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 
 from nnduet.data.files import file_digest, write_text_atomically
+from nnduet.errors import DatasetError
 from nnduet.records import read_json
 from nnduet.training.labels import CaseLabels
 
@@ -126,11 +127,16 @@ def raw_entries(raw: Path, dataset_json: Mapping[str, Any]) -> dict[str, dict[st
     """{case id: {"images": [path per channel], "label": path}} of the training cases, as nnU-Net finds them.
 
     Its own search starts twelve processes, in trainings that must not start any. Source: nnunetv2 utilities/utils.py.
+
+    Raises:
+        DatasetError: ``dataset.json`` names no file ending.
     """
     if "dataset" in dataset_json:
         listed: dict[str, dict[str, Any]] = get_filenames_of_train_images_and_targets(str(raw), deepcopy(dict(dataset_json)))
         return listed
-    ending = str(dataset_json["file_ending"])
+    ending = dataset_json.get("file_ending")
+    if not isinstance(ending, str) or not ending:
+        raise DatasetError(f"{raw / 'dataset.json'}: file_ending expected a text such as .nii.gz, got {ending!r}")
     pattern = re.compile(rf"(.+)_(\d\d\d\d){re.escape(ending)}")
     folder = raw / "imagesTr"
     matches = [pattern.fullmatch(path.name) for path in sorted(folder.iterdir())] if folder.is_dir() else []

@@ -27,12 +27,13 @@ class PlanChanges:
     """What a user wants otherwise than the planner; None leaves its choice.
 
     Attributes:
-        spacing: in mm along the axes (Z, Y, X) of the stored images; of a 2d configuration the last two count.
+        spacing: in mm along the axes (Z, Y, X) of the stored images, of which a 2d configuration takes the last two; (Y, X) for
+            2d configurations alone.
         patch_size: voxels along the same axes; three for 3d configurations, two (Y, X) for 2d ones.
         batch_size: patches per step.
     """
 
-    spacing: tuple[float, float, float] | None = None
+    spacing: tuple[float, ...] | None = None
     patch_size: tuple[int, ...] | None = None
     batch_size: int | None = None
 
@@ -56,10 +57,13 @@ def apply_changes(plans: dict[str, Any], configurations: Sequence[str], changes:
     dims = {name: len(found["patch_size"]) for name, found in resolved.items()}
     if changes.patch_size and len(changes.patch_size) not in dims.values():
         raise SettingsError(f"patch size {list(changes.patch_size)}: expected as many numbers as axes, which are {dims}")
+    if changes.spacing and len(changes.spacing) < min(dims.values()):
+        raise SettingsError(f"spacing {list(changes.spacing)}: expected as many numbers as axes, which are {dims}")
     edited = {name: dict(entries) for name, entries in plans["configurations"].items()}
     for name, dim in dims.items():
-        if changes.spacing:
-            edited[name]["spacing"] = [float(changes.spacing[axis]) for axis in transpose][-dim:]
+        if changes.spacing and len(changes.spacing) >= dim:
+            order = transpose if len(changes.spacing) == 3 else range(dim)
+            edited[name]["spacing"] = [float(changes.spacing[axis]) for axis in order][-dim:]
         if changes.patch_size and len(changes.patch_size) == dim:
             order = transpose if dim == 3 else range(dim)
             edited[name]["patch_size"] = [int(changes.patch_size[axis]) for axis in order]

@@ -170,12 +170,28 @@ def _new_plans(data: _Data, preset: str, changes: PlanChanges, progress: Progres
     # the planner takes nnUNet_n_proc_DA as a number of threads and fails at 0, which is a good value in training
     with host_environment(data.workspace.environment() | {"nnUNet_n_proc_DA": "1"}):
         _fingerprint(data.target, DatasetFingerprintExtractor(data.dataset), progress)
-        plans, _ = plan_experiment_dataset(
-            data.dataset, planner, overwrite_plans_name=name, overwrite_target_spacing=changes.spacing
-        )
+        spacing = _target_spacing(data.target / "dataset_fingerprint.json", changes)
+        plans, _ = plan_experiment_dataset(data.dataset, planner, overwrite_plans_name=name, overwrite_target_spacing=spacing)
     plans[PLANS_KEY] = {"training": settings.to_json()}
     existing = data.target / f"{name}.json"
     return keep_own_configurations(plans, read_json(existing, dict[str, Any]) if existing.is_file() else None)
+
+
+def _target_spacing(fingerprint: Path, changes: PlanChanges) -> tuple[float, ...] | None:
+    """The wanted spacing (Z, Y, X) as nnU-Net's planner takes it; pictures keep their own along Z, which says what a slice is.
+
+    Raises:
+        SettingsError: three numbers for pictures, or two for volumes.
+    """
+    if changes.spacing is None:
+        return None
+    known: dict[str, Any] = read_json(fingerprint, dict[str, Any])
+    are_pictures = all(shape[0] == 1 for shape in known["shapes_after_crop"])
+    if len(changes.spacing) != (2 if are_pictures else 3):
+        kind = "two numbers Y,X for pictures" if are_pictures else "three numbers Z,Y,X for volumes"
+        raise SettingsError(f"spacing: expected {kind}, got {list(changes.spacing)}")
+    thickness = [float(np.median([spacing[0] for spacing in known["spacings"]]))] if are_pictures else []
+    return (*thickness, *changes.spacing)
 
 
 def _chosen(plans: dict[str, Any], configurations: Sequence[str] | None) -> list[str]:
