@@ -6,7 +6,11 @@ import os
 import resource
 import signal
 import sys
+import time
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 EPOCHS = 5
@@ -102,3 +106,41 @@ def in_a_small_container(shm_bytes: int, *arguments: str) -> list[str]:
     """The command line that runs ``nnduet`` ARGUMENTS as ALONE, with a network of its own and ``shm_bytes`` of /dev/shm."""
     mount = f'mount -t tmpfs -o size={shm_bytes} tmpfs /dev/shm && exec "$@"'
     return ["unshare", "--mount", "--net", "sh", "-c", mount, "sh", sys.executable, "-c", ALONE, *arguments]
+
+
+def begin_and_wait(folder: str, case_id: str, entry: None) -> None:
+    """Tell that a case has begun, then work on it for longer than any test."""
+    (Path(folder) / case_id).touch()
+    time.sleep(300)
+
+
+def work_in_a_pool(folder: str) -> None:
+    """Work on many cases in two processes, until somebody ends it."""
+    from nnduet.training.workers import case_runner
+
+    with case_runner(2, ["a", "b"]) as run_cases:
+        list(run_cases(partial(begin_and_wait, folder), dict.fromkeys("abcdef")))
+
+
+def validate_in_a_group(rank: int, port: int, timeout_s: float, seconds: float) -> None:
+    """End a training as one of two processes of a group with a short timeout; the first validates for ``seconds``."""
+    import torch
+    from torch import distributed
+
+    from nnduet.training import trainer
+    from nnduet.training.ranks import patient_group
+
+    address = f"tcp://127.0.0.1:{port}"
+    distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=2, timeout=timedelta(seconds=timeout_s))
+
+    def validate_fold(fold: Any) -> dict[str, Any]:
+        time.sleep(seconds)
+        return {"alarms": []}
+
+    trainer.validate_fold = validate_fold  # type: ignore[assignment]
+    one = SimpleNamespace(local_rank=rank, is_ddp=True, waiting=patient_group(), _learn_labels=lambda: None)
+    trainer.nnUNetTrainerMultitask.perform_actual_validation(one)  # type: ignore[arg-type]
+    together = torch.ones(1)
+    distributed.all_reduce(together)
+    assert together.item() == 2
+    distributed.destroy_process_group()

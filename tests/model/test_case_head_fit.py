@@ -230,3 +230,34 @@ def test_only_the_named_models_compete() -> None:
     assert list(everything.choice["inner_loss_of_models"].values()) == sorted(
         everything.choice["inner_loss_of_models"].values()
     )
+
+
+def signatures(count: int, cases_each: int, *, seed: int = 0) -> tuple[np.ndarray, list[str]]:
+    """Features (N, 30) that tell patients apart and nothing else, several cases of each, and the patient of each case."""
+    rng = np.random.default_rng(seed)
+    of_patients = np.repeat(rng.normal(size=(count, 30)), cases_each, axis=0)
+    return of_patients + 0.01 * rng.normal(size=of_patients.shape), [f"p{i}" for i in range(count) for _ in range(cases_each)]
+
+
+def labels_of_patients(count: int, cases_each: int) -> np.ndarray:
+    """A class per patient that has nothing to do with the features."""
+    return np.repeat(np.random.default_rng(9).permutation(np.arange(float(count)) % 2), cases_each)
+
+
+def test_the_other_cases_of_a_patient_do_not_tell_its_label_in_the_inner_cross_validation() -> None:
+    x, of_patients = signatures(20, 4)
+    y = labels_of_patients(20, 4)
+    apart = fit_case_head(GRADE, x, y, of_patients, models=["shrinkage LDA"])
+    leaking = fit_case_head(GRADE, x, y, patients(80), models=["shrinkage LDA"])
+    assert apart is not None and leaking is not None
+    assert leaking.choice["inner_loss"] < 0.2 and np.median(leaking.scores) < 0.2  # what a leak would look like
+    assert apart.choice["inner_loss"] > 0.6 and np.median(apart.scores) > 0.4
+
+
+def test_the_other_cases_of_a_patient_do_not_tell_its_value_in_the_inner_cross_validation() -> None:
+    x, of_patients = signatures(20, 4)
+    y = np.repeat(np.random.default_rng(9).normal(size=20), 4)
+    apart, leaking = (fit_case_head(AGE, x, y, groups, models=["ridge regression"]) for groups in (of_patients, patients(80)))
+    assert apart is not None and leaking is not None
+    assert leaking.choice["inner_loss"] < 0.2
+    assert apart.choice["inner_loss"] > 0.8

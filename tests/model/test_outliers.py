@@ -53,3 +53,15 @@ def test_a_model_read_from_json_gives_the_same_scores(model: OutlierModel) -> No
 def test_damaged_numbers_are_refused(model: OutlierModel, changes: dict[str, object]) -> None:
     with pytest.raises(ModelError, match="outlier model"):
         OutlierModel.from_json({**model.to_json(), **changes})
+
+
+def test_new_patients_are_usual_although_the_cases_of_a_patient_are_alike() -> None:
+    """Distances to a model that knows the other cases of a patient would be short, and every new patient an outlier."""
+    rng = np.random.default_rng(0)
+    known, new = (np.repeat(rng.normal(size=(count, 40)), 4, axis=0) for count in (20, 20))
+    known = known + 0.01 * rng.normal(size=known.shape)
+    apart = fit_outlier_model(known, [f"p{i // 4}" for i in range(80)])
+    leaking = fit_outlier_model(known, [f"p{i}" for i in range(80)])
+    assert apart is not None and leaking is not None
+    assert leaking.score(new).mean() > 0.95
+    assert 0.2 < apart.score(new).mean() < 0.8

@@ -135,9 +135,7 @@ def _resumed(path: Path, before: dict[str, Any], wanted: dict[str, Any], done: i
 
 def _check_epochs(path: Path, before: Mapping[str, Any], epochs: int, done: int, *, reopens: bool) -> None:
     if epochs <= done:
-        raise ResumeError(
-            f"{path}: {done} epochs are done of {before['num_epochs']}; --epochs expected more than that, got {epochs}"
-        )
+        raise ResumeError(f"{path}: {done} of {before['num_epochs']} epochs are done; --epochs expected more, got {epochs}")
     if reopens and before["selection_share"] > 0:
         raise ResumeError(
             f"{path}: holds the weights of a chosen epoch (selection_share), from which the training cannot be extended to "

@@ -53,6 +53,7 @@ class nnUNetTrainerMultitask(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801
     """
 
     logger: Any
+    my_init_kwargs: dict[str, Any]
 
     def __init__(
         self,
@@ -300,6 +301,12 @@ class nnUNetTrainerMultitask(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801
         return {**row, **self._terms}
 
     # -- checkpoints ---------------------------------------------------------------------------------------------------
+
+    def load_checkpoint(self, filename_or_checkpoint: dict[str, Any] | str) -> None:
+        """nnU-Net's, but what is saved from now on tells the settings of this training, not those that it began with."""
+        own = self.my_init_kwargs
+        super().load_checkpoint(filename_or_checkpoint)
+        self.my_init_kwargs = own
 
     def save_checkpoint(self, filename: str) -> None:
         """nnU-Net's checkpoint, written atomically.
