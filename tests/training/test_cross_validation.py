@@ -125,7 +125,7 @@ def test_a_task_that_is_called_like_the_column_of_folds_is_refused(workspace: Wo
     refuse(
         workspace,
         trainings,
-        SettingsError,
+        DatasetError,
         "nnDuet's own column and task 'fold': both would be column 'fold' of classification.csv",
     )
 

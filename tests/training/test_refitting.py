@@ -199,7 +199,7 @@ def _with_features_of_another_model(model: Path, workspace: Workspace) -> None:
 @pytest.mark.parametrize(
     ("break_it", "error", "expected"),
     [
-        (_without_plans, ModelError, "plans.json: no readable JSON"),
+        (_without_plans, ModelError, "plans.json: no such file"),
         (_with_a_list_for_plans, ModelError, "plans.json: Expected `object`, got `array`"),
         (_without_tasks, ModelError, "expected a model with tasks"),
         (_without_validated_folds, ModelError, r"expected validated folds , found \['fold_0', 'fold_1'\]"),

@@ -105,7 +105,10 @@ def test_a_training_that_is_there_is_not_overwritten(workspace: Workspace) -> No
 
 def test_a_checkpoint_of_other_plans_is_not_resumed(workspace: Workspace) -> None:
     plans = {**tiny_plans(2), "configurations": {}}
-    torch.save({"network_weights": {}, "init_args": {"plans": plans}}, fold_folder(workspace) / "checkpoint_latest.pth")
+    torch.save(
+        {"network_weights": {}, "init_args": {"plans": plans, "configuration": "2d"}},
+        fold_folder(workspace) / "checkpoint_latest.pth",
+    )
     refuse(workspace, ResumeError, "other 'configurations'", resume=True)
 
 
@@ -118,7 +121,10 @@ def test_a_checkpoint_from_before_a_setting_existed_is_resumed_with_the_default(
         del settings[newer]
     ours = {"training": settings, "tasks": tiny_dataset_json(2)["classification"], "head": {"hidden": 64}, "overlapping": False}
     plans = {**tiny_plans(2), "nnduet": ours}
-    torch.save({"network_weights": {}, "init_args": {"plans": plans}}, fold_folder(workspace) / "checkpoint_latest.pth")
+    torch.save(
+        {"network_weights": {}, "init_args": {"plans": plans, "configuration": "2d"}},
+        fold_folder(workspace) / "checkpoint_latest.pth",
+    )
 
     class LoadedError(NNDuetError):
         """Raised in place of loading the weights."""

@@ -18,6 +18,7 @@ from nnduet.evaluation.evaluate import METRICS_FILE
 from nnduet.evaluation.requests import ReferenceSet, references_of_json
 from nnduet.inference.model_folder import CROSS_VALIDATION_FOLDER
 from nnduet.inference.tables import result_ending
+from nnduet.records import read_json
 from nnduet.schema import LABELS_FILE, SPLITS_FILE, Workspace
 from nnduet.training.checkpoints import FINAL, LATEST, PREVIOUS
 from nnduet.training.freshness import check_fold_cases, check_fresh

@@ -14,6 +14,7 @@ from multiprocessing.connection import wait
 from typing import Any
 
 from nnduet.errors import WorkerError
+from nnduet.interrupts import starting_children
 
 __all__ = ["CaseRunner", "case_runner", "refuse_in_a_starting_worker", "settle_worker"]
 
@@ -71,7 +72,9 @@ def case_runner(workers: int, first_cases: list[str]) -> Iterator[CaseRunner]:
     pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=settle_worker)
     try:
         try:
-            pool.submit(_nothing).result()
+            with starting_children():
+                started = pool.submit(_nothing)
+            started.result()
         except (BrokenProcessPool, OSError) as error:
             raise WorkerError(f"{_death(first_cases[:workers])}; {_MAIN_GUARD}") from error
         yield lambda work, entries: _by_pool(pool, workers, work, entries)
@@ -99,7 +102,8 @@ def _one_by_one(work: Callable[..., None], entries: Mapping[str, Any]) -> Iterat
 def _by_pool(pool: ProcessPoolExecutor, workers: int, work: Callable[..., None], entries: Mapping[str, Any]) -> Iterator[str]:
     finished: set[str] = set()
     try:
-        futures = {pool.submit(work, case_id, entry): case_id for case_id, entry in entries.items()}
+        with starting_children():
+            futures = {pool.submit(work, case_id, entry): case_id for case_id, entry in entries.items()}
         for future in as_completed(futures):
             future.result()
             finished.add(futures[future])
