@@ -359,26 +359,28 @@ def test_predict_loads_the_model_and_runs_the_folder(stand_in: Callable[..., Non
     assert "predict 1/1 step" in result.stderr
 
 
+PREDICTOR = SimpleNamespace(tasks=(), model=SimpleNamespace(layout=SimpleNamespace(covariates=("height", "weight"))))
+
+
 def _predicted(**values: Any) -> SimpleNamespace:
-    return _summary(
-        **{"cases": ["a"], "missing_covariates": {}, "abstention": [], "num_abstained": 0, "not_used": [], **values}
-    )
+    plain = {"missing_covariates": {}, "abstention": [], "num_abstained": 0, "not_used": [], "answers": {}, "failed": {}}
+    way = {"output": "out", "model": "m", "folds": ["0"], "runtime": "torch", "precision": "float32", "device": "cpu"}
+    return _summary(**{"cases": ["a"], "seconds": {"a": 1.5}, **plain, **way, **values})
 
 
 def test_predict_reads_the_covariates_of_the_model_and_says_what_is_missing(
     stand_in: Callable[..., None], tmp_path: Path
 ) -> None:
     (tmp_path / "cases.csv").write_text("name,height,other\na,1.5,x\nb,,y\n", encoding="utf-8")
-    predictor = SimpleNamespace(model=SimpleNamespace(layout=SimpleNamespace(covariates=("height", "weight"))))
     run = Recorder(_predicted(cases=["a", "b"], missing_covariates={"height": 1, "weight": 2}))
-    result = _predict(stand_in, Recorder(predictor), run, "--covariates", "cases.csv", "--id-column", "name")
+    result = _predict(stand_in, Recorder(PREDICTOR), run, "--covariates", "cases.csv", "--id-column", "name")
     assert result.exit_code == 0, result.stderr
     assert run.options["covariates"] == {"a": {"height": 1.5}, "b": {}}
     assert "covariate height: missing for 1 of 2 cases, which count as usual" in result.stderr
 
 
 def test_predict_hands_over_error_rate_and_rules_and_says_how_many_cases_abstained(stand_in: Callable[..., None]) -> None:
-    load, run = Recorder("predictor"), Recorder(_predicted(abstention=["set>1", "outlier>0.99"], num_abstained=1))
+    load, run = Recorder(PREDICTOR), Recorder(_predicted(abstention=["set>1", "outlier>0.99"], num_abstained=1))
     result = _predict(stand_in, load, run, "--error-rate", 0.05, "--abstain", "set>1", "--abstain", "outlier > 0.99")
     assert result.exit_code == 0, result.stderr
     assert load.options["error_rate"] == 0.05

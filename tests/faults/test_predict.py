@@ -183,10 +183,10 @@ def test_row_41_a_full_output_disk_is_an_error_and_leaves_no_final_file(model_3d
     assert [p.name for p in (tmp_path / "out").iterdir() if not p.name.startswith(".nnduet-lock")] == []
 
 
-def test_row_42_what_was_there_is_replaced_case_by_case_and_other_masks_are_left(model_3d: Path, tmp_path: Path) -> None:
+def test_row_42_what_the_model_wrote_is_replaced_case_by_case_and_other_masks_are_left(model_3d: Path, tmp_path: Path) -> None:
     predictor, images = Predictor.load(model_3d, device="cpu"), write_tiny_dataset(tmp_path / "user", 3, 2) / "images"
     predict_folder(predictor, images, tmp_path / "expected")
-    (tmp_path / "out").mkdir()
+    predict_folder(predictor, images, tmp_path / "out")
     for name in ("case_00.nii.gz", "another.nii.gz", "classification.csv"):
         (tmp_path / "out" / name).write_text("old")
     predict_folder(predictor, images, tmp_path / "out")

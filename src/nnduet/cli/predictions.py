@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
+from nnduet.cli.answer_table import show_answers
 from nnduet.cli.options import (
     DeviceOption,
     FoldsOption,
@@ -17,7 +19,7 @@ from nnduet.cli.options import (
     parse_folds,
     quiet_environment,
 )
-from nnduet.console import progress_bar, reporting, say, show_record, show_table
+from nnduet.console import progress_bar, reporting, say, show_table
 
 __all__ = ["benchmark", "evaluate", "predict", "show_metrics"]
 
@@ -53,7 +55,7 @@ _Precision = Annotated[
 
 def predict(
     images: _Images,
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for masks and tables.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for masks and tables, or a single mask.")],
     model: _Model,
     folds: FoldsOption = None,
     step_size: Annotated[float, typer.Option(help="Distance of tiles as a share of the patch.")] = 0.5,
@@ -71,11 +73,12 @@ def predict(
     precision: _Precision = "auto",
     as_json: JsonOption = False,
 ) -> None:
-    """Outline and classify every case of a folder.
+    """Outline and classify every case of a folder, or one case.
 
     Examples:
 
     \b
+      nnduet predict -i case_0000.nii.gz -o mask.nii.gz -m MODEL
       nnduet predict -i images -o out -m MODEL
       nnduet predict -i images -o out -m lidc-nodule
       nnduet predict -i images -o out -m MODEL --covariates cases.csv
@@ -85,13 +88,14 @@ def predict(
     chosen = parse_folds(folds)
     if id_column and covariates is None:
         raise typer.BadParameter("--id-column names a column of --covariates, which is not given")
+    if resume and _is_mask(output):
+        raise typer.BadParameter("--resume goes on with a folder of cases; leave it out for a single mask")
     with reporting(as_json) as report:
         quiet_environment()
         from nnduet.inference.abstention import Abstention
-        from nnduet.inference.folder import predict_folder
         from nnduet.inference.predictor import Predictor
 
-        abstention = Abstention.parse(abstain or ())
+        rules = Abstention.parse(abstain or ())
         predictor = Predictor.load(
             model,
             chosen,
@@ -105,13 +109,21 @@ def predict(
         )
         known = _read_covariates(predictor, covariates, id_column) if covariates else None
         with progress_bar("predict") as progress:
-            summary = predict_folder(
-                predictor, images, output, covariates=known, abstention=abstention, resume=resume, progress=progress
-            )
+            if _is_mask(output):
+                from nnduet.inference.folder import predict_file
+
+                summary = predict_file(predictor, images, output, covariates=known, abstention=rules)
+            else:
+                from nnduet.inference.folder import predict_folder
+
+                with _showing_the_others(predictor, rules, as_json):
+                    summary = predict_folder(
+                        predictor, images, output, covariates=known, abstention=rules, resume=resume, progress=progress
+                    )
         _note_missing(summary.missing_covariates, len(summary.cases))
         for note in summary.not_used:
             say(note)
-        report(summary.to_json(), lambda: _show_prediction(summary))
+        report(summary.to_json(), lambda: show_answers(summary, predictor.tasks, rules))
 
 
 def _read_covariates(predictor: Any, table: Path, id_column: str | None) -> dict[str, dict[str, float]]:
@@ -126,10 +138,23 @@ def _note_missing(missing: Mapping[str, int], num_cases: int) -> None:
         say(f"covariate {name}: missing for {number} of {num_cases} cases, which count as usual")
 
 
-def _show_prediction(summary: Any) -> None:
-    show_record(summary.to_json())
-    if summary.abstention:
-        say(f"{summary.num_abstained} of {len(summary.cases)} cases are left to a person ({', '.join(summary.abstention)})")
+def _is_mask(output: Path) -> bool:
+    from nnduet.data.images import FILE_ENDINGS
+
+    return output.name.lower().endswith(FILE_ENDINGS) and not output.is_dir()
+
+
+@contextlib.contextmanager
+def _showing_the_others(predictor: Any, rules: Any, as_json: bool) -> Iterator[None]:
+    """Where some cases fail, show the answers to the others before the error, as far as a person reads them."""
+    from nnduet.inference.prediction_summary import FailedCasesError
+
+    try:
+        yield
+    except FailedCasesError as error:
+        if not as_json:
+            show_answers(error.summary, predictor.tasks, rules)
+        raise
 
 
 def benchmark(

@@ -44,6 +44,14 @@ class TaskPrediction:
     interval: tuple[float, float] | None = None
     spread: float | None = None
 
+    def __str__(self) -> str:
+        """The answer and how sure it is, e.g. "high (p 0.93, set high|low, spread 0.02)" or "61.2 (55 to 67)"."""
+        certainty = [f"p {self.confidence:.2f}"] if self.label is not None else []
+        certainty += [f"set {'|'.join(self.prediction_set)}"] if self.prediction_set else []
+        certainty += [f"{self.interval[0]:.6g} to {self.interval[1]:.6g}"] if self.interval else []
+        certainty += [f"spread {self.spread:.2g}"] if self.spread is not None else []
+        return f"{self.text} ({', '.join(certainty)})" if certainty else self.text
+
     @property
     def text(self) -> str:
         """The label, or the value with six significant digits."""

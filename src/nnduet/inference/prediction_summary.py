@@ -48,10 +48,14 @@ class PredictionSummary:
     answers: dict[str, CaseAnswers] = field(repr=False)
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object with every field but the answers, which stand in the tables, and versions."""
+        """A JSON object with every field, {case: {task: answer}} as text, and versions."""
         fields = asdict(replace(self, answers={}))
-        del fields["answers"]
-        return {**fields, "versions": {p: version(p) for p in ("nnduet", "nnunetv2", "torch", "numpy", "SimpleITK")}}
+        said = {case_id: {name: a.text for name, a in found.tasks.items()} for case_id, found in self.answers.items()}
+        return {
+            **fields,
+            "answers": said,
+            "versions": {p: version(p) for p in ("nnduet", "nnunetv2", "torch", "numpy", "SimpleITK")},
+        }
 
 
 class FailedCasesError(PartialFailureError):

@@ -37,7 +37,7 @@ from nnduet.schema import Task
 __all__ = ["Prediction", "Predictor", "Prepared"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Prediction:
     """What the model says of one case.
 
@@ -59,6 +59,14 @@ class Prediction:
     features: dict[str, NDArray[np.float32]]
     outlier_score: float | None = None
     masks: dict[str, NDArray[np.integer[Any]]] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        shape = " x ".join(map(str, self.segmentation.shape))
+        labels = ", ".join(str(label) for label in np.unique(self.segmentation))
+        said = [f"  {name}: {answer}" for name, answer in self.tasks.items()]
+        score = [] if self.outlier_score is None else [f"  outlier score {self.outlier_score:.2f}"]
+        masks = [f"  masks {', '.join(self.masks)}"] if self.masks else []
+        return "\n".join([f"Prediction: {shape} voxels with labels {labels}", *masks, *said, *score])
 
     @property
     def answers(self) -> CaseAnswers:
@@ -130,6 +138,19 @@ class Predictor:
         self.passes = MemberPasses(model, self.device, runtime, 2 ** len(self.mirror_axes), precision)
         if self.device.type == "cpu" and self.passes.name == "torch":
             use_cpu_layers(self.network)
+
+    def __repr__(self) -> str:
+        model = self.model
+        place = model.source.place if model.source else "a model in training"
+        folds = ", ".join(member.fold for member in model.members)
+        tasks = ", ".join(f"{task.name} ({task.type})" for task in self.tasks) or "none"
+        labels = ", ".join(model.dataset_json["labels"])
+        return (
+            f"Predictor: {place}, {model.configuration_name}, folds {folds}\n"
+            f"  {self.num_channels} channel(s), labels {labels}\n"
+            f"  tasks {tasks}\n"
+            f"  {self.passes.name} in {self.passes.precision} on {self.device}"
+        )
 
     @classmethod
     def load(
