@@ -27,7 +27,6 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from road import REPOSITORY, commit, machine
 from scipy.stats import ttest_ind
 
-from nnduet.cli import thread_variables
 from nnduet.console import progress_bar
 from nnduet.data.conversion import convert
 from nnduet.data.files import write_json_atomically
@@ -35,6 +34,7 @@ from nnduet.data.layouts import read_subtype_folders
 from nnduet.data.phantom import write_phantom
 from nnduet.model.hardware import select_precision
 from nnduet.model.network import PLANS_KEY
+from nnduet.process import thread_variables
 from nnduet.schema import Workspace
 from nnduet.training.host import host_environment
 from nnduet.training.planners import plans_name_of

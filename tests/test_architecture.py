@@ -14,7 +14,7 @@ import nnduet
 
 PACKAGE = Path(nnduet.__file__).parent
 ROOMS = ("data", "model", "inference", "evaluation", "training", "report")  # left to right; then the commands
-CONTRACTS = {"cells", "errors", "interrupts", "names", "records", "schema"}
+CONTRACTS = {"cells", "errors", "interrupts", "names", "process", "records", "schema"}
 MAY_IMPORT_NNUNET = ("model/network.py", "inference/", "training/")
 
 MODULES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))

@@ -17,9 +17,10 @@ from trained import write_trained_folder
 from typer.testing import CliRunner, Result
 
 import nnduet
-from nnduet.cli import SPINS, app, main
+from nnduet.cli import app, main
 from nnduet.data.phantom import write_phantom
 from nnduet.errors import ModelError, PartialFailureError
+from nnduet.process import SPINS
 from nnduet.schema import Workspace
 
 VARIABLES = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")

@@ -160,7 +160,15 @@ def tiny_head(bias: list[float], *, columns: int = 1) -> dict[str, Any]:
     }
 
 
-def write_tiny_model(folder: Path, dim: int, *, num_folds: int = 1, num_channels: int = 1, masks: tuple[str, ...] = ()) -> Path:
+def write_tiny_model(
+    folder: Path,
+    dim: int,
+    *,
+    num_folds: int = 1,
+    num_channels: int = 1,
+    masks: tuple[str, ...] = (),
+    tasks: tuple[Task, ...] = TASKS,
+) -> Path:
     """A model folder as training leaves it, with random weights in checkpoints of nnU-Net's keys; returns ``folder``.
 
     With ``masks`` it segments organ and lesion once per name.
@@ -168,6 +176,7 @@ def write_tiny_model(folder: Path, dim: int, *, num_folds: int = 1, num_channels
     import torch
 
     plans, dataset_json = tiny_plans(dim, num_channels), tiny_dataset_json(dim, num_channels)
+    plans["nnduet"]["tasks"] = dataset_json["classification"] = tasks_to_json(tasks)
     if masks:
         dataset_json |= MaskCodes.of(masks, dataset_json["labels"]).to_json()
         plans["nnduet"]["overlapping"] = True

@@ -19,6 +19,11 @@ __all__ = ["Predictor", "__version__"]
 
 def __getattr__(name: str) -> Any:
     if name == "Predictor":
+        import os
+
+        from nnduet.process import prepare
+
+        prepare(os.environ)  # the last chance: torch is imported next
         from nnduet.inference.predictor import Predictor
 
         return Predictor

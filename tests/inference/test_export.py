@@ -10,15 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
-from tiny import SHAPES, SPACING_MM, Canary, write_tiny_dataset
+from tiny import SHAPES, SPACING_MM, Canary, write_tiny_dataset, write_tiny_model
 
 from nnduet import Predictor
 from nnduet.errors import ModelError, SettingsError
 from nnduet.inference.export import export_model, import_stock_model
 from nnduet.inference.folder import predict_folder
-from nnduet.inference.model_folder import load_checkpoint
+from nnduet.inference.model_folder import load_checkpoint, load_model
+from nnduet.inference.shipped_models import open_model
+from nnduet.model.heads import task_probabilities
+from nnduet.schema import Task
 
 FINAL = "checkpoint_final.pth"
 
@@ -105,6 +109,63 @@ def test_an_onnx_file_has_both_outputs_and_needs_onnx_runtime_alone(model_3d: Pa
         "assert not {'torch', 'nnunetv2', 'nnduet'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+EVERY_TYPE = (
+    Task("grade", "binary", ("high", "low")),
+    Task("kind", "multiclass", ("a", "b", "c")),
+    Task("stage", "ordinal", ("I", "II", "III", "IV")),
+    Task("age in years", "regression"),
+)
+
+
+def answers_of_torch_and_onnx(model: Path | str, file: Path, fold: str) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """{task: what a fold's network says of one random patch}, of torch and of the exported file."""
+    loaded = load_model(open_model(model), [fold])
+    session = onnxruntime.InferenceSession(file)
+    shape = session.get_inputs()[0].shape
+    image = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    shares = torch.ones(shape[0], 1, *shape[2:])
+    with torch.inference_mode():
+        logits, sums = loaded.network.eval().forward_joint(image, shares)
+        answers = loaded.network.heads(sums.features())
+    expected = {"logits": logits.numpy()} | {
+        f"task_{t.name}": (task_probabilities(t, answers[t.name]) if t.is_classification else answers[t.name]).numpy()
+        for t in loaded.tasks
+    }
+    found = session.run(list(expected), {"image": image.numpy(), "share": shares.numpy()})
+    return expected, dict(zip(expected, found, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("dim", "channels", "masks", "tasks"),
+    [(2, 3, (), EVERY_TYPE), (3, 2, ("first", "second"), EVERY_TYPE[2:]), (2, 1, (), ())],
+)
+def test_row_66_an_onnx_file_of_every_task_answers_as_torch(
+    dim: int, channels: int, masks: tuple[str, ...], tasks: tuple[Task, ...], tmp_path: Path
+) -> None:
+    model = write_tiny_model(tmp_path / "model", dim, num_channels=channels, masks=masks, tasks=tasks)
+    change_weights(model / "fold_0" / FINAL, with_crossing_thresholds)
+    export_model(model, tmp_path / "fold.onnx")
+    expected, found = answers_of_torch_and_onnx(model, tmp_path / "fold.onnx", "0")
+    assert list(expected) == ["logits", *(f"task_{task.name}" for task in tasks)]
+    for name, values in expected.items():
+        np.testing.assert_allclose(found[name], values, atol=1e-4, err_msg=name)
+    if tasks:
+        assert found["task_stage"][0, 1] == 0  # the second threshold lies above the first, and is held to it
+
+
+def with_crossing_thresholds(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Weights with which P(y > 1) of the stage would be larger than P(y > 0)."""
+    return {name: torch.tensor([-1.0, 3.0, -2.0]) if name.endswith("task_stage.bias") else t for name, t in weights.items()}
+
+
+def test_row_66_the_shipped_model_answers_as_torch(tmp_path: Path) -> None:
+    export_model("lidc-nodule", tmp_path / "nodule.onnx", ["0"])
+    expected, found = answers_of_torch_and_onnx("lidc-nodule", tmp_path / "nodule.onnx", "0")
+    assert len(expected) > 1
+    for name, values in expected.items():
+        np.testing.assert_allclose(found[name], values, atol=1e-3, err_msg=name)
 
 
 def test_an_onnx_file_of_several_folds_is_refused(model_3d: Path, tmp_path: Path) -> None:

@@ -15,13 +15,24 @@ import torch
 from tiny import SPACING_MM, TASKS, tiny_case, tiny_network
 
 from nnduet.errors import SettingsError
-from nnduet.inference import runtimes
+from nnduet.inference import converted, graphs, runtimes
+from nnduet.inference.graphs import convert, write_onnx
 from nnduet.inference.predictor import Predictor
-from nnduet.inference.runtimes import RUNTIMES, num_streams, onnx_pass, openvino_pass, patches_per_pass, torch_pass, write_onnx
+from nnduet.inference.runtimes import RUNTIMES, num_streams, onnx_pass, openvino_pass, patches_per_pass, torch_pass
+from nnduet.inference.sliding_window import JointPass
 from nnduet.model.heads import task_probabilities
 
 CPU = torch.device("cpu")
 PASSES = {"openvino": (openvino_pass, "network.xml"), "onnx": (onnx_pass, "network.onnx")}
+
+
+def converted_pass(
+    network: Any, shape: tuple[int, ...], folder: Path, runtime: str = "openvino", precision: str = "float32", **options: Any
+) -> JointPass:
+    """The network, converted into ``folder`` and opened."""
+    open_pass, name = PASSES[runtime]
+    convert(network, runtime, shape, precision)(folder / name)
+    return open_pass(folder / name, shape, **({"precision": precision} if runtime == "openvino" else {}), **options)
 
 
 @pytest.fixture
@@ -33,9 +44,8 @@ def folder(model_3d: Path, tmp_path: Path) -> Path:
 @pytest.mark.parametrize("runtime", PASSES)
 @pytest.mark.parametrize("dim", [2, 3])
 def test_a_converted_network_gives_the_same_logits_and_sums(runtime: str, dim: int, tmp_path: Path) -> None:
-    network, (open_pass, name) = tiny_network(dim).eval(), PASSES[runtime]
-    shape = (4, 1, *[8] * dim)
-    converted = open_pass(network, shape, tmp_path / name)
+    network, shape = tiny_network(dim).eval(), (4, 1, *[8] * dim)
+    converted = converted_pass(network, shape, tmp_path, runtime)
     for number in (4, 3):  # a last batch that is not full
         patches, shares = torch.randn(number, *shape[1:]), torch.rand(number, 1, *shape[2:])
         with torch.inference_mode():
@@ -48,7 +58,7 @@ def test_a_converted_network_gives_the_same_logits_and_sums(runtime: str, dim: i
 @pytest.mark.parametrize("number", [4, 3, 1])
 def test_batches_side_by_side_give_the_same_logits_and_sums(number: int, tmp_path: Path) -> None:
     network = tiny_network(3).eval()
-    converted = openvino_pass(network, (2, 1, 8, 8, 8), tmp_path / "network.xml", streams=2)
+    converted = converted_pass(network, (2, 1, 8, 8, 8), tmp_path, streams=2)
     patches, shares = torch.randn(number, 1, 8, 8, 8), torch.rand(number, 1, 8, 8, 8)
     with torch.inference_mode():
         logits, sums = torch_pass(network.forward_joint, CPU)(patches, shares)
@@ -60,7 +70,7 @@ def test_batches_side_by_side_give_the_same_logits_and_sums(number: int, tmp_pat
 @pytest.mark.parametrize("dim", [2, 3])
 def test_a_network_converted_for_bfloat16_computes_the_same(dim: int, tmp_path: Path) -> None:
     network, shape = tiny_network(dim).eval(), (1, 1, *[8] * dim)
-    converted = openvino_pass(network, shape, tmp_path / "network.xml", "bfloat16")
+    converted = converted_pass(network, shape, tmp_path, precision="bfloat16")
     patches, shares = torch.randn(shape), torch.ones(shape)
     with torch.inference_mode():
         logits, sums = torch_pass(network.forward_joint, CPU)(patches, shares)
@@ -114,7 +124,7 @@ def test_a_converted_network_is_kept_and_read_again(folder: Path, monkeypatch: p
     image, _ = tiny_case(0, 3)
     Predictor.load(folder, device="cpu", runtime="openvino")(image, spacing_mm=SPACING_MM[3])
     assert len(list((folder / "converted").glob("*.xml"))) == 2  # one for each fold
-    monkeypatch.setattr(runtimes, "_convert", None)
+    monkeypatch.setattr(converted, "convert", None)
     again = Predictor.load(folder, device="cpu")
     assert again.passes.name == "openvino"
     again(image, spacing_mm=SPACING_MM[3])
@@ -134,8 +144,8 @@ def test_other_weights_are_converted_anew(folder: Path) -> None:
 
 def test_other_code_converts_anew(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     image, _ = tiny_case(0, 3)
-    code = Path(shutil.copytree(Path(runtimes.__file__).parent, tmp_path / "code"))
-    monkeypatch.setattr(runtimes, "__file__", str(code / "runtimes.py"))
+    code = Path(shutil.copytree(Path(graphs.__file__).parent, tmp_path / "code"))
+    monkeypatch.setattr(graphs, "__file__", str(code / "graphs.py"))
     for number in (1, 2):
         Predictor.load(folder, ["0"], device="cpu", runtime="openvino")(image, spacing_mm=SPACING_MM[3])
         assert len(list((folder / "converted").glob("*.xml"))) == number

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping
 from typing import Annotated
 
 import typer
@@ -20,14 +19,11 @@ from nnduet.cli.predictions import benchmark, evaluate, predict
 from nnduet.cli.reports import compare, preview, report
 from nnduet.console import volume
 from nnduet.errors import SettingsError
+from nnduet.process import prepare
 
-__all__ = ["SPINS", "app", "main", "thread_variables"]
+__all__ = ["app", "main"]
 
 EXIT_USAGE = 2
-SPINS = "10000"
-"""How often torch's threads look for work before they sleep, about half a millisecond. By default they spin for longer than a
-layer takes, which on shared cores keeps the thread that they wait for from running; not at all, and waking them costs a small
-network as much as its layers. Measured by ``benchmarks/training_speed.py``."""
 COMMANDS = (
     convert,
     plan,
@@ -60,14 +56,9 @@ for _command in COMMANDS:
     app.command(_command.__name__.rstrip("_").replace("_", "-"))(with_volume(_command))
 
 
-def thread_variables(given: Mapping[str, str]) -> dict[str, str]:
-    """What the command adds to its environment before torch is imported: nothing where ``given`` says how threads wait."""
-    return {} if {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & set(given) else {"GOMP_SPINCOUNT": SPINS}
-
-
 def main() -> None:
     """Parse and run a command line; with ``--json`` a wrong one ends with a JSON line, too."""
-    os.environ.update(thread_variables(os.environ))
+    prepare(os.environ)
     try:
         app(prog_name="nnduet")
     except SystemExit as error:

@@ -341,8 +341,12 @@ def is_temporary(path: Path) -> bool:
 
 
 def remove_temporaries(folder: Path) -> int:
-    """Delete temporaries left in ``folder`` (not below) by killed processes; returns how many. A missing folder gives 0."""
+    """Delete temporaries left in ``folder`` (not below) by killed processes, files and scratch folders; returns how many. A
+    missing folder gives 0."""
     stale = [path for path in folder.iterdir() if is_temporary(path)] if folder.is_dir() else []
     for path in stale:
-        path.unlink(missing_ok=True)
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
     return len(stale)

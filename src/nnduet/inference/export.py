@@ -10,10 +10,12 @@ import numpy as np
 
 from nnduet.errors import ModelError, SettingsError
 from nnduet.inference.bundles import BUNDLE_ENDING, write_bundle
+from nnduet.inference.graphs import write_onnx
 from nnduet.inference.model_folder import load_model
-from nnduet.inference.runtimes import require_packages, write_onnx
+from nnduet.inference.runtimes import require_packages
 from nnduet.inference.shipped_models import open_model
 from nnduet.inference.stock_models import StockFiles
+from nnduet.process import import_quietly
 
 __all__ = ["ONNX_ENDING", "export_model", "import_stock_model"]
 
@@ -25,7 +27,7 @@ def export_model(model: str | Path, target: Path, folds: Sequence[str] | None = 
 
     Args:
         target: ``*.nnduet`` for a bundle, ``*.onnx`` for the network of one fold with both outputs, see
-            :func:`~nnduet.inference.runtimes.write_onnx`. A file there is replaced.
+            :func:`~nnduet.inference.graphs.write_onnx`. A file there is replaced.
         folds: None takes all that are finished; an ONNX file takes one.
 
     Returns:
@@ -57,8 +59,7 @@ def export_model(model: str | Path, target: Path, folds: Sequence[str] | None = 
 
 def _run_once(path: Path) -> dict[str, dict[str, list[int]]]:
     """Shapes of inputs and outputs, from ONNX Runtime, which has nothing but the file."""
-    import onnxruntime
-
+    onnxruntime = import_quietly("onnxruntime")
     session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
     zeros = {i.name: np.zeros(i.shape, np.float32) for i in session.get_inputs()}
     outputs = dict(zip((o.name for o in session.get_outputs()), session.run(None, zeros), strict=True))

@@ -6,19 +6,14 @@ same for all of them. The graph that is converted has both outputs, so that the 
 
 from __future__ import annotations
 
-import copy
 import ctypes
-import hashlib
 import importlib.util
 import math
 import mmap
-import os
 import sys
-import tempfile
 import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -26,20 +21,17 @@ import numpy as np
 import psutil
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from nnduet.errors import SettingsError
-from nnduet.inference.bfloat16_weights import use_bfloat16_weights
+from nnduet.inference.converted import ConvertedNetworks
+from nnduet.inference.graphs import PACKAGES
 from nnduet.inference.model_folder import Member, ModelFolder
 from nnduet.inference.sliding_window import JointPass
-from nnduet.inference.staged_norms import use_staged_norms
-from nnduet.inference.unjoined import use_unjoined_skips
-from nnduet.inference.winograd import LEAST_CHANNELS, use_winograd
 from nnduet.model.hardware import select_precision
-from nnduet.model.heads import JointNetwork, task_probabilities
-from nnduet.model.network import use_instance_norms
+from nnduet.model.heads import JointNetwork
 from nnduet.model.pooling import PooledSums
-from nnduet.schema import Task
+from nnduet.process import import_quietly
 
 __all__ = [
     "RUNTIMES",
@@ -51,12 +43,9 @@ __all__ = [
     "patches_per_pass",
     "require_packages",
     "torch_pass",
-    "write_onnx",
 ]
 
 RUNTIMES = ("auto", "torch", "torch-compile", "openvino", "onnx")
-
-_PACKAGES = {"openvino": ("openvino",), "onnx": ("onnxruntime", "onnxscript")}
 
 BATCH_VOXELS = {"cpu": 2**19, "cuda": 2**22}
 """Patches go through the network together up to this many voxels; small ones alone do not fill the processor."""
@@ -65,26 +54,11 @@ WORTH_CONVERTING = 5_000_000
 """Parameters from which on "auto" converts a network by itself: a small one predicts a case sooner than it is converted."""
 
 
-class _Joint(nn.Module):
-    """``forward_joint`` with plain tensors as outputs: logits, volumes, the numerators, then, if asked, what the network's
-    heads answer: class probabilities (B, K) or standardised values (B, 1) of each task."""
-
-    def __init__(self, network: JointNetwork, tasks: Sequence[Task] = ()) -> None:
-        super().__init__()
-        self.network = network
-        self.tasks = tuple(tasks)
-
-    def forward(self, patches: Tensor, shares: Tensor) -> tuple[Tensor, ...]:
-        logits, sums = self.network.forward_joint(patches, shares)
-        answers = self.network.heads(sums.features()) if self.tasks else {}
-        outputs = [task_probabilities(t, answers[t.name]) if t.is_classification else answers[t.name] for t in self.tasks]
-        return logits, sums.volumes, *sums.numerators, *outputs
-
-
 class MemberPasses:
     """What computes the patches of each fold of a model.
 
-    Converted networks are kept in ``converted/`` of the model folder, or in ``~/.cache/nnduet`` where that cannot be written.
+    Converted networks are kept, see :class:`~nnduet.inference.converted.ConvertedNetworks`. Where none can be, torch computes,
+    with a warning.
 
     Args:
         wanted: one of :data:`RUNTIMES`. "auto" is OpenVINO on CPUs if it is installed and the network is large or has been
@@ -108,8 +82,10 @@ class MemberPasses:
         self._compiled: JointPass | None = None
         self._alone = len(model.members) == 1
         self.precision = "float32" if self.name == "onnx" and precision == "auto" else select_precision(precision, device)
+        runtime = self.name if self.name in PACKAGES else "openvino"
+        self._converted = ConvertedNetworks(self.network, runtime, self.shape, self.precision)
         if self.name == "auto":
-            self.name = "openvino" if self._is_worth_it(model.members) else "torch"
+            self.name = _choose(self.network, device, model.members, self._converted)
         if (self.name == "onnx" and self.precision != "float32") or (self.name == "openvino" and self.precision == "float16"):
             raise SettingsError(f"precision: runtime {self.name} on CPUs does not compute in {self.precision}")
         self._streams = num_streams(self.name, self.precision, num_mirrored // batch)
@@ -119,40 +95,41 @@ class MemberPasses:
         """How many patches a pass is given at most."""
         return int(self.shape[0] * self._streams)
 
-    def _is_worth_it(self, members: Sequence[Member]) -> bool:
-        if self.device.type != "cpu" or importlib.util.find_spec("openvino") is None:
-            return False
-        if any(member.origin is None for member in members):
-            return False
-        large = sum(p.numel() for p in self.network.parameters()) >= WORTH_CONVERTING
-        return large or all(self._was_converted(member) for member in members)
-
-    def _was_converted(self, member: Member) -> bool:
-        """Names of converted networks hash the checkpoint, which is not worth reading where there are none."""
-        assert member.origin is not None
-        folder = _writable(member.origin.converted)
-        return any(folder.glob("*.xml")) and self._converted(member, "openvino").is_file()
-
     def of(self, member: Member) -> JointPass:
         """What computes patches for a fold whose weights are in the network; it holds until another fold's are."""
+        if self.name in PACKAGES and member.fold not in self._opened:
+            self._open(member)
         if self.name == "torch":
             return torch_pass(self.network.forward_joint, self.device, self.precision)
         if self.name == "torch-compile":
             self._compiled = self._compiled or compiled_pass(self.network)
             return torch_pass(self._compiled, self.device, self.precision)
-        if member.fold not in self._opened:
-            converted = self._converted(member, self.name)
-            if self.name == "openvino":
-                self._opened[member.fold] = openvino_pass(self.network, self.shape, converted, self.precision, self._streams)
-            else:
-                self._opened[member.fold] = onnx_pass(self.network, self.shape, converted)
-            if self._alone:
-                _release(self.network)
         return self._opened[member.fold]
 
-    def _converted(self, member: Member, runtime: str) -> Path:
-        assert member.origin is not None
-        return _writable(member.origin.converted) / _converted_name(member, self.shape, runtime, self.precision)
+    def _open(self, member: Member) -> None:
+        """Open the converted network of a fold; where it can be kept nowhere, torch computes from now on."""
+        path = self._converted.path_of(member)
+        if path is None:
+            text = f"runtime {self.name}: no folder takes the converted network, torch computes; set TMPDIR to one with room"
+            warnings.warn(text, stacklevel=2)
+            self.name, self._streams = "torch", 1
+            return
+        if self.name == "openvino":
+            self._opened[member.fold] = openvino_pass(path, self.shape, self.precision, self._streams)
+        else:
+            self._opened[member.fold] = onnx_pass(path, self.shape)
+        if self._alone:
+            _release(self.network)
+
+
+def _choose(network: JointNetwork, device: torch.device, members: Sequence[Member], kept: ConvertedNetworks) -> str:
+    """What "auto" is; ``kept`` are networks that OpenVINO could compute."""
+    if device.type != "cpu" or importlib.util.find_spec("openvino") is None:
+        return "torch"
+    if any(member.origin is None for member in members):
+        return "torch"
+    large = sum(p.numel() for p in network.parameters()) >= WORTH_CONVERTING
+    return "openvino" if large or all(kept.seems_kept(member) for member in members) else "torch"
 
 
 def _release(network: JointNetwork) -> None:
@@ -162,18 +139,13 @@ def _release(network: JointNetwork) -> None:
             parameter.data = parameter.data.new_empty(0)
 
 
-def _writable(folder: Path) -> Path:
-    """The folder, or the user's cache where it cannot be made."""
-    return folder if os.access(folder.parent, os.W_OK) else Path.home() / ".cache" / "nnduet"
-
-
 def require_packages(runtime: str) -> None:
     """Refuse a runtime whose packages are not installed.
 
     Raises:
         SettingsError: with what to install.
     """
-    missing = [name for name in _PACKAGES.get(runtime, ()) if importlib.util.find_spec(name) is None]
+    missing = [name for name in PACKAGES.get(runtime, ()) if importlib.util.find_spec(name) is None]
     if missing:
         raise SettingsError(f"runtime {runtime}: needs {', '.join(missing)}; run `pip install nnduet[{runtime}]`")
 
@@ -182,9 +154,9 @@ def _check(wanted: str, device: torch.device, members: Sequence[Member]) -> str:
     if wanted not in RUNTIMES:
         raise SettingsError(f"runtime: expected one of {RUNTIMES}, got {wanted!r}")
     require_packages(wanted)
-    if wanted in _PACKAGES and device.type != "cpu":
+    if wanted in PACKAGES and device.type != "cpu":
         raise SettingsError(f"runtime {wanted}: computes on CPUs, got device {device.type}; use torch")
-    if wanted in _PACKAGES and any(member.origin is None for member in members):
+    if wanted in PACKAGES and any(member.origin is None for member in members):
         raise SettingsError(f"runtime {wanted}: converts models that are on disk; use torch for one that is being trained")
     return wanted
 
@@ -237,31 +209,24 @@ def compiled_pass(network: JointNetwork) -> JointPass:
     return run
 
 
-def openvino_pass(
-    network: JointNetwork, shape: Sequence[int], converted: Path, precision: str = "float32", streams: int = 1
-) -> JointPass:
-    """The network compiled by OpenVINO.
+def openvino_pass(path: Path, shape: Sequence[int], precision: str = "float32", streams: int = 1) -> JointPass:
+    """A converted network compiled by OpenVINO.
 
     Args:
-        network: with its weights; only read if ``converted`` is missing.
+        path: ``.xml`` of the converted network, beside its ``.bin``.
         shape: (B, C, *patch) of a full batch.
-        converted: ``.xml`` of the converted network; written, with its ``.bin``, if it is missing.
         precision: "float32" or "bfloat16".
         streams: batches that are computed side by side; the pass takes at most so many.
     """
-    import openvino as ov
-
+    ov = import_quietly("openvino")
     core = ov.Core()
-    if not converted.is_file():
-        _convert(ov, network, shape, converted, precision)
     options = {
         "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[precision],
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         "NUM_STREAMS": streams,
-        "CACHE_DIR": str(converted.parent),
     }
-    compiled = core.compile_model(core.read_model(converted), "CPU", options)
-    _let_go_of_files(converted.parent.resolve())
+    compiled = core.compile_model(core.read_model(path), "CPU", options)
+    _let_go_of_files(path.parent.resolve())
     requests = [compiled.create_infer_request() for _ in range(streams)]
     joined = [np.empty((streams * output.shape[0], *output.shape[1:]), np.float32) for output in compiled.outputs]
     for index, request in enumerate(requests):  # each writes its rows, so that nothing is copied afterwards
@@ -293,52 +258,12 @@ def _let_go_of_files(folder: Path) -> None:
             libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), mmap.MADV_DONTNEED)
 
 
-def _convert(ov: Any, network: JointNetwork, shape: Sequence[int], target: Path, precision: str) -> None:
-    network = copy.deepcopy(network)
-    use_instance_norms(network, len(shape) - 2)  # OpenVINO 2026.4 crashes on group norms of some batches
-    if precision == "float32":
-        use_staged_norms(network, LEAST_CHANNELS)
-        use_unjoined_skips(network, LEAST_CHANNELS)
-        use_winograd(network)
-    else:
-        use_unjoined_skips(network)
-        use_bfloat16_weights(network)
-    traced = _traced_shape(network, shape)
-    patches, shares = torch.zeros(*traced), torch.zeros(traced[0], 1, *traced[2:])
-    with warnings.catch_warnings(), torch.inference_mode():
-        warnings.simplefilter("ignore")  # the tracer notes that shapes are constants, which they are
-        model = ov.convert_model(_Joint(network).eval(), example_input=(patches, shares))
-    model.reshape({model.inputs[0]: list(shape), model.inputs[1]: [shape[0], 1, *shape[2:]]})
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-        ov.save_model(model, Path(folder) / target.name, compress_to_fp16=False)
-        for ending in (".bin", ".xml"):  # the one that is looked for comes last
-            os.replace(Path(folder) / target.with_suffix(ending).name, target.with_suffix(ending))
-
-
-def _traced_shape(network: JointNetwork, shape: Sequence[int]) -> tuple[int, ...]:
-    """(B, C, *patch) with the first and the last axis of a 3D patch shortened: tracing keeps every intermediate image, and
-    reads no other numbers off their shapes than that of rows and the strides from stage to stage."""
-    if len(shape) != 5:
-        return tuple(shape)
-    steps: Any = network.encoder.strides
-    patch = list(shape[2:])
-    for axis in (0, 2):
-        stride = math.prod(step[axis] for step in steps)
-        patch[axis] = min(2 * stride, patch[axis]) if patch[axis] % stride == 0 else patch[axis]
-    return (*shape[:2], *patch)
-
-
-def onnx_pass(network: JointNetwork, shape: Sequence[int], converted: Path) -> JointPass:
-    """The network computed by ONNX Runtime in float32; as :func:`openvino_pass`, but ``converted`` ends in .onnx."""
-    import onnxruntime
-
-    if not converted.is_file():
-        converted.parent.mkdir(parents=True, exist_ok=True)
-        write_onnx(network, shape, (), converted)
+def onnx_pass(path: Path, shape: Sequence[int]) -> JointPass:
+    """A converted network computed by ONNX Runtime in float32; as :func:`openvino_pass`, but ``path`` ends in .onnx."""
+    onnxruntime = import_quietly("onnxruntime")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
-    session = onnxruntime.InferenceSession(converted, options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     wanted = [output.name for output in session.get_outputs() if not output.name.startswith("task_")]
 
     def compute(batches: list[list[NDArray[np.float32]]]) -> list[NDArray[np.float32]]:
@@ -346,35 +271,6 @@ def onnx_pass(network: JointNetwork, shape: Sequence[int], converted: Path) -> J
         return [np.concatenate(same) for same in zip(*outputs, strict=True)]
 
     return _from_arrays(compute, shape[0])
-
-
-def write_onnx(network: JointNetwork, shape: Sequence[int], tasks: Sequence[Task], target: Path) -> None:
-    """Write the network with both outputs, segmentation and classes, as one ONNX file.
-
-    Inputs: "image" (B, C, *patch) as nnU-Net preprocesses it, and "share" (B, 1, *patch), the tile's share of every voxel, ones
-    for a single tile. Outputs: "logits" (B, K, *patch); "volumes" and "sums_k", which add up over the tiles of a case (see
-    :class:`~nnduet.model.pooling.PooledSums`); and "task_<name>", what the network's heads say of each patch as if it were the
-    case.
-
-    Args:
-        shape: (B, C, *patch), which the file is fixed to.
-    """
-    example = (torch.zeros(*shape), torch.ones(shape[0], 1, *shape[2:]))
-    sums, answers = [f"sums_{k}" for k in range(1 + len(network.stages))], [f"task_{task.name}" for task in tasks]
-    with warnings.catch_warnings(), torch.inference_mode(), tempfile.TemporaryDirectory(dir=target.parent) as folder:
-        warnings.simplefilter("ignore")
-        written = Path(folder) / target.name
-        torch.onnx.export(
-            _Joint(network, tasks).eval(),
-            example,
-            written,
-            input_names=["image", "share"],
-            output_names=["logits", "volumes", *sums, *answers],
-            dynamo=True,
-            external_data=False,
-            verbose=False,
-        )
-        os.replace(written, target)
 
 
 def _from_arrays(compute: Any, batch: int) -> JointPass:
@@ -394,15 +290,3 @@ def _from_arrays(compute: Any, batch: int) -> JointPass:
 def _filled(patches: Tensor, batch: int) -> Tensor:
     missing = batch - len(patches)
     return torch.cat([patches, patches[:1].expand(missing, *patches.shape[1:])]) if missing else patches
-
-
-def _converted_name(member: Member, shape: Sequence[int], runtime: str, precision: str) -> str:
-    """File name of a converted network: it changes with weights, plans, batch, precision, and the code that converts."""
-    assert member.origin is not None
-    versions = [version(package) for package in ("torch", *_PACKAGES[runtime])]
-    digest = hashlib.sha256(repr([member.fold, list(shape), precision, versions]).encode())
-    here = Path(__file__).parent
-    for module in sorted([*here.glob("*.py"), *here.with_name("model").glob("*.py")]):
-        digest.update(module.read_bytes())
-    digest.update("".join(member.origin.digests).encode())
-    return f"{digest.hexdigest()[:24]}.{'xml' if runtime == 'openvino' else 'onnx'}"

@@ -122,9 +122,17 @@ def task_probabilities(task: Task, outputs: Tensor) -> Tensor:
         raise ValueError(f"task {task.name}: a regression has no class probabilities")
     if task.type != "ordinal":
         return torch.softmax(outputs.float(), dim=1)
-    above = torch.cummin(torch.sigmoid(outputs.float()), dim=1).values
+    above = _running_minimum(torch.sigmoid(outputs.float()))
     ones = torch.ones_like(above[:, :1])
     return torch.cat([ones, above], dim=1) - torch.cat([above, torch.zeros_like(ones)], dim=1)
+
+
+def _running_minimum(values: Tensor) -> Tensor:
+    """(B, N) whose column k is the least of columns 0 to k: ``torch.cummin``, which no ONNX operator computes."""
+    columns = [values[:, :1]]
+    for k in range(1, values.shape[1]):
+        columns.append(torch.minimum(columns[-1], values[:, k : k + 1]))
+    return torch.cat(columns, dim=1)
 
 
 class JointNetwork(nn.Module):
