@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
+import os
+import resource
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +19,14 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from tiny import SHAPES, SPACING_MM, Canary, write_tiny_dataset, write_tiny_model
+from tiny import SHAPES, SPACING_MM, Canary, tiny_network, write_tiny_dataset, write_tiny_model
 
 from nnduet import Predictor
-from nnduet.errors import ModelError, SettingsError
+from nnduet.errors import DiskFullError, ModelError, SettingsError
+from nnduet.inference.converted import keep, private_folder
 from nnduet.inference.export import export_model, import_stock_model
 from nnduet.inference.folder import predict_folder
+from nnduet.inference.graphs import convert
 from nnduet.inference.model_folder import load_checkpoint, load_model
 from nnduet.inference.shipped_models import open_model
 from nnduet.model.heads import task_probabilities
@@ -200,3 +208,51 @@ def test_row_96_a_stock_model_whose_images_are_not_read_is_refused_before_anythi
     with pytest.raises(ModelError, match=said):
         import_stock_model(stock, tmp_path / "stock.nnduet")
     assert not list(tmp_path.glob("*.nnduet"))
+
+
+@contextmanager
+def no_file_over(size: int) -> Iterator[None]:
+    """As on a full disk, no file can grow beyond ``size`` bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("name", ["model.nnduet", "model.onnx"])
+def test_row_140_a_full_disk_while_exporting_leaves_what_was_there(name: str, model_2d: Path, tmp_path: Path) -> None:
+    target = tmp_path / name
+    target.write_bytes(b"before")
+    with no_file_over(40_000), pytest.raises(DiskFullError):
+        export_model(model_2d, target)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {name: b"before"}
+    assert export_model(model_2d, target)["bytes"] == target.stat().st_size > 40_000
+
+
+@pytest.mark.parametrize("runtime", ["openvino", "onnx"])
+def test_row_140_a_full_disk_while_converting_leaves_nothing(runtime: str, tmp_path: Path) -> None:
+    place, name = private_folder(tmp_path / "kept"), "a.xml" if runtime == "openvino" else "a.onnx"
+    save = convert(tiny_network(2), runtime, (1, 1, 16, 16), "float32")
+    with no_file_over(20_000):
+        assert keep(place, name, save) is None
+    assert [path.name for path in place.folder.iterdir() if path.name != ".nnduet-lock"] == []
+    assert keep(place, name, save) == place.folder / name
+
+
+def test_row_87_exports_and_conversions_sync_only_what_they_may_write(
+    model_2d: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows refuses to sync what is open for reading."""
+    fsync = os.fsync
+
+    def strict(descriptor: int) -> None:
+        if fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            raise OSError(errno.EBADF, "Bad file descriptor")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", strict)
+    export_model(model_2d, tmp_path / "model.nnduet")
+    save = convert(tiny_network(2), "openvino", (1, 1, 16, 16), "float32")
+    assert keep(private_folder(tmp_path / "kept"), "a.xml", save)

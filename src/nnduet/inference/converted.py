@@ -104,8 +104,15 @@ def _places(member: Member) -> list[Place]:
     """Beside the model, whose owner is trusted as the model is, and the user's cache, if the user has a home."""
     assert member.origin is not None
     model = Place(member.origin.converted, _own() | {0, member.origin.files[0].stat().st_uid}, private=False)
-    cache = user_cache_path("nnduet")
-    return [model, private_folder(cache)] if cache.is_absolute() else [model]
+    return [model, *_user_cache()]
+
+
+def _user_cache() -> list[Place]:
+    try:
+        folder = user_cache_path("nnduet")
+    except RuntimeError:  # no HOME, and no such user in the system's list
+        return []
+    return [private_folder(folder)] if folder.is_absolute() else []
 
 
 def private_folder(folder: Path) -> Place:
