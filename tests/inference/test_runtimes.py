@@ -224,8 +224,9 @@ def test_a_single_fold_that_was_converted_holds_its_weights_once(folder: Path) -
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the memory is left to the system")
 def test_the_files_of_a_converted_network_take_no_memory_beside_it(folder: Path) -> None:
+    """In bfloat16 OpenVINO computes with copies of all weights; in float32 it reads some from the file again."""
     image, _ = tiny_case(0, 3)
-    predictor = Predictor.load(folder, ["0"], device="cpu", runtime="openvino")
+    predictor = Predictor.load(folder, ["0"], device="cpu", runtime="openvino", precision="bfloat16")
     predictor(image, spacing_mm=SPACING_MM[3])
     kept = predictor.model.members[0].origin.converted.resolve()
     files = [part for part in psutil.Process().memory_maps(grouped=False) if Path(part.path).parent == kept]

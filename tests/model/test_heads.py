@@ -122,3 +122,13 @@ def test_the_class_loss_reaches_the_encoder_only_as_far_as_it_is_let(share: floa
     own = [p for name, p in network.decoder.named_parameters() if not name.startswith("encoder.")]
     assert own
     assert all(p.grad is None for p in own)
+
+
+def test_ordinal_probabilities_are_those_of_torchs_running_minimum() -> None:
+    """Thresholds that cross, tie or are not finite."""
+    outputs = torch.randn(50, 2, generator=torch.Generator().manual_seed(0)) * 3
+    outputs[1] = outputs[0, 0]
+    outputs[2, 0] = float("nan")
+    above = torch.cummin(torch.sigmoid(outputs), dim=1).values
+    expected = torch.stack([1 - above[:, 0], above[:, 0] - above[:, 1], above[:, 1]], dim=1)
+    torch.testing.assert_close(task_probabilities(ORDINAL, outputs), expected, rtol=0, atol=0, equal_nan=True)

@@ -72,8 +72,8 @@ class CaseAnswers:
 
 
 def network_outputs(heads: TaskHeads, pooled: torch.Tensor, tasks: Sequence[Task]) -> dict[str, Array]:
-    """{task: class probabilities (M, K), or values (M, 1)} of the network's heads for pooled features (M, F1)."""
-    answers = heads(pooled)
+    """{task: class probabilities (M, K), or values (M, 1)} of the network's heads for pooled features (M, F1) on any device."""
+    answers = heads(pooled.to(heads.norm.mean.device))
     outputs: dict[str, Array] = {}
     for task in tasks:
         if task.is_classification:

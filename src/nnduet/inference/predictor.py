@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,7 +20,7 @@ from nnduet.inference.answers import CaseAnswers, TaskPrediction, answer, rows_o
 from nnduet.inference.case_features import CaseFeatures, extract, grid_spacing_mm, slice_thickness_mm
 from nnduet.inference.labelling import to_labels
 from nnduet.inference.memory import choose_accumulator
-from nnduet.inference.model_folder import FINAL_CHECKPOINT, Member, ModelFolder, load_model
+from nnduet.inference.model_folder import FINAL_CHECKPOINT, Member, ModelFolder, load_model, network_for
 from nnduet.inference.preprocessing import preprocess, preprocessed_shape
 from nnduet.inference.reading import check_array, read_case, read_headers
 from nnduet.inference.runtimes import MemberPasses
@@ -325,13 +324,11 @@ class Predictor:
             try:
                 return self._tiles(member, image, accumulator, frugal)
             except (torch.OutOfMemoryError, MemoryError) as error:
-                shortage = error
+                shortage = str(error)  # not the error itself, which holds what the failed pass had on the device
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
         if self.device.type == "cpu":
-            raise TooLargeError(
-                f"a patch of {self.model.configuration.patch_size} voxels does not fit: {shortage}"
-            ) from shortage
+            raise TooLargeError(f"a patch of {self.model.configuration.patch_size} voxels does not fit: {shortage}")
         return self._on_cpu()._tiles(member, image, accumulator, frugal=True)
 
     def _tiles(
@@ -349,10 +346,13 @@ class Predictor:
         return predict_tiles(run, image, patch_size, step_size=self.step_size, mirror_axes=self.mirror_axes, **common)
 
     def _on_cpu(self) -> Predictor:
-        """The same predictor with the present weights, on the CPU."""
-        model = replace(self.model, network=copy.deepcopy(self.network))
+        """The same predictor with the present weights, on the CPU; a copy of the network would need the device's memory."""
+        model = self.model
+        network = network_for(model.plans, model.configuration, model.dataset_json)
+        network.load_weights({name: weight.cpu() for name, weight in self.network.state_dict().items()})
+        precision = self.passes.precision if self.passes.precision == "float32" else "auto"
         settings: dict[str, Any] = {"step_size": self.step_size, "tta": bool(self.mirror_axes), "fast": self.fast}
-        return Predictor(model, device="cpu", runtime="torch", **settings)
+        return Predictor(replace(model, network=network), device="cpu", runtime="torch", precision=precision, **settings)
 
     def voxel_scale(self, properties: Mapping[str, Any]) -> float:
         """What voxel counts are multiplied by: the slice spacing in mm for slice-wise models of volumes, else 1.
