@@ -20,7 +20,8 @@ from nnduet.inference.answers import CaseAnswers, TaskPrediction, answer, rows_o
 from nnduet.inference.case_features import CaseFeatures, extract, grid_spacing_mm, slice_thickness_mm
 from nnduet.inference.labelling import to_labels
 from nnduet.inference.memory import choose_accumulator
-from nnduet.inference.model_folder import FINAL_CHECKPOINT, Member, ModelFolder, load_model, network_for
+from nnduet.inference.model_folder import FINAL_CHECKPOINT, Member, ModelFolder, load_model
+from nnduet.inference.model_network import network_for
 from nnduet.inference.preprocessing import preprocess, preprocessed_shape
 from nnduet.inference.reading import check_array, read_case, read_headers
 from nnduet.inference.runtimes import MemberPasses
@@ -347,9 +348,9 @@ class Predictor:
 
     def _on_cpu(self) -> Predictor:
         """The same predictor with the present weights, on the CPU; a copy of the network would need the device's memory."""
-        model = self.model
-        network = network_for(model.plans, model.configuration, model.dataset_json)
-        network.load_weights({name: weight.cpu() for name, weight in self.network.state_dict().items()})
+        model, weights = self.model, {name: weight.cpu() for name, weight in self.network.state_dict().items()}
+        network = network_for(model.plans, model.configuration, model.dataset_json, weights, Path("the device"))
+        network.load_weights(weights)
         precision = self.passes.precision if self.passes.precision == "float32" else "auto"
         settings: dict[str, Any] = {"step_size": self.step_size, "tta": bool(self.mirror_axes), "fast": self.fast}
         return Predictor(replace(model, network=network), device="cpu", runtime="torch", precision=precision, **settings)
