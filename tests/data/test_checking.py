@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from data_builders import AFFINE, GRID, SHAPE, raw_nifti
 
-from nnduet.data.checking import CheckedCase, check_cases, check_labels, name_labels, read_mask
+from nnduet.data.checking import CheckedCase, check_cases, read_mask
+from nnduet.data.descriptions import check_labels
 from nnduet.data.images import write_segmentation
+from nnduet.data.label_values import name_labels
 from nnduet.data.sources import Source, SourceCase
 from nnduet.errors import DatasetError, GeometryError, LabelError, SettingsError, UnreadableFileError
 
@@ -86,21 +88,19 @@ def test_values_with_gaps_can_be_mapped(tmp_path: Path) -> None:
     array = np.zeros(SHAPE, np.uint8)
     array[0, 0, :3] = [2, 5, 2]
     write_segmentation(tmp_path / "m.nii.gz", array, GRID)
-    image, _, changed = read_mask(tmp_path / "m.nii.gz", {2: 1, 5: 2}, {0, 1, 2}, max_bytes=10**6)
+    image, _, changed = read_mask(tmp_path / "m.nii.gz", {2: 1, 5: 2}, max_bytes=10**6)
     assert changed and image.array[0, 0, :3].tolist() == [1, 2, 1]
-    image, _, changed = read_mask(tmp_path / "m.nii.gz", {7: 1}, None, max_bytes=10**6)
+    image, _, changed = read_mask(tmp_path / "m.nii.gz", {7: 1}, max_bytes=10**6)
     assert not changed
-    with pytest.raises(LabelError, match=r"undeclared labels \[2\] after mapping"):
-        read_mask(tmp_path / "m.nii.gz", {5: 1}, {0, 1}, max_bytes=10**6)
     with pytest.raises(SettingsError, match="0 to 65535"):
-        read_mask(tmp_path / "m.nii.gz", {5: -1}, {0, 1}, max_bytes=10**6)
+        read_mask(tmp_path / "m.nii.gz", {5: -1}, max_bytes=10**6)
 
 
 def test_found_labels_are_named_in_order_or_refused_with_gaps() -> None:
     assert name_labels({0, 1, 2}, None) == {"background": 0, "label_1": 1, "label_2": 2}
     assert name_labels({1, 2}, {"background": 0, "pancreas": 1, "lesion": 2})["lesion"] == 2
     assert name_labels({0, 1}, {"background": 0, "pancreas": 1, "lesion": 2}) == {"background": 0, "label_1": 1}
-    with pytest.raises(LabelError, match=r"\[0, 2, 5\] have gaps; map mask values with label_map"):
+    with pytest.raises(LabelError, match=r"\[0, 2, 5\] have gaps.*--map-label 2=1 --map-label 5=2 or declare"):
         name_labels({0, 2, 5}, None)
     with pytest.raises(LabelError, match="no mask holds"):
         name_labels({0}, None)
@@ -115,5 +115,5 @@ def test_declared_labels_are_whole_numbers_without_gaps_and_may_be_regions() -> 
 
 def test_a_256_label_mask_keeps_its_voxels_through_the_map(tmp_path: Path) -> None:
     nib.Nifti1Image(np.full((2, 2, 2), 300, np.uint16), AFFINE).to_filename(tmp_path / "m.nii.gz")
-    image, _, _ = read_mask(tmp_path / "m.nii.gz", {1: 2}, None, max_bytes=10**6)
+    image, _, _ = read_mask(tmp_path / "m.nii.gz", {1: 2}, max_bytes=10**6)
     assert image.array.dtype == np.uint16 and image.array.min() == 300

@@ -14,6 +14,7 @@ import SimpleITK
 from data_builders import dataset, raw_nifti, shared, ten_cases, tree, workspace
 
 from nnduet.data.conversion import ConversionSummary, convert
+from nnduet.data.dataset_writing import MANIFEST_FILE
 from nnduet.data.images import read_image
 from nnduet.data.layouts import read_folder
 from nnduet.data.sources import Source
@@ -47,7 +48,7 @@ def test_a_folder_becomes_a_raw_dataset(folder: Path, tmp_path: Path) -> None:
     summary = run(source_of(folder), tmp_path)
     raw = tmp_path / "raw" / "Dataset007_Test"
     assert sorted(p.name for p in raw.iterdir()) == [
-        "classification_labels.csv", "dataset.json", "imagesTr", "labelsTr", "splits_final.json",
+        ".nnduet-written", "classification_labels.csv", "dataset.json", "imagesTr", "labelsTr", "splits_final.json",
     ]  # fmt: skip
     assert json.loads((raw / "dataset.json").read_text()) == {
         "channel_names": {"0": "image"},
@@ -68,7 +69,7 @@ def test_a_folder_becomes_a_raw_dataset(folder: Path, tmp_path: Path) -> None:
 def test_tables_also_stand_where_nnunet_reads_the_folds(folder: Path, tmp_path: Path) -> None:
     run(source_of(folder), tmp_path)
     raw, preprocessed = tmp_path / "raw" / "Dataset007_Test", tmp_path / "preprocessed" / "Dataset007_Test"
-    assert tree(preprocessed) == {p.name: p.read_bytes() for p in raw.iterdir() if p.is_file()}
+    assert tree(preprocessed) == {p.name: p.read_bytes() for p in raw.iterdir() if p.is_file() and p.name != MANIFEST_FILE}
 
 
 def test_patients_and_covariates_are_written_and_missing_labels_stay_empty(tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def undeclared(path: Path) -> None:
     ("harm", "error", "message"),
     [
         (wrong_grid, GeometryError, r"c2: mask late/c2\.nii\.gz differs"),
-        (undeclared, LabelError, r"late/c2\.nii\.gz: undeclared"),
+        (undeclared, LabelError, r"undeclared labels, 4 in 1 of 20 masks \(late/c2\.nii\.gz: 120 voxels\).*--map-label 4=0"),
     ],
 )
 def test_a_fault_in_a_further_mask_names_its_folder_and_nothing_is_written(

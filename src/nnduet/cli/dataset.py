@@ -33,6 +33,15 @@ _MapLabel = Annotated[
 ]
 
 
+_Channels = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Name of the image channels, once for each, in order; before dataset.json. CT keeps Hounsfield units, others "
+        "are standardised one by one. Default: image; of subtype-folders: CT."
+    ),
+]
+
+
 def convert(
     folder: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Folder with the cases.")] = Path("."),
     *,
@@ -52,6 +61,10 @@ def convert(
     ] = False,
     covariate: Annotated[list[str] | None, typer.Option(help="Numeric table column to keep. Repeatable.")] = None,
     map_label: _MapLabel = None,
+    channel: _Channels = None,
+    tolerate_mm: Annotated[
+        float, typer.Option(min=0.0, help="Put masks that lie up to this far beside their image onto its grid, with a note.")
+    ] = 0.0,
     num_folds: Annotated[int, typer.Option(min=2, help="Folds to make where none are given.")] = 5,
     replace: Annotated[bool, typer.Option("--replace", help="Let other labels, tasks or folds replace existing ones.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, write nothing.")] = False,
@@ -65,14 +78,16 @@ def convert(
     given = {option: value for option, value in options.items() if value is not None}
     if layout == "subtype-folders" and (given or len(task or ()) > 1):
         raise typer.BadParameter(f"subtype-folders takes no other sources and at most one --task NAME, got {given or task}")
-    label_map = _label_map(map_label or ())
+    kept: dict[str, Any] = {"label_map": _label_map(map_label or ())}
+    kept |= {"channels": channel} if channel else {}
+    kept |= {"tolerance_mm": tolerate_mm} if tolerate_mm else {}
     with reporting(as_json) as report:
         from nnduet.data.conversion import convert as convert_source
 
         if layout == "subtype-folders":
-            source = _subtype_folders(folder, task, label_map, num_folds)
+            source = _subtype_folders(folder, task, num_folds, kept)
         else:
-            source = _folder(folder, task, label_map, given)
+            source = _folder(folder, task, given | kept)
         with progress_bar("convert") as progress:
             where = find_workspace(workspace, make=not dry_run)
             target: dict[str, Any] = {"dataset_id": dataset_id, "name": name, "num_folds": num_folds, "replace": replace}
@@ -80,19 +95,19 @@ def convert(
         report(summary.to_json())
 
 
-def _subtype_folders(folder: Path, task: list[str] | None, label_map: dict[int, int] | None, num_folds: int) -> Any:
+def _subtype_folders(folder: Path, task: list[str] | None, num_folds: int, kept: dict[str, Any]) -> Any:
     from nnduet.data.layouts import read_subtype_folders
 
     task_name = task[0] if task else "subtype"
-    return read_subtype_folders(folder, task_name=task_name, label_map=label_map, num_folds=num_folds)
+    return read_subtype_folders(folder, task_name=task_name, num_folds=num_folds, **kept)
 
 
-def _folder(folder: Path, task: list[str] | None, label_map: dict[int, int] | None, given: dict[str, Any]) -> Any:
+def _folder(folder: Path, task: list[str] | None, given: dict[str, Any]) -> Any:
     from nnduet.data.layouts import read_folder
     from nnduet.data.sources import parse_mask_folders
 
     masks = {"labels": parse_mask_folders(given["labels"], folder)} if given.get("labels") else {}
-    return read_folder(folder, task_specs=task or (), label_map=label_map, **given | masks)
+    return read_folder(folder, task_specs=task or (), **given | masks)
 
 
 def _label_map(pairs: Sequence[str]) -> dict[int, int] | None:

@@ -220,9 +220,11 @@ def _refuse_none(found: FoundCases, expected: str) -> None:
 
 
 def _refuse_rivals(found: FoundCases) -> None:
-    rivals = [path.name for paths in found.cases.values() if len(paths) > 1 for path in paths]
+    rivals = {stem: [path.name for path in paths] for stem, paths in found.cases.items() if len(paths) > 1}
     if rivals:
-        raise AmbiguousFileError(f"{found.place}: several files of one name: {_listed(rivals)}; keep one ending each")
+        names = printable(_listed([name for group in rivals.values() for name in group]))
+        stems = printable(", ".join(list(rivals)[:_MAX_NAMES]))
+        raise AmbiguousFileError(f"{found.place}: more than one file for {stems} ({names}); keep one ending each")
 
 
 def _listed(names: list[str]) -> str:

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from nnduet.data.images import (
-    Geometry,
-    Image,
-    ImageHeader,
-    check_same_geometry,
-    file_ending,
-    inspect_image,
-    read_segmentation,
-)
+from nnduet.data.geometry import Geometry, check_same_geometry, farthest_corner_mm
+from nnduet.data.images import MAX_LABEL, Image, ImageHeader, file_ending, inspect_image, read_whole_numbers
 from nnduet.data.sources import Source, SourceCase
-from nnduet.errors import DatasetError, LabelError, NNDuetError, SettingsError
+from nnduet.errors import DatasetError, GeometryError, NNDuetError, SettingsError
 
-__all__ = ["CheckedCase", "CheckedFile", "Progress", "check_cases", "check_labels", "name_labels", "read_mask"]
+__all__ = ["CheckedCase", "CheckedFile", "Progress", "check_cases", "read_mask"]
 
 Progress = Callable[[int, int, str], None]
 
@@ -33,14 +27,14 @@ _MAX_ERRORS = 10
 class CheckedFile:
     """A sound file, the grid to write it on, and whether its bytes can be taken as they are.
 
-    Of a mask, ``found`` are the labels after mapping and ``num_rounded`` the repaired voxels.
+    Of a mask, ``counts`` are the voxels of each value after mapping and ``num_rounded`` the repaired voxels.
     """
 
     path: Path
     geometry: Geometry
     copy: bool
     notes: tuple[str, ...] = ()
-    found: frozenset[int] = frozenset()
+    counts: Mapping[int, int] = field(default_factory=dict)
     num_rounded: int = 0
 
 
@@ -66,7 +60,7 @@ class CheckedCase:
     @property
     def found(self) -> frozenset[int]:
         """Labels of all masks after mapping."""
-        return frozenset().union(*(mask.found for mask in self.masks))
+        return frozenset().union(*(mask.counts for mask in self.masks))
 
     @property
     def num_rounded(self) -> int:
@@ -77,17 +71,16 @@ class CheckedCase:
 def check_cases(
     source: Source, cases: Sequence[SourceCase], ending: str, *, max_bytes: int, progress: Callable[[str], None]
 ) -> list[CheckedCase]:
-    """Check images and masks of ``cases`` for an output with file ending ``ending``.
+    """Check images and masks of ``cases`` for an output with file ending ``ending``; which labels they hold is only counted.
 
     Raises:
         NNDuetError: of the class of the first fault; the message lists up to ten faulty cases.
     """
-    allowed = None if source.labels is None else check_labels(source.labels)
     checked: list[CheckedCase] = []
     faults: list[NNDuetError] = []
     for case in cases:
         try:
-            checked.append(_check_case(case, ending, allowed, source.label_map, max_bytes))
+            checked.append(_check_case(case, ending, source, max_bytes))
         except NNDuetError as error:
             faults.append(error)
         if len(faults) == _MAX_ERRORS:
@@ -106,26 +99,55 @@ def _raise_together(faults: Sequence[NNDuetError]) -> None:
     raise type(faults[0])(f"{len(faults)} cases cannot be converted{more}:\n{lines}") from faults[0]
 
 
-def _check_case(
-    case: SourceCase, ending: str, allowed: Collection[int] | None, label_map: Mapping[int, int], max_bytes: int
-) -> CheckedCase:
+def _check_case(case: SourceCase, ending: str, source: Source, max_bytes: int) -> CheckedCase:
     headers = [inspect_image(path, max_bytes=max_bytes) for path in case.images]
     grid = headers[0].geometry
-    for path, header in zip(case.images, headers, strict=True):
-        check_same_geometry(grid, header.geometry, case.case_id, f"channel {path.name}")
-    images = tuple(_checked(path, header, grid, ending) for path, header in zip(case.images, headers, strict=True))
-    if case.label is None:
-        return CheckedCase(case.case_id, images)
+    images = tuple(
+        _on_grid(
+            _checked(path, header, grid, ending), header.geometry, case.case_id, f"channel {path.name}", source.tolerance_mm
+        )
+        for path, header in zip(case.images, headers, strict=True)
+    )
     masks = []
     for path in case.masks:
-        mask, num_rounded, changed = read_mask(path, label_map, allowed, max_bytes=max_bytes)
+        mask, num_rounded, changed = read_mask(path, source.label_map, max_bytes=max_bytes)
         name = path.name if len(case.masks) == 1 else f"{path.parent.name}/{path.name}"
-        check_same_geometry(grid, mask.geometry, case.case_id, f"mask {name}")
         as_it_is = len(case.masks) == 1 and _is_plain_integer(mask.header) and not changed
-        found = frozenset(np.flatnonzero(np.bincount(mask.array.ravel())).tolist())
         file = _checked(path, mask.header, grid, ending, as_it_is=as_it_is)
-        masks.append(replace(file, found=found, num_rounded=num_rounded))
-    return CheckedCase(case.case_id, images, masks[0], tuple(masks[1:]))
+        file = replace(file, counts=_counts(mask.array), num_rounded=num_rounded)
+        masks.append(_on_grid(file, mask.geometry, case.case_id, f"mask {name}", source.tolerance_mm))
+    return CheckedCase(case.case_id, images, masks[0] if masks else None, tuple(masks[1:]))
+
+
+def _on_grid(file: CheckedFile, geometry: Geometry, case_id: str, what: str, tolerance_mm: float) -> CheckedFile:
+    """The file, if it lies on the grid that it will be written on, or, with a note, no farther from it than is tolerated."""
+    try:
+        check_same_geometry(file.geometry, geometry, case_id, what)
+        return file
+    except GeometryError as error:
+        distance = farthest_corner_mm(file.geometry, geometry)
+        if distance <= tolerance_mm:
+            note = f"up to {distance:.3g} mm beside the image's grid, put onto it (tolerated: {tolerance_mm:g} mm)"
+            return replace(file, copy=False, notes=(*file.notes, note))
+        if distance > min(file.geometry.spacing_mm):
+            raise
+        offer = f"no voxel is more than {distance:.3g} mm off: --tolerate-mm {_rounded_up(distance):g} puts it onto that grid"
+        raise GeometryError(f"{error}; {offer}") from error
+
+
+def _rounded_up(value: float) -> float:
+    """The next number of one digit, so that it can be typed."""
+    digit: float = 10.0 ** math.floor(math.log10(value))
+    return round(math.ceil(value / digit + 1e-9) * digit, 12)
+
+
+def _counts(array: npt.NDArray[Any]) -> dict[int, int]:
+    """Voxels of each value that occurs."""
+    if array.size and int(array.min()) >= 0 and int(array.max()) <= MAX_LABEL:
+        counts = np.bincount(array.ravel())
+        return {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
+    values, counts = np.unique(array, return_counts=True)
+    return {int(value): int(count) for value, count in zip(values, counts, strict=True)}
 
 
 def _checked(path: Path, header: ImageHeader, grid: Geometry, ending: str, *, as_it_is: bool = True) -> CheckedFile:
@@ -145,73 +167,38 @@ def _equal_for_nnunet(first: Geometry, second: Geometry) -> bool:
     return all(np.allclose(getattr(first, name), getattr(second, name)) for name in ("spacing_mm", "origin_mm", "direction"))
 
 
-def read_mask(
-    path: Path, label_map: Mapping[int, int], allowed: Collection[int] | None, *, max_bytes: int
-) -> tuple[Image, int, bool]:
+def read_mask(path: Path, label_map: Mapping[int, int], *, max_bytes: int) -> tuple[Image, int, bool]:
     """A mask after mapping its values, the number of rounded voxels, and whether mapping changed any voxel.
 
+    The array is of integers, uint8 or uint16 where all values lie from 0 to 65535; whether they are labels stays unchecked.
+
     Raises:
-        LabelError: as ``images.read_segmentation``, for the mapped values.
+        LabelError: values that are no whole numbers.
+        SettingsError: a value is mapped to one outside 0 to 65535.
     """
+    image, num_rounded = read_whole_numbers(path, max_bytes=max_bytes)
+    mapped = _mapped(image.array, label_map)
+    changed = bool(label_map) and not np.array_equal(mapped, image.array)
+    low, high = int(mapped.min()), int(mapped.max())
+    if low >= 0 and high <= MAX_LABEL:
+        mapped = mapped.astype(np.uint8 if high <= 255 else np.uint16)
+    return Image(mapped, image.header, path), num_rounded, changed
+
+
+def _mapped(array: npt.NDArray[Any], label_map: Mapping[int, int]) -> npt.NDArray[Any]:
+    """New values, all taken from the old ones at once: 1=2 and 2=1 swap two labels."""
+    wrong = {old: new for old, new in label_map.items() if not 0 <= new <= MAX_LABEL}
+    if wrong:
+        raise SettingsError(f"label map: new values expected from 0 to {MAX_LABEL}, got {wrong}")
     if not label_map:
-        return *read_segmentation(path, allowed, max_bytes=max_bytes), False
-    image, num_rounded = read_segmentation(path, max_bytes=max_bytes)
-    mapped = _label_table(label_map)[image.array]
-    found = np.flatnonzero(np.bincount(mapped.ravel())).tolist()
-    unknown = sorted(set(found) - set(allowed)) if allowed is not None else []
-    if unknown:
-        raise LabelError(f"{path}: undeclared labels {unknown} after mapping; declared are {sorted(allowed or ())}")
-    narrow = mapped.astype(np.uint8 if found[-1] <= 255 else np.uint16)
-    return Image(narrow, image.header, path), num_rounded, not np.array_equal(mapped, image.array)
-
-
-def _label_table(label_map: Mapping[int, int]) -> npt.NDArray[np.uint16]:
-    """New value of every possible label.
-
-    Raises:
-        SettingsError: a value outside 0 to 65535.
-    """
-    table = np.arange(65536, dtype=np.uint16)
+        return array
+    if int(array.min()) >= 0 and int(array.max()) <= MAX_LABEL:
+        table = np.arange(MAX_LABEL + 1, dtype=np.uint16)
+        for old, new in label_map.items():
+            if 0 <= old <= MAX_LABEL:
+                table[old] = new
+        return table[array.astype(np.uint16, copy=False)]
+    mapped = array.astype(np.int64)
     for old, new in label_map.items():
-        if not (0 <= old <= 65535 and 0 <= new <= 65535):
-            raise SettingsError(f"label map: values expected from 0 to 65535, got {old} to {new}")
-        table[old] = new
-    return table
-
-
-def check_labels(labels: Mapping[str, Any]) -> frozenset[int]:
-    """Values that a ``labels`` object declares (lists of values are regions).
-
-    Raises:
-        DatasetError: values that are no integers, no background 0, or gaps, which nnU-Net does not take.
-    """
-    values: set[int] = set()
-    for name, value in labels.items():
-        for item in value if isinstance(value, (list, tuple)) else [value]:
-            if isinstance(item, bool) or not isinstance(item, int):
-                raise DatasetError(f"labels of dataset.json: {name!r} expected an integer or a list of integers, got {item!r}")
-            values.add(item)
-    if values != set(range(len(values))) or len(values) < 2:
-        raise DatasetError(
-            f"labels of dataset.json must be 0 (background), 1, 2, … without gaps, got {sorted(values)}; {_MAPPING_HINT}"
-        )
-    return frozenset(values)
-
-
-_MAPPING_HINT = "map mask values with label_map (--map-label OLD=NEW)"
-
-
-def name_labels(found: Collection[int], suggested: Mapping[str, int] | None) -> dict[str, int]:
-    """A ``labels`` object for the values found in all masks: the suggested names if they fit, else ``label_1``, ….
-
-    Raises:
-        LabelError: no foreground, or values with gaps.
-    """
-    values = set(found) | {0}
-    if suggested and values == set(suggested.values()):
-        return dict(suggested)
-    if len(values) < 2:
-        raise LabelError("no mask holds a foreground label")
-    if values != set(range(len(values))):
-        raise LabelError(f"mask values {sorted(values)} have gaps; {_MAPPING_HINT}, or declare labels in dataset.json")
-    return {"background": 0} | {f"label_{value}": value for value in sorted(values) if value}
+        mapped[array == old] = new
+    return mapped

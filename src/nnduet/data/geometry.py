@@ -15,6 +15,7 @@ __all__ = [
     "SPACING_TOLERANCE",
     "Geometry",
     "check_same_geometry",
+    "farthest_corner_mm",
     "geometries_match",
 ]
 
@@ -80,3 +81,13 @@ def check_same_geometry(expected: Geometry, got: Geometry, case_id: str, what: s
         if differs
     ]
     raise GeometryError(f"{case_id}: {what} differs in {', '.join(fields)}: expected {expected}; got {got}")
+
+
+def farthest_corner_mm(first: Geometry, second: Geometry) -> float:
+    """How far the corners of two grids lie apart at most, which no other voxel exceeds; infinity for other shapes."""
+    if first.shape != second.shape:
+        return float("inf")
+    ends = [(0, size - 1) for size in first.shape[::-1]]
+    corners = np.array([(x, y, z, 1) for x in ends[0] for y in ends[1] for z in ends[2]], dtype=np.float64)
+    apart = corners @ (first.affine_ras() - second.affine_ras()).T
+    return float(np.linalg.norm(apart[:, :3], axis=1).max())

@@ -24,17 +24,21 @@ from nnduet.records import check_regular_file
 __all__ = [
     "FILE_ENDINGS",
     "MAX_IMAGE_BYTES",
+    "MAX_LABEL",
     "Geometry",
     "Image",
     "ImageHeader",
     "check_image",
     "check_same_geometry",
+    "encode_image",
+    "encode_segmentation",
     "file_ending",
     "geometries_match",
     "inspect_image",
     "read_header",
     "read_image",
     "read_segmentation",
+    "read_whole_numbers",
     "write_image",
     "write_segmentation",
 ]
@@ -42,7 +46,7 @@ __all__ = [
 FILE_ENDINGS = (".nii.gz", ".nii", ".png")
 MAX_IMAGE_BYTES = 2**31
 _ROUNDING = 1e-3
-_MAX_LABEL = 65535
+MAX_LABEL = 65535
 
 
 @dataclass(frozen=True)
@@ -133,15 +137,26 @@ def read_segmentation(
     Raises:
         LabelError: other fractions, negative labels, labels beyond 65535 or not in ``allowed_labels`` (None allows all).
     """
-    image = read_image(path, max_bytes=max_bytes)
-    labels, num_rounded = _whole_numbers(image.array, path)
+    image, num_rounded = read_whole_numbers(path, max_bytes=max_bytes)
+    labels = image.array
     low, high = int(labels.min()), int(labels.max())
-    if low < 0 or high > _MAX_LABEL:
-        raise LabelError(f"{path}: labels expected from 0 to {_MAX_LABEL}, got {low} to {high}")
+    if low < 0 or high > MAX_LABEL:
+        raise LabelError(f"{path}: labels expected from 0 to {MAX_LABEL}, got {low} to {high}")
     segmentation = labels.astype(np.uint8 if high <= 255 else np.uint16)
     if allowed_labels is not None:
         _check_declared(segmentation, allowed_labels, path)
     return Image(segmentation, image.header, path), num_rounded
+
+
+def read_whole_numbers(path: Path, *, max_bytes: int = MAX_IMAGE_BYTES) -> tuple[Image, int]:
+    """A mask with its values as they stand in the file, of any size, and the number of voxels that had to be rounded.
+
+    Raises:
+        LabelError: values farther than 0.001 from a whole number.
+    """
+    image = read_image(path, max_bytes=max_bytes)
+    labels, num_rounded = _whole_numbers(image.array, path)
+    return Image(labels, image.header, path), num_rounded
 
 
 def write_image(path: Path, array: npt.NDArray[Any], geometry: Geometry) -> None:
@@ -151,11 +166,15 @@ def write_image(path: Path, array: npt.NDArray[Any], geometry: Geometry) -> None
         DiskFullError: the disk is full; ``path`` is untouched.
         GeometryError: array and geometry differ in shape, or the format cannot hold the array.
     """
+    write_bytes_atomically(path, encode_image(path, array, geometry))
+
+
+def encode_image(path: Path, array: npt.NDArray[Any], geometry: Geometry) -> bytes:
+    """The bytes that :func:`write_image` writes. Raises as there, without the disk."""
     if array.shape != geometry.shape:
         raise GeometryError(f"{path}: array of shape {array.shape} for {geometry}")
     ending = file_ending(path)
-    content = encode_png(array) if ending == ".png" else encode_nifti(array, geometry, compressed=ending == ".nii.gz")
-    write_bytes_atomically(path, content)
+    return encode_png(array) if ending == ".png" else encode_nifti(array, geometry, compressed=ending == ".nii.gz")
 
 
 def write_segmentation(path: Path, array: npt.NDArray[Any], geometry: Geometry) -> None:
@@ -165,10 +184,15 @@ def write_segmentation(path: Path, array: npt.NDArray[Any], geometry: Geometry) 
         LabelError: the array is not of integers from 0 to 65535.
         DiskFullError, GeometryError: as :func:`write_image`.
     """
-    if array.dtype.kind not in "iub" or (array.size and not 0 <= int(array.min()) <= int(array.max()) <= _MAX_LABEL):
-        raise LabelError(f"{path}: a segmentation holds integers from 0 to {_MAX_LABEL}, got {array.dtype}")
+    write_bytes_atomically(path, encode_segmentation(path, array, geometry))
+
+
+def encode_segmentation(path: Path, array: npt.NDArray[Any], geometry: Geometry) -> bytes:
+    """The bytes that :func:`write_segmentation` writes. Raises as there, without the disk."""
+    if array.dtype.kind not in "iub" or (array.size and not 0 <= int(array.min()) <= int(array.max()) <= MAX_LABEL):
+        raise LabelError(f"{path}: a segmentation holds integers from 0 to {MAX_LABEL}, got {array.dtype}")
     wide = array.size > 0 and int(array.max()) > 255
-    write_image(path, array.astype(np.uint16 if wide else np.uint8), geometry)
+    return encode_image(path, array.astype(np.uint16 if wide else np.uint8), geometry)
 
 
 def _guard(path: Path) -> str:

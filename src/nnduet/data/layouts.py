@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nnduet.data.case_files import FoundCases, find_cases, find_masks
 from nnduet.data.class_order import natural_order
-from nnduet.data.folds import Folds, make_folds, parse_folds
+from nnduet.data.descriptions import read_description
+from nnduet.data.folds import Folds, make_folds
+from nnduet.data.hounsfield import CT
 from nnduet.data.sources import Source, SourceCase
 from nnduet.data.tables import CaseTable, check_case_ids, find_table, read_table
 from nnduet.data.task_specs import notes_on_columns, parse_task_specs
+from nnduet.data.user_folds import read_user_folds
 from nnduet.errors import DatasetError, SettingsError, TableError
 from nnduet.names import printable
-from nnduet.records import convert_json, read_json
+from nnduet.records import read_json
 from nnduet.schema import GROUP_COLUMN, RESULT_NAMES_KEY, SPLITS_FILE, Task
 
 __all__ = ["CHALLENGE_LABELS", "read_folder", "read_subtype_folders"]
 
 CHALLENGE_LABELS = {"background": 0, "pancreas": 1, "lesion": 2}
-_OWN_KEYS = ("channel_names", "labels", "numTraining", "file_ending", "classification", "covariates")
 
 
 def read_folder(
@@ -39,6 +41,8 @@ def read_folder(
     covariates: Sequence[str] = (),
     label_map: Mapping[int, int] | None = None,
     ignore_extra_rows: bool = False,
+    channels: Sequence[str] = (),
+    tolerance_mm: float = 0.0,
 ) -> Source:
     """A folder with ``images/<case>_0000.<ext>``, ``labels/<case>.<ext>``, ``cases.csv``, each replaceable by a path.
 
@@ -47,13 +51,15 @@ def read_folder(
     ``label_map`` replaces mask values, e.g. ``{255: 1}``. ``labels`` by name are several masks of every case, e.g.
     ``{"ED": …, "ES": …}``, which share the labels of ``dataset.json``. The table needs a row for every training case and may
     have rows of test cases; rows of other cases are refused, or passed over and counted with ``ignore_extra_rows``.
+    ``channels`` names the channels in order, before ``dataset.json``; ``tolerance_mm`` as in
+    :class:`~nnduet.data.sources.Source`.
 
     Raises:
         DatasetError, AmbiguousFileError: files that are missing or do not belong together.
         TableError, SettingsError: see ``tables``.
     """
-    description = _read_description(folder / "dataset.json")
-    num_channels = len(description["channel_names"]) if "channel_names" in description else None
+    description = read_description(folder / "dataset.json")
+    num_channels = len(channels or description.channel_names or ()) or None
     found = find_cases(images or _first_folder(folder, "images", "imagesTr"), num_channels)
     named = labels if isinstance(labels, Mapping) else {}
     folders = list(named.values()) or [labels if isinstance(labels, Path) else _first_folder(folder, "labels", "labelsTr")]
@@ -66,21 +72,24 @@ def read_folder(
         table or find_table(folder), cases, tests, task_specs, id_column, group_column, covariates, ignore_extra_rows
     )
     folds_file = splits or _existing(folder, SPLITS_FILE)
+    folds, fold_notes = _read_folds(folds_file, cases)
+    listings = (note for part in (found, *masks, found_tests) for note in part.notes)
     return Source(
         cases=cases,
         test_cases=tests,
-        channel_names=_channel_names(description, num_channels),
-        labels=description.get("labels"),
+        channel_names=_channel_names(channels, description.channel_names, num_channels),
+        labels=description.labels,
         tasks=details.tasks,
         rows=details.rows,
         groups=details.groups,
         covariates=tuple(covariates),
-        folds=_read_folds(folds_file),
+        folds=folds,
         folds_file=folds_file,
         label_map=label_map or {},
-        extra={key: value for key, value in description.items() if key not in _OWN_KEYS},
+        extra=description.extra,
         mask_names=tuple(named),
-        notes=(*(note for part in (found, *masks, found_tests) for note in part.notes), *details.notes),
+        notes=(*description.notes, *fold_notes, *listings, *details.notes),
+        tolerance_mm=tolerance_mm,
     )
 
 
@@ -90,6 +99,8 @@ def read_subtype_folders(
     task_name: str = "subtype",
     labels: Mapping[str, int] | None = None,
     label_map: Mapping[int, int] | None = None,
+    channels: Sequence[str] = (),
+    tolerance_mm: float = 0.0,
     num_folds: int = 5,
     seed: int = 12345,
 ) -> Source:
@@ -99,7 +110,8 @@ def read_subtype_folders(
     Fold 0 trains on ``train`` and validates on ``validation``. Folds 1 and up are cross-validation folds inside ``train``, so
     that asking for them never trains on ``validation`` (nnU-Net would split all cases at random). Without a ``validation``
     folder there are ``num_folds`` cross-validation folds. The N are the classes, however many there are. ``labels`` None names
-    the masks' values pancreas and lesion if they are exactly 0, 1 and 2.
+    the masks' values pancreas and lesion if they are exactly 0, 1 and 2. ``channels`` names them; the
+    challenge's are CT.
 
     Raises:
         DatasetError: missing folders, images or masks, or an id that occurs twice.
@@ -119,7 +131,8 @@ def read_subtype_folders(
     return Source(
         cases=cases,
         test_cases=_test_cases(tests),
-        channel_names=_channel_names({}, num_channels),
+        channel_names=_channel_names(channels or (CT,) * num_channels, None, num_channels),
+        tolerance_mm=tolerance_mm,
         labels=labels,
         label_map=label_map or {},
         suggested_labels=CHALLENGE_LABELS,
@@ -221,32 +234,19 @@ def _first_folder(folder: Path, *names: str) -> Path:
     return _existing(folder, *names) or folder / names[0]
 
 
-@dataclass(frozen=True)
-class _Description:
-    """What is used of a user's ``dataset.json``."""
-
-    channel_names: dict[str, str] = field(default_factory=dict)
-    labels: dict[str, int | list[int]] = field(default_factory=dict)
+def _read_folds(path: Path | None, cases: Sequence[SourceCase]) -> tuple[Folds | None, list[str]]:
+    if path is None:
+        return None, []
+    return read_user_folds(read_json(path), str(path), [case.case_id for case in cases])
 
 
-def _read_description(path: Path) -> dict[str, Any]:
-    """The object of a ``dataset.json``, empty where there is none."""
-    value: Any = read_json(path) if path.exists() else {}
-    convert_json(value, _Description, str(path))
-    return dict(value)
-
-
-def _read_folds(path: Path | None) -> Folds | None:
-    return None if path is None else parse_folds(read_json(path), str(path))
-
-
-def _channel_names(description: Mapping[str, Any], num_channels: int) -> dict[str, str]:
-    names = description.get("channel_names") or {
-        str(i): "image" if num_channels == 1 else f"image_{i}" for i in range(num_channels)
-    }
-    if sorted(names) != sorted(str(i) for i in range(num_channels)):
-        raise DatasetError(f"channel_names expected keys 0 to {num_channels - 1}, got {sorted(names)}")
-    return {str(i): str(names[str(i)]) for i in range(num_channels)}
+def _channel_names(given: Sequence[str], described: Mapping[str, str] | None, num_channels: int) -> dict[str, str]:
+    """Names by number: those of the command line, else those of dataset.json, else ``image``."""
+    if given and len(given) != num_channels:
+        raise SettingsError(f"channels: expected {num_channels} names, one for each channel file of a case, got {list(given)}")
+    default = ["image"] if num_channels == 1 else [f"image_{i}" for i in range(num_channels)]
+    names = given or (described.values() if described else default)
+    return {str(i): name for i, name in enumerate(names)}
 
 
 def _read_part(folder: Path) -> tuple[dict[str, tuple[SourceCase, str]], list[str]]:

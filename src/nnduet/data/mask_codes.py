@@ -8,7 +8,6 @@ learns all masks and they may overlap.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nnduet.errors import DatasetError, GeometryError, LabelError, SettingsError
-from nnduet.names import check_name, printable
+from nnduet.names import check_distinct_names, check_name
 
 __all__ = ["MASKS_KEY", "MaskCodes", "check_mask_names", "decode_codes", "encode_masks"]
 
@@ -79,18 +78,13 @@ def check_mask_names(names: Sequence[str]) -> None:
     """Refuse names that cannot be folders everywhere.
 
     Raises:
-        SettingsError: fewer than two names, a name that no file can have or of anything but letters, digits, _ and -, or two
-            that differ only in case.
+        SettingsError: fewer than two names, see ``names.check_name``, or two that differ only in case or unicode form.
     """
     if len(names) < 2:
         raise SettingsError(f"named masks: expected at least two, got {list(names)}; a single mask needs no name")
-    wrong = [name for name in names if not re.fullmatch(r"[A-Za-z0-9_-]+", name)]
-    if wrong:
-        raise SettingsError(f"mask names hold letters, digits, _ and -, got {printable(repr(wrong)[:300])}")
     for name in names:
         check_name(name, "mask")
-    if len({name.lower() for name in names}) < len(names):
-        raise SettingsError(f"mask names must differ, not only in case, got {list(names)}")
+    check_distinct_names(names, "masks")
 
 
 @dataclass(frozen=True)

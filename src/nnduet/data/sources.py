@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,11 +10,10 @@ from typing import Any
 from nnduet.data.folds import Folds
 from nnduet.data.mask_codes import check_mask_names
 from nnduet.errors import DatasetError, SettingsError
+from nnduet.names import check_distinct_names, check_name
 from nnduet.schema import Task
 
 __all__ = ["Source", "SourceCase", "check_case_names", "parse_mask_folders"]
-
-_MAX_ID_BYTES = 200
 
 
 @dataclass(frozen=True)
@@ -45,6 +43,7 @@ class Source:
     ``rows`` holds the table cells of the training cases (tasks and covariates), ``groups`` their patients, ``folds`` given
     folds (None: to be made), from ``folds_file``. ``extra`` are further keys of the user's dataset.json, passed on.
     ``mask_names`` are given where cases have several masks, which all have the same labels; see ``mask_codes``.
+    ``tolerance_mm`` is how far a channel or a mask may lie beside the grid of the first channel and still be put onto it.
     """
 
     cases: tuple[SourceCase, ...]
@@ -62,6 +61,7 @@ class Source:
     extra: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     mask_names: tuple[str, ...] = ()
+    tolerance_mm: float = 0.0
 
 
 def parse_mask_folders(values: Sequence[str], folder: Path) -> Path | dict[str, Path]:
@@ -85,29 +85,11 @@ def check_case_names(case_ids: Iterable[str]) -> None:
     """Refuse ids that cannot be file names everywhere; spaces and any script are fine.
 
     Raises:
-        DatasetError: a path separator or control character, a leading dot, over 200 bytes, a left-over ``_0000``, or two ids
-            that differ only in case or unicode form.
+        DatasetError: see ``names.check_name``; a left-over ``_0000``; two ids that differ only in case or unicode form.
     """
-    seen: dict[str, str] = {}
-    for case_id in case_ids:
-        problem = _name_problem(case_id)
-        if problem:
-            raise DatasetError(f"case id {case_id[:80]!r}: {problem}")
-        key = unicodedata.normalize("NFC", unicodedata.normalize("NFC", case_id).casefold())
-        if key in seen:
-            raise DatasetError(
-                f"case ids {seen[key]!r} and {case_id!r} are the same file on some systems; rename or remove one"
-            )
-        seen[key] = case_id
-
-
-def _name_problem(case_id: str) -> str | None:
-    problems: Sequence[tuple[bool, str]] = (
-        (not case_id.strip() or case_id != case_id.strip(), "is empty, or begins or ends with a space"),
-        ("/" in case_id or "\\" in case_id, "holds a path separator"),
-        (case_id.startswith("."), "begins with a dot"),
-        (any(unicodedata.category(c) in ("Cc", "Cs") for c in case_id), "holds a control character or broken unicode"),
-        (len(case_id.encode("utf-8", "replace")) > _MAX_ID_BYTES, f"is longer than {_MAX_ID_BYTES} bytes"),
-        (case_id.endswith("_0000"), "ends in _0000, which looks like a channel number"),
-    )
-    return next((text for applies, text in problems if applies), None)
+    seen = list(case_ids)
+    for case_id in seen:
+        check_name(case_id, "case id", DatasetError)
+        if case_id.endswith("_0000"):
+            raise DatasetError(f"case id {case_id[:80]!r}: ends in _0000, which looks like a channel number")
+    check_distinct_names(seen, "case ids", DatasetError)
