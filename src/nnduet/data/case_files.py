@@ -58,7 +58,7 @@ class FoundCases:
         """A sentence for each reason, with the number of files and the first names; empty where everything is used."""
         reasons: dict[str, list[str]] = {}
         for path, reason in self.ignored.items():
-            reasons.setdefault(reason, []).append(printable(path.name))
+            reasons.setdefault(reason, []).append(path.name)
         return tuple(f"{self.place}: not used are {_listed(names)} ({reason})" for reason, names in reasons.items())
 
 
@@ -204,7 +204,7 @@ def _check_channels(
     expected = list(range(num_channels))
     got = {case_id: sorted(files) for case_id, files in channels.items()}
     wrong = [
-        f"{printable(case_id)}: expected {num_channels} channel(s) {expected}, got {len(got[case_id])} {got[case_id]}"
+        f"{_shown(case_id)}: expected {num_channels} channel(s) {expected}, got {len(got[case_id])} {got[case_id]}"
         for case_id in sorted(got)
         if got[case_id] != expected
     ]
@@ -222,11 +222,16 @@ def _refuse_none(found: FoundCases, expected: str) -> None:
 def _refuse_rivals(found: FoundCases) -> None:
     rivals = {stem: [path.name for path in paths] for stem, paths in found.cases.items() if len(paths) > 1}
     if rivals:
-        names = printable(_listed([name for group in rivals.values() for name in group]))
-        stems = printable(", ".join(list(rivals)[:_MAX_NAMES]))
+        names = _listed([name for group in rivals.values() for name in group])
+        stems = ", ".join(_shown(stem) for stem in list(rivals)[:_MAX_NAMES])
         raise AmbiguousFileError(f"{found.place}: more than one file for {stems} ({names}); keep one ending each")
+
+
+def _shown(name: str) -> str:
+    """A name on one line."""
+    return printable(name).replace("\n", "\\n").replace("\t", "\\t")
 
 
 def _listed(names: list[str]) -> str:
     more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
-    return f"{len(names)} {'file' if len(names) == 1 else 'files'}: {', '.join(names[:_MAX_NAMES])}{more}"
+    return f"{len(names)} {'file' if len(names) == 1 else 'files'}: {', '.join(map(_shown, names[:_MAX_NAMES]))}{more}"

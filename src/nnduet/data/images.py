@@ -6,7 +6,7 @@ Arrays are (Z, Y, X); a PNG or a 2D NIfTI is one slice, (1, Y, X).
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from nnduet.data.files import write_bytes_atomically
 from nnduet.data.geometry import Geometry, check_same_geometry, geometries_match
 from nnduet.data.nifti import check_nifti, encode_nifti, read_nifti, read_nifti_header
 from nnduet.data.nifti_header import NiftiHeader
-from nnduet.data.png import PngHeader, check_png, encode_png, read_png, read_png_header
+from nnduet.data.png import PngHeader, check_png, encode_png, read_png, read_png_header, read_png_values
 from nnduet.errors import AmbiguousFileError, GeometryError, LabelError, UnreadableFileError
 from nnduet.records import check_regular_file
 
@@ -154,9 +154,18 @@ def read_whole_numbers(path: Path, *, max_bytes: int = MAX_IMAGE_BYTES) -> tuple
     Raises:
         LabelError: values farther than 0.001 from a whole number.
     """
-    image = read_image(path, max_bytes=max_bytes)
+    image = _read_values(path, max_bytes)
     labels, num_rounded = _whole_numbers(image.array, path)
     return Image(labels, image.header, path), num_rounded
+
+
+def _read_values(path: Path, max_bytes: int) -> Image:
+    """As :func:`read_image`, but a PNG may have a palette or few bits: not canonical, for nnU-Net reads colours."""
+    if _guard(path) != ".png":
+        return read_image(path, max_bytes=max_bytes)
+    png, values = read_png_values(path, max_bytes)
+    header = _png_header(png)
+    return Image(values, replace(header, is_canonical=png.bits >= 8 and not png.has_palette), path)
 
 
 def write_image(path: Path, array: npt.NDArray[Any], geometry: Geometry) -> None:
@@ -222,7 +231,7 @@ def _refuse_rival(path: Path, ending: str) -> None:
 
 
 def _png_header(png: PngHeader) -> ImageHeader:
-    return ImageHeader(Geometry((1, png.height, png.width)), np.dtype(np.uint8 if png.bits == 8 else np.uint16))
+    return ImageHeader(Geometry((1, png.height, png.width)), np.dtype(np.uint16 if png.bits == 16 else np.uint8))
 
 
 def _nifti_header(header: NiftiHeader) -> ImageHeader:

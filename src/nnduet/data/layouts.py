@@ -13,7 +13,7 @@ from nnduet.data.class_order import natural_order
 from nnduet.data.descriptions import read_description
 from nnduet.data.folds import Folds, make_folds
 from nnduet.data.hounsfield import CT
-from nnduet.data.sources import Source, SourceCase
+from nnduet.data.sources import Source, SourceCase, check_case_names
 from nnduet.data.tables import CaseTable, check_case_ids, find_table, read_table
 from nnduet.data.task_specs import notes_on_columns, parse_task_specs
 from nnduet.data.user_folds import read_user_folds
@@ -61,6 +61,7 @@ def read_folder(
     description = read_description(folder / "dataset.json")
     num_channels = len(channels or description.channel_names or ()) or None
     found = find_cases(images or _first_folder(folder, "images", "imagesTr"), num_channels)
+    check_case_names(found.cases)
     named = labels if isinstance(labels, Mapping) else {}
     folders = list(named.values()) or [labels if isinstance(labels, Path) else _first_folder(folder, "labels", "labelsTr")]
     masks = [_masks_of(found, folder) for folder in folders]

@@ -1,4 +1,4 @@
-"""Greyscale PNG files: a guarded reader and deterministic encoding."""
+"""PNG files: guarded readers of grey images and of the values of masks, and deterministic encoding."""
 
 from __future__ import annotations
 
@@ -16,25 +16,31 @@ from PIL import Image as PillowImage
 
 from nnduet.errors import CorruptFileError, GeometryError, TooLargeError, UnreadableFileError
 
-__all__ = ["PngHeader", "check_png", "encode_png", "read_png", "read_png_header"]
+__all__ = ["PngHeader", "check_png", "encode_png", "read_png", "read_png_header", "read_png_values"]
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_KINDS = {2: "RGB", 3: "palette", 4: "grey with alpha", 6: "RGBA"}
+_KINDS = {2: "RGB", 4: "grey with alpha", 6: "RGBA"}
 
 
 @dataclass(frozen=True)
 class PngHeader:
-    """Size and depth of a greyscale PNG."""
+    """Size and depth of a PNG with one value per pixel: grey, or the number of a colour in a palette."""
 
     height: int
     width: int
     bits: int
+    has_palette: bool = False
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a row, without its filter."""
+        return (self.width * self.bits + 7) // 8
 
 
 def read_png_header(path: Path, max_bytes: int) -> PngHeader:
     """The header alone; what follows it stays unchecked. Raises as :func:`check_png`."""
     with path.open("rb") as stream:
-        return _read_header(stream, path, max_bytes)
+        return _plain_grey(_read_header(stream, path, max_bytes), path)
 
 
 def check_png(path: Path, max_bytes: int) -> PngHeader:
@@ -47,9 +53,13 @@ def check_png(path: Path, max_bytes: int) -> PngHeader:
         CorruptFileError: a chunk is cut, its checksum wrong, or there are fewer or more pixels than promised.
         TooLargeError: the pixels would need more than ``max_bytes``.
     """
+    return _plain_grey(_check(path, max_bytes), path)
+
+
+def _check(path: Path, max_bytes: int) -> PngHeader:
     with path.open("rb") as stream:
         header, kind = _read_header(stream, path, max_bytes), b"IHDR"
-        counter = _PixelCounter(header.height * (1 + header.width * header.bits // 8))
+        counter = _PixelCounter(header.height * (1 + header.row_bytes))
         while kind != b"IEND":
             kind, _ = _chunk(stream, path, counter.feed)
             if kind == b"acTL":
@@ -90,14 +100,34 @@ class _PixelCounter:
 def read_png(path: Path, max_bytes: int) -> tuple[PngHeader, npt.NDArray[Any]]:
     """Header and pixels (1, Y, X) as uint8 or uint16. Raises as :func:`check_png`."""
     header = check_png(path, max_bytes)
+    return header, _pixels(path, np.uint8 if header.bits == 8 else np.uint16)[None]
+
+
+def read_png_values(path: Path, max_bytes: int) -> tuple[PngHeader, npt.NDArray[Any]]:
+    """Header and the values (1, Y, X) that stand in the file, as uint8 or uint16: of a palette the numbers of its colours, of
+    1, 2 and 4 bits 0 to 1, 3 and 15, never a grey that is made of them. Raises as :func:`check_png`, but takes these.
+    """
+    header = _check(path, max_bytes)
+    values = _pixels(path, np.uint16 if header.bits == 16 else np.uint8)[None]
+    stretched = {2: 85, 4: 17}.get(header.bits, 1)  # Pillow spreads few grey bits over 0 to 255
+    return header, values if header.has_palette else values // stretched
+
+
+def _pixels(path: Path, dtype: type[np.generic]) -> npt.NDArray[Any]:
     try:
         with PillowImage.open(path) as image:
-            pixels = np.array(image, dtype=np.uint8 if header.bits == 8 else np.uint16)
+            return np.array(image, dtype=dtype)
     except PillowImage.DecompressionBombError as error:
         raise TooLargeError(f"{path}: {error}") from error
     except (OSError, SyntaxError, ValueError) as error:
         raise CorruptFileError(f"{path}: the pixels cannot be decoded: {error}") from error
-    return header, pixels[None]
+
+
+def _plain_grey(header: PngHeader, path: Path) -> PngHeader:
+    if header.has_palette or header.bits < 8:
+        kind = "palette" if header.has_palette else f"{header.bits}-bit grey"
+        raise UnreadableFileError(f"{path}: expected an 8- or 16-bit greyscale PNG, got {kind}; convert it to greyscale")
+    return header
 
 
 def encode_png(array: npt.NDArray[Any]) -> bytes:
@@ -144,7 +174,7 @@ def _exactly(stream: IO[bytes], size: int, path: Path) -> bytes:
 
 def _parse(content: bytes, path: Path, max_bytes: int) -> PngHeader:
     width, height, bits, colour, _, _, interlaced = struct.unpack(">IIBBBBB", content)
-    if colour != 0 or bits not in (8, 16):
+    if colour not in (0, 3) or bits not in (1, 2, 4, 8, 16):
         kind = _KINDS.get(colour, f"{bits}-bit grey")
         raise UnreadableFileError(f"{path}: expected an 8- or 16-bit greyscale PNG, got {kind}; convert it to greyscale")
     if interlaced:
@@ -153,4 +183,4 @@ def _parse(content: bytes, path: Path, max_bytes: int) -> PngHeader:
         raise GeometryError(f"{path}: PNG of {height}x{width} pixels")
     if height * width * bits // 8 > max_bytes:
         raise TooLargeError(f"{path}: the header promises {height}x{width} pixels of {bits} bits; the limit is {max_bytes}")
-    return PngHeader(height, width, bits)
+    return PngHeader(height, width, bits, colour == 3)
