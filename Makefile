@@ -2,6 +2,7 @@
 # make test    lint, types and tests with coverage
 # make lint    ruff and mypy only
 # make audit   known vulnerabilities of the pinned packages (pip-audit, in a venv of its own)
+# make lock    requirements.lock: the pinned versions with the hashes of their files for this Python and platform
 # Needs Python 3.11 and make. Each target first brings .venv to the versions in constraints.txt.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -9,7 +10,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 OUTPUT ?= nnduet_demo
 
-.PHONY: demo test lint audit install
+.PHONY: demo test lint audit lock install
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -42,3 +43,6 @@ audit:
 	test -x .venv-audit/bin/pip-audit || ($(PYTHON) -m venv --clear .venv-audit && \
 		.venv-audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit)
 	.venv-audit/bin/python .ci/audit.py
+
+lock: install
+	$(BIN)/python .ci/lock.py
