@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from nnunetv2.inference.export_prediction import convert_predicted_logits_to_segmentation_with_correct_shape
@@ -20,6 +21,8 @@ from nnduet.inference.mask_logits import MaskLogits
 LABELS: dict[str, Any] = {"background": 0, "organ": 1, "lesion": 2}
 CODES = MaskCodes.of(("ED", "ES"), LABELS)
 SHAPE = (9, 20, 16)
+LINEAR = {"is_seg": False, "order": 1, "order_z": 0, "force_separate_z": None}
+"""What nnU-Net plans for probabilities by default."""
 
 
 def blobs(num_classes: int, *, background: float, seed: int = 0) -> torch.Tensor:
@@ -41,11 +44,23 @@ def case(shape: tuple[int, ...], spacing: tuple[float, ...]) -> dict[str, Any]:
     }
 
 
-def compare(logits: torch.Tensor, manager: Any, codes: MaskCodes | None, properties: dict[str, Any], **changes: Any) -> None:
-    document = tiny_plans(3)
-    document["configurations"][CONFIGURATIONS[3]] |= changes
+def compare(
+    logits: torch.Tensor,
+    manager: Any,
+    codes: MaskCodes | None,
+    properties: dict[str, Any],
+    *,
+    fast: bool = True,
+    transpose: tuple[list[int], list[int]] = ([0, 1, 2], [0, 1, 2]),
+    **changes: Any,
+) -> np.ndarray:
+    """Compare with nnU-Net's own function, and that ours is the one that was meant: by slabs, or left to nnU-Net."""
+    document = tiny_plans(3) | {"transpose_forward": transpose[0], "transpose_backward": transpose[1]}
+    document["configurations"][CONFIGURATIONS[3]] |= {"resampling_fn_probabilities_kwargs": LINEAR, **changes}
     plans = PlansManager(document)
     configuration = plans.get_configuration(CONFIGURATIONS[3])
+    shape = properties["shape_after_cropping_and_before_resampling"]
+    assert (labelling._resampling(logits, shape, properties, plans, configuration) is not None) == fast
     stock = MaskLogits(codes) if codes else manager
     expected = convert_predicted_logits_to_segmentation_with_correct_shape(
         logits.clone(), plans, configuration, stock, properties
@@ -54,6 +69,7 @@ def compare(logits: torch.Tensor, manager: Any, codes: MaskCodes | None, propert
     assert found.shape == expected.shape
     assert (found != expected).sum() <= 2  # a voxel where two classes are equal but for rounding
     assert found.dtype == expected.dtype
+    return found
 
 
 GRIDS = [
@@ -72,13 +88,15 @@ def test_labels_are_those_of_nnunet(
     monkeypatch.setattr(labelling, "SLAB_VOXELS", slab_voxels)
     logits = blobs(3, background=0)
     logits[0] += 20 * (blobs(1, background=1)[0] < -0.9)
-    compare(logits, LabelManager(LABELS, None), None, case(shape, spacing))
+    found = compare(logits, LabelManager(LABELS, None), None, case(shape, spacing))
+    assert set(np.unique(found)) == {0, 1, 2}
 
 
 @pytest.mark.parametrize(("shape", "spacing"), GRIDS)
 def test_regions_are_those_of_nnunet(shape: tuple[int, ...], spacing: tuple[float, ...]) -> None:
     manager = LabelManager({"background": 0, "whole": [1, 2], "lesion": 2}, [1, 2])
-    compare(blobs(2, background=9), manager, None, case(shape, spacing))
+    found = compare(blobs(2, background=9), manager, None, case(shape, spacing))
+    assert set(np.unique(found)) == {0, 1, 2}
 
 
 @pytest.mark.parametrize(("shape", "spacing"), GRIDS)
@@ -91,7 +109,44 @@ def test_several_masks_are_coded(shape: tuple[int, ...], spacing: tuple[float, .
 def test_nothing_but_background_gives_zeros() -> None:
     logits = torch.zeros(3, *SHAPE)
     logits[0] = 5
-    compare(logits, LabelManager(LABELS, None), None, case(SHAPE, (1.0, 1.0, 1.0)))
+    assert not compare(logits, LabelManager(LABELS, None), None, case(SHAPE, (1.0, 1.0, 1.0))).any()
+
+
+@pytest.mark.parametrize("background", [0.0, 9.0])
+@pytest.mark.parametrize(("shape", "spacing"), GRIDS)
+def test_a_coarse_axis_that_is_resampled_linearly_is_too(
+    shape: tuple[int, ...], spacing: tuple[float, ...], background: float
+) -> None:
+    arguments = LINEAR | {"order_z": 1, "force_separate_z": True}
+    logits = blobs(3, background=background)
+    logits[0] += 2 * background
+    compare(logits, LabelManager(LABELS, None), None, case(shape, spacing), resampling_fn_probabilities_kwargs=arguments)
+
+
+@pytest.mark.parametrize(("shape", "spacing"), GRIDS)
+def test_the_axes_of_the_image_come_back(shape: tuple[int, ...], spacing: tuple[float, ...]) -> None:
+    known = case(shape, spacing) | {"spacing": [spacing[2], *spacing[:2]]}  # the image's axes 1, 2, 0 are the network's
+    found = compare(blobs(3, background=0), LabelManager(LABELS, None), None, known, transpose=([1, 2, 0], [2, 0, 1]))
+    assert found.shape == (shape[2] + 3, shape[0] + 3, shape[1] + 3)
+
+
+@pytest.mark.parametrize("overlapping", [False, True])
+def test_what_is_hardly_likelier_than_background_counts(overlapping: bool) -> None:
+    logits = torch.full((2, *SHAPE), -1.0)
+    logits[1 - overlapping :, 2:7, 5:14, 3:12] = 0.01
+    logits[0] *= overlapping
+    labels = {"background": 0, "whole": [1, 2], "lesion": 2} if overlapping else {"background": 0, "organ": 1}
+    manager = LabelManager(labels, [1, 2] if overlapping else None)
+    assert compare(logits, manager, None, case((12, 25, 20), (1.5, 0.8, 0.8))).any()
+
+
+@pytest.mark.parametrize("number", [254, 255, 256])
+def test_as_many_labels_as_a_byte_holds_are_bytes(number: int) -> None:
+    labels = {"background": 0, **{f"label {value}": value for value in range(1, number + 1)}}
+    logits = blobs(number + 1, background=0)[:, :4, :5, :4]
+    logits[-1] += 9
+    found = compare(logits, LabelManager(labels, None), None, case((5, 6, 6), (1.5, 0.8, 0.7)))
+    assert found.max() == number
 
 
 def test_a_region_at_the_border_is_whole() -> None:
@@ -111,7 +166,8 @@ def test_a_region_at_the_border_is_whole() -> None:
 def test_other_resampling_is_left_to_nnunet(function: dict[str, Any]) -> None:
     if "resampling_fn_probabilities" in function:
         function |= {"resampling_fn_probabilities_kwargs": {"is_seg": False, "force_separate_z": None}}
-    compare(blobs(3, background=0), LabelManager(LABELS, None), None, case((12, 25, 20), (1.5, 0.8, 0.8)), **function)
+    known = case((12, 25, 20), (1.5, 0.8, 0.8))
+    compare(blobs(3, background=0), LabelManager(LABELS, None), None, known, fast=False, **function)
 
 
 def test_the_likeliest_class_is_the_first_of_the_largest_logits() -> None:

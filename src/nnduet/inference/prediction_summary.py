@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from typing import Any
 
-from nnduet.errors import PartialFailureError
+from nnduet.errors import PartialFailureError, listed
 from nnduet.inference.abstention import Abstention
 from nnduet.inference.answers import CaseAnswers
 from nnduet.inference.predictor import Predictor
@@ -63,8 +63,8 @@ class FailedCasesError(PartialFailureError):
 
     def __init__(self, summary: PredictionSummary) -> None:
         number, others = len(summary.failed), f"the others are in {summary.output}" if summary.cases else "none is done"
-        listed = "".join(f"\n  {case_id} ({reason})" for case_id, reason in summary.failed.items())
-        super().__init__(f"{number} of {number + len(summary.cases)} cases failed, {others}:{listed}")
+        faults = listed([f"{case_id} ({reason})" for case_id, reason in summary.failed.items()])
+        super().__init__(f"{number} of {number + len(summary.cases)} cases failed, {others}:{faults}")
         self.summary = summary
 
 
