@@ -118,6 +118,7 @@ def work_in_a_pool(folder: str) -> None:
     """Work on many cases in two processes, until somebody ends it."""
     from nnduet.training.workers import case_runner
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs in the background of a shell ignore it
     with case_runner(2, ["a", "b"]) as run_cases:
         list(run_cases(partial(begin_and_wait, folder), dict.fromkeys("abcdef")))
 
@@ -130,8 +131,8 @@ def validate_in_a_group(rank: int, port: int, timeout_s: float, seconds: float) 
     from nnduet.training import trainer
     from nnduet.training.ranks import patient_group
 
-    address = f"tcp://127.0.0.1:{port}"
-    distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=2, timeout=timedelta(seconds=timeout_s))
+    store = distributed.TCPStore("127.0.0.1", port, 2, rank == 0, timedelta(seconds=60))  # returns when both have come
+    distributed.init_process_group("gloo", store=store, rank=rank, world_size=2, timeout=timedelta(seconds=timeout_s))
 
     def validate_fold(fold: Any) -> dict[str, Any]:
         time.sleep(seconds)
@@ -144,3 +145,23 @@ def validate_in_a_group(rank: int, port: int, timeout_s: float, seconds: float) 
     distributed.all_reduce(together)
     assert together.item() == 2
     distributed.destroy_process_group()
+
+
+def train_with_loaders(folders: list[str], told: str, number: int) -> None:
+    """Train the tiny pictures with processes that load them; in the second epoch tell who they are, then get a signal."""
+    import psutil
+    import torch
+
+    from nnduet.schema import Workspace
+    from nnduet.training.run import train as train_fold
+
+    os.environ.update({"nnUNet_n_proc_DA": "2"})
+    torch.set_num_threads(1)
+
+    def progress(done: int, total: int, text: str) -> None:
+        if text == "train epoch 2":
+            loaders = [child.pid for child in psutil.Process().children(recursive=True)]
+            Path(told).write_text(" ".join(map(str, loaders)))
+            os.kill(os.getpid(), number)
+
+    train_fold(1, "2d", 0, workspace=Workspace(*map(Path, folders)), device="cpu", progress=progress)

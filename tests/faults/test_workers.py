@@ -74,16 +74,32 @@ def test_row_90_no_worker_outlives_the_process_that_it_works_for(tmp_path: Path,
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_row_90_no_process_that_loads_cases_outlives_the_training(planned: Workspace, tmp_path: Path, number: int) -> None:
+    folders, told = [str(f) for f in (planned.raw, planned.preprocessed, tmp_path / "results")], tmp_path / "loaders"
+    child = multiprocessing.get_context("spawn").Process(target=children.train_with_loaders, args=(folders, str(told), number))
+    child.start()
+    child.join(120)
+    assert child.exitcode not in (None, 0)
+    loaders = [int(pid) for pid in told.read_text().split()]
+    assert len(loaders) >= 3  # two for training, one for validation
+    deadline = time.monotonic() + 10
+    while any(map(psutil.pid_exists, loaders)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not [pid for pid in loaders if psutil.pid_exists(pid)]
+
+
+@pytest.mark.slow
 def test_row_93_the_other_process_waits_for_a_validation_that_takes_longer_than_the_timeout_of_its_group() -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     context = multiprocessing.get_context("spawn")
-    ranks = [context.Process(target=children.validate_in_a_group, args=(rank, port, 1.0, 2.0)) for rank in range(2)]
+    ranks = [context.Process(target=children.validate_in_a_group, args=(rank, port, 3.0, 5.0)) for rank in range(2)]
     started = time.monotonic()
     for rank in ranks:
         rank.start()
     for rank in ranks:
         rank.join(120)
     assert [rank.exitcode for rank in ranks] == [0, 0]
-    assert time.monotonic() - started > 2
+    assert time.monotonic() - started > 5
