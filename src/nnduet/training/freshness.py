@@ -134,16 +134,20 @@ def check_same_ingredients(fold: Path, now: Ingredients) -> None:
 def check_fold_cases(fold: Path, workspace: Workspace, dataset: str, progress: Progress | None = None) -> None:
     """Refuse a trained fold whose images or masks have changed since: its features are those of the old ones.
 
-    Nothing is compared where the fold does not say what it was made of, or the raw data are not there.
+    Nothing is compared where the fold does not say what it was made of, and only what is still there.
 
     Raises:
         StaleError: what changed.
     """
-    before, raw = read_ingredients(fold / INGREDIENTS_FILE), workspace.raw / dataset
-    if before is None or not before.cases or not (raw / "dataset.json").is_file():
+    before, (raw, prepared) = read_ingredients(fold / INGREDIENTS_FILE), workspace.folders_of(dataset)
+    if before is None or not before.cases:
         return
-    found = mark_cases(raw_entries(raw, read_prepared(raw / "dataset.json")), before.cases, progress)
-    changes = changed_cases(before.cases, found)
+    changes = []
+    if (raw / "dataset.json").is_file():
+        entries = raw_entries(raw, read_prepared(raw / "dataset.json"))
+        changes = changed_cases(before.cases, mark_cases(entries, before.cases, progress))
+    if (prepared / "dataset.json").is_file() and (prepared / "gt_segmentations").is_dir():
+        changes += _changed_references(prepared, read_prepared(prepared / "dataset.json"), before.cases)
     if changes:
         raise StaleError(
             f"{fold}: was trained before this changed: {'; '.join(changes)}. Preprocess and train again: `nnduet plan`, then "

@@ -70,7 +70,7 @@ def refit_heads(
 
     Args:
         model: folder that ``train`` wrote.
-        workspace: where labels and reference masks of the model's dataset lie, raw before preprocessed.
+        workspace: where labels (raw before preprocessed) and reference masks (as in the training) of the model's dataset lie.
         folds: None takes every fold that was validated.
         table: another table of labels, with the columns of ``classification_labels.csv``, in any form that ``convert`` reads.
         id_column: its column with the case ids, if it is not found by its name.
@@ -97,7 +97,7 @@ def refit_heads(
 
 
 def _references(trained: TrainedFolds, workspace: Workspace) -> Path:
-    folders = (workspace.raw / trained.dataset / "labelsTr", workspace.preprocessed / trained.dataset / "gt_segmentations")
+    folders = (workspace.preprocessed / trained.dataset / "gt_segmentations", workspace.raw / trained.dataset / "labelsTr")
     found = next((folder for folder in folders if folder.is_dir()), None)
     if found is None:
         raise DatasetError(f"expected reference masks in one of {[str(folder) for folder in folders]}, found no folder")
