@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -200,6 +202,29 @@ def write_tiny_model(
         (folder / f"fold_{fold}").mkdir()
         torch.save(checkpoint, folder / f"fold_{fold}" / "checkpoint_final.pth")
     return folder
+
+
+def write_stock_model(model: Path, folder: Path) -> Path:
+    """A model of :func:`write_tiny_model` as nnU-Net's own trainer would have left it; returns ``folder``."""
+    shutil.copytree(model, folder)
+    plans = json.loads((folder / "plans.json").read_text())
+    del plans["nnduet"]
+    (folder / "plans.json").write_text(json.dumps(plans))
+    for path in folder.glob("fold_*/checkpoint_final.pth"):
+        change_weights(path, lambda weights: {n: t for n, t in weights.items() if not n.startswith(("heads.", "inner_heads."))})
+    return folder
+
+
+def change_weights(path: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    """Change the weights of a checkpoint, which from then on is one of nnU-Net's own trainer."""
+    import torch
+
+    from nnduet.inference.model_folder import load_checkpoint
+
+    checkpoint = load_checkpoint(path)
+    checkpoint["network_weights"] = change(checkpoint["network_weights"])
+    checkpoint["trainer_name"] = "nnUNetTrainer"
+    torch.save(checkpoint, path)
 
 
 class Canary:

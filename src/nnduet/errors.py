@@ -99,7 +99,7 @@ class GeometryError(NNDuetError):
     """Shape, spacing, origin or direction are impossible, or differ where they must agree."""
 
     code = "GEOMETRY"
-    remedy = "export image and mask from the same series again, or resample the mask onto the grid of its image"
+    remedy = "export image and mask from the same series again, or resample a mask onto the grid of its image"
 
 
 class ValuesError(NNDuetError):
@@ -113,14 +113,14 @@ class LabelError(NNDuetError):
     """A mask holds values that the dataset does not declare."""
 
     code = "LABEL"
-    remedy = "correct the mask, declare the label in dataset.json, or map it with `nnduet convert --map-label OLD=NEW`"
+    remedy = "correct the mask, or declare the value among the labels"
 
 
 class TableError(NNDuetError):
     """The case table is malformed or disagrees with the images; the message names the line."""
 
     code = "TABLE"
-    remedy = "correct the named line of the table; `nnduet convert --dry-run` checks it without writing"
+    remedy = "correct the named line or column of the table, then run the same command again"
 
 
 class LeakError(NNDuetError):
@@ -134,7 +134,7 @@ class DatasetError(NNDuetError):
     """A dataset folder lacks something, or holds something that contradicts the rest."""
 
     code = "DATASET"
-    remedy = "complete the folder that is named; `nnduet convert --dry-run` checks a dataset without writing"
+    remedy = "complete or correct what the message names, then run the same command again"
 
 
 class SettingsError(NNDuetError):
@@ -192,7 +192,7 @@ class OutputExistsError(NNDuetError):
     """Something else already stands where the output should go."""
 
     code = "OUTPUT_EXISTS"
-    remedy = "choose another output, move the old one away, or say that it may be replaced or resumed"
+    remedy = "choose another output, or move the old one away"
 
 
 class LockedError(NNDuetError):

@@ -19,7 +19,16 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from tiny import SHAPES, SPACING_MM, Canary, tiny_network, write_tiny_dataset, write_tiny_model
+from tiny import (
+    SHAPES,
+    SPACING_MM,
+    Canary,
+    change_weights,
+    tiny_network,
+    write_stock_model,
+    write_tiny_dataset,
+    write_tiny_model,
+)
 
 from nnduet import Predictor
 from nnduet.errors import DiskFullError, ModelError, SettingsError
@@ -27,7 +36,7 @@ from nnduet.inference.converted import keep, private_folder
 from nnduet.inference.export import export_model, import_stock_model
 from nnduet.inference.folder import predict_folder
 from nnduet.inference.graphs import convert
-from nnduet.inference.model_folder import load_checkpoint, load_model
+from nnduet.inference.model_folder import load_model
 from nnduet.inference.shipped_models import open_model
 from nnduet.model.heads import task_probabilities
 from nnduet.schema import Task
@@ -38,20 +47,7 @@ FINAL = "checkpoint_final.pth"
 @pytest.fixture
 def stock(model_3d: Path, tmp_path: Path) -> Path:
     """The 3d model as nnU-Net's own trainer would have left it."""
-    folder = Path(shutil.copytree(model_3d, tmp_path / "nnUNetTrainer__nnUNetPlans__3d_fullres"))
-    plans = json.loads((folder / "plans.json").read_text())
-    del plans["nnduet"]
-    (folder / "plans.json").write_text(json.dumps(plans))
-    for path in folder.glob(f"fold_*/{FINAL}"):
-        change_weights(path, lambda weights: {n: t for n, t in weights.items() if not n.startswith(("heads.", "inner_heads."))})
-    return folder
-
-
-def change_weights(path: Path, change: Any) -> None:
-    checkpoint = load_checkpoint(path)
-    checkpoint["network_weights"] = change(checkpoint["network_weights"])
-    checkpoint["trainer_name"] = "nnUNetTrainer"
-    torch.save(checkpoint, path)
+    return write_stock_model(model_3d, tmp_path / "nnUNetTrainer__nnUNetPlans__3d_fullres")
 
 
 def test_a_stock_model_segments_as_before_and_answers_nothing(stock: Path, model_3d: Path, tmp_path: Path) -> None:
