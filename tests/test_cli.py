@@ -126,6 +126,11 @@ def test_row_113_every_command_knows_h_q_and_v(command: str) -> None:
     assert all(option in text for option in ("-h, --help", "-q, --quiet", "-v, --verbose"))
 
 
+def test_row_112_the_remedy_of_a_setting_names_the_command_that_is_running(tmp_path: Path) -> None:
+    result = _run("convert", tmp_path, "--dataset-id", 3, "--name", "D", "--labels", "ED=a")
+    assert result.stderr.splitlines()[-1] == "what helps: `nnduet convert --help` lists the options and what they take"
+
+
 def test_row_113_the_shell_completes_commands_options_and_choices() -> None:
     def complete(words: str, number: int) -> list[str]:
         variables = {"_NNDUET_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(number)}

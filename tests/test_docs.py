@@ -70,10 +70,11 @@ class Shell:
         self.ran: list[str] = []
 
     def run(self, line: str) -> None:
+        line = re.sub(r"\$\(nnduet (.*?)\)", lambda inner: self._nnduet(inner[1].split()).strip(), line)
         words = [os.path.expandvars(word) for word in shlex.split(line, comments=True)]
         variables = words[1:] if words[0] == "export" else words
         if all(re.match(r"\w+=", word) for word in variables):
-            os.environ.update(self._evaluated(word).split("=", 1) for word in variables)
+            os.environ.update(word.split("=", 1) for word in variables)
         elif _reason_not_to_run(words):
             self._parse(words)
         else:
@@ -81,10 +82,6 @@ class Shell:
             self.before(words[1:])
             self._nnduet(_faster(words[1:]))
             self.ran.append(line)
-
-    def _evaluated(self, word: str) -> str:
-        inner = re.search(r"\$\((nnduet .*)\)", word)
-        return word.replace(inner[0], self._nnduet(inner[1].split()[1:]).strip()) if inner else word
 
     def _nnduet(self, arguments: list[str]) -> str:
         result = CliRunner().invoke(app, arguments)

@@ -32,6 +32,7 @@ class _Volume:
 
     verbose: bool = False
     quiet: bool = False
+    command: str = "COMMAND"
 
 
 _volume = _Volume()
@@ -50,11 +51,11 @@ class Report(Protocol):
 
 
 @contextlib.contextmanager
-def volume(*, verbose: bool = False, quiet: bool = False) -> Iterator[None]:
+def volume(*, verbose: bool = False, quiet: bool = False, command: str = "COMMAND") -> Iterator[None]:
     """Inside the block, ``verbose`` shows every step of the progress and the traceback of every error; ``quiet`` shows neither
-    progress nor notes, so that only results, warnings and errors remain."""
+    progress nor notes, so that only results, warnings and errors remain. ``command`` is what remedies call it."""
     global _volume
-    before, _volume = _volume, _Volume(verbose or _volume.verbose, quiet or _volume.quiet)
+    before, _volume = _volume, _Volume(verbose or _volume.verbose, quiet or _volume.quiet, command)
     try:
         yield
     finally:
@@ -113,6 +114,7 @@ def _tell(error: Exception, as_json: bool) -> int:
     code, status, message, remedy = "INTERNAL", NNDuetError.exit_status, f"{type(error).__name__}: {error}", _UNFORESEEN
     if isinstance(error, NNDuetError):
         code, status, message, remedy = error.code, error.exit_status, str(error), error.remedy
+        remedy = remedy.replace("COMMAND", _volume.command)
     elif isinstance(error, OSError) and error.errno:
         named = DiskFullError if error.errno in DISK_FULL_NUMBERS else StorageError
         code, remedy = named.code, named.remedy

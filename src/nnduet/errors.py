@@ -48,10 +48,13 @@ _MOST_FAULTS = 20
 
 
 def listed(faults: Sequence[str]) -> str:
-    """Several faults as the end of a message: a line each, set in, at most 20. JSON parts them by ``; `` in one line."""
+    """Faults as the end of a message that ends in a colon: one behind it, several in a line each, set in, at most 20.
+
+    Where there is one line only, as in JSON, ``; `` parts them.
+    """
     more = len(faults) - _MOST_FAULTS
     lines = [" ".join(fault.split()) for fault in faults[:_MOST_FAULTS]] + ([f"and {more} more"] if more > 0 else [])
-    return "".join(f"\n  {line}" for line in lines)
+    return "".join(f" {line}" if len(lines) == 1 else f"\n  {line}" for line in lines)
 
 
 class NNDuetError(Exception):

@@ -14,7 +14,7 @@ from nnduet.cli.exchange import export, import_
 from nnduet.cli.heads import fit_head, probe
 from nnduet.cli.machine import demo, doctor, plugin_path
 from nnduet.cli.model import cross_validate, train
-from nnduet.cli.options import QuietOption, VerboseOption, with_volume
+from nnduet.cli.options import QuietOption, VerboseOption, command_name, with_volume
 from nnduet.cli.predictions import benchmark, evaluate, predict
 from nnduet.cli.reports import compare, preview, report
 from nnduet.console import volume
@@ -53,7 +53,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for _command in COMMANDS:
-    app.command(_command.__name__.rstrip("_").replace("_", "-"))(with_volume(_command))
+    app.command(command_name(_command))(with_volume(_command))
 
 
 def main() -> None:

@@ -30,6 +30,7 @@ __all__ = [
     "QuietOption",
     "VerboseOption",
     "WorkspaceOption",
+    "command_name",
     "find_workspace",
     "parse_fold",
     "parse_folds",
@@ -106,12 +107,17 @@ def parse_folds(texts: Sequence[str] | None) -> list[int | str] | None:
     return list(dict.fromkeys(parse_fold(entry) for text in texts for entry in text.split(","))) if texts else None
 
 
+def command_name(command: Callable[..., None]) -> str:
+    """``import_`` to ``import``, ``fit_head`` to ``fit-head``."""
+    return command.__name__.rstrip("_").replace("_", "-")
+
+
 def with_volume(command: Callable[..., None]) -> Callable[..., None]:
     """The command with the options ``-v`` and ``-q``, which all have and none looks at."""
 
     @functools.wraps(command)
     def run(*, verbose: bool = False, quiet: bool = False, **options: Any) -> None:
-        with volume(verbose=verbose, quiet=quiet):
+        with volume(verbose=verbose, quiet=quiet, command=command_name(command)):
             command(**options)
 
     added = {"verbose": VerboseOption, "quiet": QuietOption}

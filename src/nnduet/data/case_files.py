@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nnduet.data.images import FILE_ENDINGS
-from nnduet.errors import AmbiguousFileError, DatasetError, NNDuetError
+from nnduet.errors import AmbiguousFileError, DatasetError, NNDuetError, listed
 from nnduet.names import printable
 
 __all__ = ["FoundCases", "find_cases", "find_masks", "list_images"]
@@ -209,14 +209,12 @@ def _check_channels(
         if got[case_id] != expected
     ]
     if wrong:
-        more = f"; and {len(wrong) - _MAX_NAMES} more" if len(wrong) > _MAX_NAMES else ""
-        raise error(f"{place}: {len(wrong)} of {len(got)} cases have other channels: {'; '.join(wrong[:_MAX_NAMES])}{more}")
+        raise error(f"{place}: {len(wrong)} of {len(got)} cases have other channels:{listed(wrong)}")
 
 
 def _refuse_none(found: FoundCases, expected: str) -> None:
     if not found.cases:
-        there = "; ".join(found.notes)
-        raise DatasetError(f"{found.place}: expected {expected}, found none{'; ' if there else ''}{there}")
+        raise DatasetError(f"{found.place}: expected {expected}, found none{':' if found.notes else ''}{listed(found.notes)}")
 
 
 def _refuse_rivals(found: FoundCases) -> None:

@@ -92,7 +92,8 @@ def file_ending(path: Path) -> str:
     for ending in FILE_ENDINGS:
         if path.name.lower().endswith(ending):
             return ending
-    raise UnreadableFileError(f"{path}: expected a file name ending in {', '.join(FILE_ENDINGS)}")
+    known = ", ".join(FILE_ENDINGS)
+    raise UnreadableFileError(f"{path}: expected a file name ending in {known}", remedy=f"save the image as one of {known}")
 
 
 def read_header(path: Path, *, max_bytes: int = MAX_IMAGE_BYTES) -> ImageHeader:

@@ -17,7 +17,7 @@ from nnduet.data.sources import Source, SourceCase, check_case_names
 from nnduet.data.tables import CaseTable, check_case_ids, find_table, read_table
 from nnduet.data.task_specs import notes_on_columns, parse_task_specs
 from nnduet.data.user_folds import read_user_folds
-from nnduet.errors import DatasetError, SettingsError, TableError
+from nnduet.errors import DatasetError, SettingsError, TableError, listed
 from nnduet.names import printable
 from nnduet.records import read_json
 from nnduet.schema import GROUP_COLUMN, RESULT_NAMES_KEY, SPLITS_FILE, Task
@@ -210,8 +210,8 @@ def _masks_of(images: FoundCases, folder: Path) -> FoundCases:
         hint = f"; masks are named like their case, <case>.nii.gz: is {names[0]} one of them?" if lonely and spare else ""
         what = [f"{len(lonely)} training images have no mask: {_listed(lonely)}"] if lonely else []
         what += [f"{len(spare)} masks have no image: {_listed(spare)}"] if spare else []
-        reasons = "".join(f"; {note}" for note in (*images.notes, *masks.notes))
-        raise DatasetError(f"{folder}: {'; '.join(what)}{hint}{reasons}")
+        what[-1] += hint
+        raise DatasetError(f"{folder}:{listed((*what, *images.notes, *masks.notes))}")
     return masks
 
 

@@ -37,6 +37,9 @@ class PngHeader:
         return (self.width * self.bits + 7) // 8
 
 
+_SAVE_AGAIN = "save the picture as the message says, then run the same command again"
+
+
 def read_png_header(path: Path, max_bytes: int) -> PngHeader:
     """The header alone; what follows it stays unchecked. Raises as :func:`check_png`."""
     with path.open("rb") as stream:
@@ -63,7 +66,7 @@ def _check(path: Path, max_bytes: int) -> PngHeader:
         while kind != b"IEND":
             kind, _ = _chunk(stream, path, counter.feed)
             if kind == b"acTL":
-                raise UnreadableFileError(f"{path}: an animated PNG; save one frame")
+                raise UnreadableFileError(f"{path}: an animated PNG; save one frame", remedy=_SAVE_AGAIN)
     if not counter.is_complete:
         raise CorruptFileError(f"{path}: the pixels do not fill {header.height}x{header.width}")
     return header
@@ -176,9 +179,11 @@ def _parse(content: bytes, path: Path, max_bytes: int) -> PngHeader:
     width, height, bits, colour, _, _, interlaced = struct.unpack(">IIBBBBB", content)
     if colour not in (0, 3) or bits not in (1, 2, 4, 8, 16):
         kind = _KINDS.get(colour, f"{bits}-bit grey")
-        raise UnreadableFileError(f"{path}: expected an 8- or 16-bit greyscale PNG, got {kind}; convert it to greyscale")
+        raise UnreadableFileError(
+            f"{path}: expected an 8- or 16-bit greyscale PNG, got {kind}; convert it to greyscale", remedy=_SAVE_AGAIN
+        )
     if interlaced:
-        raise UnreadableFileError(f"{path}: an interlaced PNG; save it without interlacing")
+        raise UnreadableFileError(f"{path}: an interlaced PNG; save it without interlacing", remedy=_SAVE_AGAIN)
     if min(width, height) == 0:
         raise GeometryError(f"{path}: PNG of {height}x{width} pixels")
     if height * width * bits // 8 > max_bytes:

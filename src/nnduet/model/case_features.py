@@ -55,7 +55,8 @@ class FeatureTable:
             ModelError: the file is missing, truncated, or its arrays do not fit each other.
         """
         if not path.is_file():
-            raise ModelError(f"{path}: expected the features of the training cases, found no file; run `nnduet train --resume`")
+            remedy = "`nnduet train … --resume` with the dataset and fold of this model writes them"
+            raise ModelError(f"{path}: expected the features of the training cases, found no file", remedy=remedy)
         try:
             with np.load(path, allow_pickle=False) as stored:
                 arrays = {name: stored[name] for name in stored.files}

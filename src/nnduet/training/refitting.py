@@ -126,7 +126,10 @@ def _link_masks(trained: TrainedFolds, fold: str, case_ids: Sequence[str], targe
     for case_id in case_ids:
         name = f"{case_id}{trained.dataset_json['file_ending']}"
         if not (source / name).is_file():
-            raise ModelError(f"{source / name}: expected the mask that the validation wrote, found none")
+            remedy = (
+                f"move {trained.folder(fold)}/final_metrics.json away and run `nnduet train … --resume`, which validates again"
+            )
+            raise ModelError(f"{source / name}: expected the mask that the validation wrote, found none", remedy=remedy)
         (target / name).symlink_to(source / name)
 
 

@@ -15,6 +15,9 @@ _SHARES = {"warmup_fraction": 0.5, "oversample_foreground": 1, "class_gradient":
 """Settings from 0 to a largest value."""
 
 
+_CORRECT = 'correct it under "nnduet", "training" in the plans file (in Python: in TrainingSettings)'
+
+
 @dataclass(frozen=True)
 class TrainingSettings:
     """How one model is trained; rides in ``plans["nnduet"]["training"]`` and so in every model folder.
@@ -67,15 +70,17 @@ class TrainingSettings:
     def __post_init__(self) -> None:
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
-                raise SettingsError(f"{name}: expected one of {choices}, got {getattr(self, name)!r}")
+                raise SettingsError(f"{name}: expected one of {choices}, got {getattr(self, name)!r}", remedy=_CORRECT)
         if not (self.stages is None or _are_different_integers(self.stages)):
-            raise SettingsError(f"stages: expected None or a list of different whole numbers, got {self.stages!r}")
+            raise SettingsError(
+                f"stages: expected None or a list of different whole numbers, got {self.stages!r}", remedy=_CORRECT
+            )
         for name in ("num_epochs", "iterations_per_epoch", "validation_iterations", "save_every", "selection_every"):
             if getattr(self, name) < 1:
-                raise SettingsError(f"{name}: expected at least 1, got {getattr(self, name)}")
+                raise SettingsError(f"{name}: expected at least 1, got {getattr(self, name)}", remedy=_CORRECT)
         for name, most in _SHARES.items():
             if not 0 <= getattr(self, name) <= most:
-                raise SettingsError(f"{name}: expected in [0, {most}], got {getattr(self, name)}")
+                raise SettingsError(f"{name}: expected in [0, {most}], got {getattr(self, name)}", remedy=_CORRECT)
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object with every field."""
@@ -90,7 +95,7 @@ class TrainingSettings:
         """
         unknown = set(json_object) - {field.name for field in fields(cls)}
         if unknown:
-            raise SettingsError(f'plans["nnduet"]["training"]: unknown settings {sorted(unknown)}')
+            raise SettingsError(f'plans["nnduet"]["training"]: unknown settings {sorted(unknown)}', remedy=_CORRECT)
         return cls(**json_object)
 
     def class_weight_at(self, epoch: int) -> float:

@@ -106,7 +106,8 @@ def read_trained_folds(
     absent = [name for name in names if not (model / f"fold_{name}").is_dir()]
     if absent or not names:
         found = sorted(path.name for path in model.glob("fold_*"))
-        raise ModelError(f"{model}: expected validated folds {absent or ''}, found {found}; has the training finished?")
+        remedy = "name folds that are there, or finish the training with `nnduet train … --resume`"
+        raise ModelError(f"{model}: expected validated folds {absent or ''}, found {found}", remedy=remedy)
     check_name(dataset, "dataset_name of the plans", ModelError)
     for name in names:
         check_fold_cases(model / f"fold_{name}", workspace, dataset)

@@ -103,7 +103,8 @@ def _features(trainer: Any, case_ids: list[str]) -> FeatureTable:
 def _network_answers(predictor: Predictor, values: NDArray[np.float32], heads: TaskHeads) -> dict[str, NDArray[np.float32]]:
     pooled = torch.from_numpy(values[:, : heads.norm.mean.numel()])
     if not torch.isfinite(pooled).all():
-        raise ModelError("the trained network gives NaN or infinity; the training diverged, see progress.csv")
+        remedy = "train again with a lower learning_rate in the plans file; progress.csv shows where the loss left its way"
+        raise ModelError("the trained network gives NaN or infinity: the training diverged", remedy=remedy)
     with torch.inference_mode():
         outputs = network_outputs(heads, pooled.to(predictor.device), predictor.tasks)
     return {name: output.astype(np.float32) for name, output in outputs.items()}
