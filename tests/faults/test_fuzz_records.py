@@ -158,7 +158,7 @@ TARGETS = {
     "case heads": Target(write_model, "model/fold_0/case_head.json", predict_picture),
     "cross-validated scores": Target(write_model, "model/cross_validation/conformal.json", predict_picture),
     "manifest of a bundle": Target(write_manifest, MANIFEST, load_bundle),
-    "dataset.json of a user": Target(write_cases, "user/dataset.json", convert_cases, "user/labels/"),
+    "dataset.json of a user": Target(write_cases, "user/dataset.json", convert_cases, "user/"),
     "folds of a user": Target(write_cases, "user/splits_final.json", convert_cases),
     "dataset.json of evaluate": Target(write_scores, "user/dataset.json", evaluate_scores, "user/"),
     "metrics of compare": Target(write_scores, "scores/metrics.json", compare_scores),

@@ -61,7 +61,7 @@ def network_for(
     missing = [name for name in sketch if name not in weights and not name.startswith(optional)]
     other = [name for name in sketch if name in weights and sketch[name].shape != weights[name].shape]
     if missing or other:
-        found = f"missing weights: {missing[:5]}, other shapes: {other[:5]}"
+        found = f"missing weights: {missing[:5]}, other shapes: {other[:5]}; were plans.json or dataset.json edited?"
         raise ModelError(f"{source}: the weights do not fit the plans: {found}")
     return _build(manager, configuration, dataset_json)
 
