@@ -96,3 +96,29 @@ def test_the_predictor_is_reached_from_the_package() -> None:
     from nnduet.inference.predictor import Predictor
 
     assert nnduet.Predictor is Predictor
+
+
+PARSERS = ("json.loads", "json.load", "load_json", "load_pickle", "yaml.load", "yaml.safe_load")
+CAN_RUN_CODE = {"pickle", "joblib", "yaml", "shelve", "marshal", "dill"}
+READS_JSON, READS_PICKLES = "records.py", "training/case_properties.py"
+"""The one strict reader; and that of nnU-Net's pickles beside preprocessed cases: numbers, texts and arrays only."""
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_row_139_json_is_read_in_one_place_and_pickles_are_not(module: str) -> None:
+    tree = ast.parse((PACKAGE / module).read_text(encoding="utf-8"))
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func) in PARSERS]
+    of_files = [call for call in calls if not ast.unparse(call.args[0]).startswith("json.dumps(")]  # that makes plain values
+    assert module == READS_JSON or not of_files, "read JSON by nnduet.records"
+    assert module == READS_PICKLES or not CAN_RUN_CODE & {name.split(".")[0] for name in _imports(module)}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_row_43_no_call_may_unpickle(module: str) -> None:
+    tree = ast.parse((PACKAGE / module).read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call) or ast.unparse(node.func) not in ("torch.load", "np.load", "numpy.load"):
+            continue
+        given = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+        wanted = ("weights_only", "True") if ast.unparse(node.func) == "torch.load" else ("allow_pickle", "False")
+        assert given.get(wanted[0]) == wanted[1], f"{module}:{node.lineno}: expected {wanted[0]}={wanted[1]}"
