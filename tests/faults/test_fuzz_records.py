@@ -16,7 +16,17 @@ from bundle_files import entries_of, write_entries
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from json_changes import changed_json, cut_json, hostile_json
-from tiny import TASK_SPECS, TASKS, tiny_dataset_json, tiny_head, write_tiny_dataset, write_tiny_model
+from tiny import (
+    DATASET,
+    DATASET_ID,
+    TASK_SPECS,
+    TASKS,
+    tiny_dataset_json,
+    tiny_head,
+    tiny_workspace,
+    write_tiny_dataset,
+    write_tiny_model,
+)
 
 from nnduet.data.conversion import convert
 from nnduet.data.layouts import read_folder
@@ -27,15 +37,19 @@ from nnduet.inference.answers import CaseAnswers, TaskPrediction
 from nnduet.inference.bundles import MANIFEST, write_bundle
 from nnduet.inference.case_records import RECORDS_FILE
 from nnduet.inference.folder import predict_folder
-from nnduet.inference.model_folder import FolderFiles, load_model
+from nnduet.inference.model_folder import FolderFiles, load_model, read_case_heads
 from nnduet.inference.predictor import Predictor
 from nnduet.inference.tables import write_tables
 from nnduet.report.compare import compare_runs
 from nnduet.report.page import write_report
 from nnduet.report.runs import read_run
 from nnduet.schema import Workspace
+from nnduet.training.planning import plan
+from nnduet.training.run import train
+from nnduet.training.trained_folds import read_trained_folds
+from nnduet.training.trainer import nnUNetTrainerMultitask
 
-EXAMPLES, MOST_SECONDS = 200, 5.0
+EXAMPLES, MOST_SECONDS = 200, 4.0
 """Of each file; about a minute and a half for all on one core."""
 
 
@@ -152,6 +166,44 @@ def report_predictions(folder: Path) -> None:
     write_report(read_run(folder / "user" / "labels"), folder / "page", viewer_cases=0)
 
 
+class TrainingBegins(Exception):  # noqa: N818
+    """All that a training reads before its first epoch was accepted."""
+
+
+def write_prepared(folder: Path) -> None:
+    """Pictures that were converted and planned."""
+    plan(DATASET_ID, "cpu", workspace=tiny_workspace(folder, 2, 6), configurations=("2d",), num_processes=1)
+
+
+def begin_training(folder: Path) -> None:
+    """What train does before its first epoch."""
+
+    def stop(trainer: object) -> None:
+        raise TrainingBegins
+
+    workspace = Workspace(folder / "raw", folder / "preprocessed", folder / "results")
+    with pytest.MonkeyPatch.context() as patch, contextlib.suppress(TrainingBegins):
+        patch.setattr(nnUNetTrainerMultitask, "run_training", stop)
+        train(DATASET_ID, "2d", 0, workspace=workspace, epochs=1, device="cpu")
+
+
+def write_trained(folder: Path) -> None:
+    """A dataset, and a model of it whose folds were validated."""
+    tiny_workspace(folder, 2, 4)
+    write_model(folder)
+    for fold in range(2):
+        (folder / "model" / f"fold_{fold}" / "final_metrics.json").write_text("{}")
+
+
+def read_trained(folder: Path) -> None:
+    """What fit-head and probe read of a model before they compute."""
+    workspace = Workspace(folder / "raw", folder / "preprocessed", folder / "results")
+    trained = read_trained_folds(folder / "model", workspace)
+    for fold in trained.folds:
+        read_case_heads(trained.folder(fold) / "case_head.json", trained.tasks)
+
+
+PREPARED = f"preprocessed/{DATASET}"
 TARGETS = {
     "plans of a model": Target(write_model, "model/plans.json", predict_picture),
     "dataset.json of a model": Target(write_model, "model/dataset.json", predict_picture),
@@ -163,6 +215,12 @@ TARGETS = {
     "dataset.json of evaluate": Target(write_scores, "user/dataset.json", evaluate_scores, "user/"),
     "metrics of compare": Target(write_scores, "scores/metrics.json", compare_scores),
     "metrics of report": Target(write_scores, "scores/metrics.json", report_scores),
+    "plans of train": Target(write_prepared, f"{PREPARED}/nnDuetCpuPlans.json", begin_training, "expected one plans file"),
+    "dataset.json of train": Target(write_prepared, f"{PREPARED}/dataset.json", begin_training),
+    "folds of train": Target(write_prepared, f"{PREPARED}/splits_final.json", begin_training),
+    "plans of fit-head": Target(write_trained, "model/plans.json", read_trained),
+    "dataset.json of fit-head": Target(write_trained, "model/dataset.json", read_trained),
+    "heads of fit-head": Target(write_trained, "model/fold_1/case_head.json", read_trained),
     "run of report": Target(write_scores, "user/labels/run.json", report_predictions),
 }
 """{what is read: who wrote it, where it is, who reads it}."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from nnduet.errors import ModelError, TableError
+from nnduet.inference.model_folder import fold_names
 from nnduet.model.case_features import FeatureTable
 from nnduet.names import check_name
-from nnduet.records import read_json
+from nnduet.records import convert_json, read_json
 from nnduet.schema import Task, Workspace, tasks_from_json
 from nnduet.training.fold_metrics import FINAL_METRICS_FILE
 from nnduet.training.freshness import check_fold_cases
@@ -74,6 +75,19 @@ class TrainedFolds:
         return training, validation
 
 
+@dataclass(frozen=True)
+class _PlansFile:
+    dataset_name: str
+
+
+@dataclass(frozen=True)
+class _DatasetFile:
+    classification: dict[str, Any] = field(default_factory=dict)
+    covariates: list[str] = field(default_factory=list)
+    labels: dict[str, int | list[int]] = field(default_factory=dict)
+    channel_names: dict[str, str] = field(default_factory=dict)
+
+
 def read_trained_folds(
     model: Path,
     workspace: Workspace,
@@ -96,19 +110,19 @@ def read_trained_folds(
         TableError: the table lacks a column, or a cell names no class.
         StaleError: images or masks of the dataset changed after a fold was trained: its stored features are of the old ones.
     """
-    plans: dict[str, Any] = read_json(model / "plans.json", dict[str, Any], error=ModelError)
+    planned: _PlansFile = read_json(model / "plans.json", _PlansFile, error=ModelError)
     dataset_json: dict[str, Any] = read_json(model / "dataset.json", dict[str, Any], error=ModelError)
-    tasks = tasks_from_json(dataset_json.get("classification", {}))
-    if not tasks or "dataset_name" not in plans:
-        raise ModelError(f"{model}: expected a model with tasks of a named dataset, got tasks {[t.name for t in tasks]}")
-    dataset = str(plans["dataset_name"])
-    names = [str(fold) for fold in folds] if folds else _validated(model)
+    described = convert_json(dataset_json, _DatasetFile, str(model / "dataset.json"), error=ModelError)
+    tasks = tasks_from_json(described.classification, str(model / "dataset.json"), error=ModelError)
+    if not tasks:
+        raise ModelError(f"{model / 'dataset.json'}: expected a model with tasks, got none")
+    dataset = check_name(planned.dataset_name, f"{model / 'plans.json'}: dataset_name", ModelError)
+    names = fold_names(folds) if folds else _validated(model)
     absent = [name for name in names if not (model / f"fold_{name}").is_dir()]
     if absent or not names:
         found = sorted(path.name for path in model.glob("fold_*"))
         remedy = "name folds that are there, or finish the training with `nnduet train … --resume`"
         raise ModelError(f"{model}: expected validated folds {absent or ''}, found {found}", remedy=remedy)
-    check_name(dataset, "dataset_name of the plans", ModelError)
     for name in names:
         check_fold_cases(model / f"fold_{name}", workspace, dataset)
     path = table or find_label_table(workspace.folders_of(dataset))
