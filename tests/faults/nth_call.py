@@ -13,6 +13,7 @@ import ctypes
 import errno
 import json
 import os
+import re
 import shutil
 import sys
 import traceback
@@ -35,6 +36,8 @@ from nnduet.inference.export import export_model
 from nnduet.inference.folder import predict_folder
 from nnduet.inference.model_folder import FolderFiles, load_checkpoint
 from nnduet.inference.predictor import Predictor
+from nnduet.report.page import write_report
+from nnduet.report.runs import read_run
 from nnduet.schema import Workspace
 from nnduet.training.checkpoints import FINAL, LATEST, PREVIOUS
 from nnduet.training.planning import plan
@@ -44,6 +47,8 @@ OPEN, WRITE, SYNC = 1, 2, 4
 NAMED, SURPRISED = 1, 2
 CHANGING = ("run.json", "cases.jsonl", "debug.json", "progress.png", "progress.csv", ".nnduet-lock")
 """Files that say when or how long; they must be whole, not equal."""
+TURN_OF_A_REPORT = re.compile(r"(?<=/pictures|./volumes)/[0-9a-f]{8}-")
+"""Each page has its own pictures, so that an open one keeps its."""
 LIBRARY = ctypes.CDLL(None)
 CASES = 3
 
@@ -94,6 +99,10 @@ def export_graph(given: Path, work: Path) -> None:
     export_model(given / "model", work / "model.onnx")
 
 
+def report_all(given: Path, work: Path) -> None:
+    write_report(read_run(work / "out", images=given / "cases" / "images"), work / "page", viewer_cases=1)
+
+
 STAGES: dict[str, tuple[Callable[[Path, Path], None], ...]] = {
     "convert": (convert_all,),
     "plan": (convert_all, plan_all),
@@ -102,6 +111,7 @@ STAGES: dict[str, tuple[Callable[[Path, Path], None], ...]] = {
     "evaluate": (evaluate_all,),
     "export": (export_all,),
     "export ONNX": (export_graph,),
+    "report": (evaluate_all, report_all),
 }
 """{stage: what must have run before it, then the stage itself}."""
 
@@ -156,6 +166,10 @@ def content_of(path: Path) -> object:
         return {key: metrics[key] for key in ("tasks", "segmentation")}
     if path.suffix in (".pth", ".sha256") or path.name == "metrics.json":
         return None
+    if path.name == "index.html":
+        return path.read_text().rstrip().endswith("</html>")
+    if path.parent.name == "volumes":
+        return re.sub(rb"[0-9a-f]{8}-", b"", path.read_bytes())
     if path.suffix == ".npz":
         with np.load(path) as stored:
             return {name: stored[name].tobytes() for name in stored.files}
@@ -167,7 +181,7 @@ def tree(folder: Path) -> dict[str, object]:
     files = (path for path in sorted(folder.rglob("*")) if path.is_file() and not is_temporary(path))
     final = (path for path in files if not any(part.endswith(".partial") for part in path.parts))
     kept = (path for path in final if not path.name.startswith("training_log"))
-    return {path.relative_to(folder).as_posix(): content_of(path) for path in kept}
+    return {TURN_OF_A_REPORT.sub("/", path.relative_to(folder).as_posix()): content_of(path) for path in kept}
 
 
 def agrees(path: str, found: object, expected: dict[str, object]) -> bool:

@@ -28,7 +28,15 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("stage", "most"),
-    [("convert", 16), ("plan", 8), ("train", 8), ("predict", 10), ("evaluate", 4), ("export", 8), ("export ONNX", 2)],
+    [
+        ("convert", 16),
+        ("plan", 8),
+        ("train", 8),
+        ("predict", 10),
+        ("evaluate", 4),
+        ("export", 8),
+        ("export ONNX", 2),
+    ],
 )
 def test_row_62_whichever_open_write_or_sync_fails_the_error_is_named_and_the_next_run_completes(
     library: Path, tmp_path: Path, stage: str, most: int
