@@ -20,6 +20,7 @@ from nnduet.inference.abstention import Abstention
 from nnduet.inference.folder import predict_folder
 from nnduet.inference.predictor import Predictor
 from nnduet.inference.tables import result_ending
+from nnduet.names import printable
 
 
 @pytest.fixture(scope="module")
@@ -266,3 +267,25 @@ def test_row_111_failed_cases_stand_one_per_line(predictor: Predictor, images: P
         "  case_01 (UNREADABLE: ",
         "  case_02 (UNREADABLE: ",
     ]
+
+
+def test_a_pipe_in_place_of_an_image_fails_at_once_and_the_others_are_done(
+    predictor: Predictor, images: Path, tmp_path: Path
+) -> None:
+    (images / "case_02_0000.png").unlink()
+    os.mkfifo(images / "case_02_0000.png")
+    with pytest.raises(PartialFailureError, match=r"1 of 4 cases failed.*\n  case_02 \(UNREADABLE"):
+        predict_folder(predictor, images, tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["a:b", "nul", "line\nbreak", "two  \udcff"])
+def test_a_case_of_an_impossible_name_fails_by_it_and_the_others_are_done(
+    predictor: Predictor, images: Path, tmp_path: Path, name: str
+) -> None:
+    shutil.copy(images / "case_00_0000.png", images / f"{name}_0000.png")
+    with pytest.raises(PartialFailureError, match="1 of 5 cases failed") as error:
+        predict_folder(predictor, images, tmp_path / "out")
+    ((failed, reason),) = error.value.summary.failed.items()
+    assert failed == printable(name).replace("\n", "\\n") or failed == printable(name)
+    assert reason.startswith("DATASET: ")
+    assert len(list((tmp_path / "out").glob("*.png"))) == 4

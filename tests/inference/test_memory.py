@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,6 +17,7 @@ from nnduet.errors import TooLargeError
 from nnduet.inference import memory
 from nnduet.inference.memory import choose_accumulator, needed_bytes, peak_bytes
 from nnduet.inference.predictor import Predictor
+from nnduet.model.descriptors import describe_regions
 
 SHAPE = (100, 200, 200)
 CASE = {"channels": 1, "outputs": 3, "folds": 1}
@@ -52,6 +54,7 @@ def test_half_precision_gives_nearly_the_same_prediction(model_3d: Path, monkeyp
     available(monkeypatch, 2)
     prepared = predictor.prepare(image, spacing_mm=SPACING_MM[3])
     assert prepared.accumulator is torch.float16
+    available(monkeypatch, 2**40)
     found = predictor.predict_preprocessed(*prepared, covariates={})
     assert (found.segmentation == expected.segmentation).mean() > 0.99
     assert found.tasks["grade"].probabilities == pytest.approx(expected.tasks["grade"].probabilities, abs=0.02)
@@ -87,3 +90,41 @@ def test_the_peak_of_a_process_is_not_that_of_the_one_that_started_it() -> None:
 
 def test_without_proc_the_peak_comes_from_getrusage(tmp_path: Path) -> None:
     assert peak_bytes(tmp_path / "none") >= peak_bytes() * 0.99
+
+
+def test_the_box_of_a_region_counts_with_what_its_distances_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    masks = np.zeros((2, 30, 50, 40), bool)
+    masks[0, 3, 4, 5] = masks[1, 10:20, 10:31, 5] = True
+    needed = memory.DESCRIBED_BYTES * (9 + 9) * (20 + 9) * (0 + 9)
+    available(monkeypatch, needed)
+    memory.check_described(masks)
+    available(monkeypatch, needed - 1)
+    with pytest.raises(TooLargeError, match=r"a region's shape takes about 0.0 GiB to describe; 0.0 GiB are available"):
+        memory.check_described(masks)
+    memory.check_described(np.zeros((1, 9, 9, 9), bool))
+
+
+def test_describing_a_region_takes_no_more_than_is_said() -> None:
+    shape = (60, 90, 90)
+    image, masks = np.random.default_rng(0).normal(size=(1, *shape)).astype(np.float32), np.ones((1, *shape), bool)
+    tracemalloc.start()
+    describe_regions(image, masks, (1.0, 1.0, 1.0))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    box = np.prod([length - 1 + memory._BOX_MARGIN for length in shape])
+    assert 0.5 < peak / (memory.DESCRIBED_BYTES * box) < 1
+
+
+@pytest.mark.parametrize(
+    "shortage", [MemoryError("cannot allocate"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+)
+def test_memory_that_runs_out_on_the_way_is_named(model_3d: Path, shortage: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise shortage
+
+    predictor = Predictor.load(model_3d, ["0"], device="cpu", tta=False)
+    monkeypatch.setattr("nnduet.inference.predictor.to_labels", fail)
+    with pytest.raises(TooLargeError, match=r"image of \(12, 20, 20\) voxels: the memory ran out: .*allocate"):
+        predictor(tiny_case(0, 3)[0], spacing_mm=SPACING_MM[3])
+    with pytest.raises(RuntimeError, match="something else"), memory.naming_shortage("a"):
+        raise RuntimeError("something else")

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from nnduet.inference.memory import check_described
 from nnduet.model.descriptors import describe_regions, descriptor_names
 from nnduet.model.heads import JointNetwork
 from nnduet.model.pooling import PooledSums
@@ -81,10 +82,15 @@ def extract(
     voxel_scale: float,
     covariates: Mapping[str, float],
 ) -> CaseFeatures:
-    """Features of a case from its image (C, Z, Y, X), logits (K, Z, Y, X) and pooled sums (M mirrored passes)."""
+    """Features of a case from its image (C, Z, Y, X), logits (K, Z, Y, X) and pooled sums (M mirrored passes).
+
+    Raises:
+        TooLargeError: a region is too large for the memory to be described.
+    """
     described = layout.covariate_values(covariates)
     if "shape" in layout.blocks:
         masks = region_masks(logits, overlapping=overlapping)
+        check_described(masks)
         described = np.concatenate([describe_regions(image.cpu().numpy(), masks, spacing_mm), described])
     return CaseFeatures(sums.mean().features(voxel_scale), sums.features(voxel_scale), described)
 

@@ -19,7 +19,7 @@ from nnduet.errors import ModelError, SettingsError, TooLargeError, ValuesError
 from nnduet.inference.answers import CaseAnswers, TaskPrediction, answer, rows_of
 from nnduet.inference.case_features import CaseFeatures, extract, grid_spacing_mm, slice_thickness_mm
 from nnduet.inference.labelling import to_labels
-from nnduet.inference.memory import choose_accumulator
+from nnduet.inference.memory import choose_accumulator, naming_shortage
 from nnduet.inference.model_folder import FINAL_CHECKPOINT, Member, ModelFolder, load_model
 from nnduet.inference.model_network import network_for
 from nnduet.inference.preprocessing import preprocess, preprocessed_shape
@@ -237,8 +237,10 @@ class Predictor:
             headers = read_headers(paths)
             geometry = headers[0].geometry
             accumulator = self._accumulator(geometry.shape, geometry.spacing_mm, paths[0].name)
-            data, properties = read_case(paths, headers, self.model.plans)
-        tensor, properties = preprocess(data, properties, self.model.plans, self.model.configuration)
+            with naming_shortage(paths[0].name):
+                data, properties = read_case(paths, headers, self.model.plans)
+        with naming_shortage(f"image of {data.shape[1:]} voxels"):
+            tensor, properties = preprocess(data, properties, self.model.plans, self.model.configuration)
         return Prepared(tensor.numpy(), properties, geometry, accumulator)
 
     def _accumulator(self, shape: Sequence[int], spacing_mm: Sequence[float], source: str) -> torch.dtype:
@@ -272,12 +274,13 @@ class Predictor:
         covariates: Mapping[str, float],
     ) -> Prediction:
         """Predict an image (C, Z, Y, X) that nnU-Net's preprocessor wrote, with its properties."""
-        tensor = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))
-        logits, features = self.run_members(tensor, properties, covariates, accumulator)
         z, y, x = (float(s) for s in properties["spacing"])
-        segmentation = to_labels(
-            logits, properties, self.model.plans, self.model.configuration, self.label_manager, self.mask_codes
-        )
+        with naming_shortage(f"image of {image.shape[1:]} voxels"):
+            tensor = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))
+            logits, features = self.run_members(tensor, properties, covariates, accumulator)
+            segmentation = to_labels(
+                logits, properties, self.model.plans, self.model.configuration, self.label_manager, self.mask_codes
+            )
         return Prediction(
             segmentation=segmentation,
             tasks=self._answers(features),
