@@ -24,7 +24,7 @@ if sys.version_info >= (3, 11):
 else:
     PYPROJECT = {}
 MODULES = sorted(PACKAGE.rglob("*.py"))
-WITH_NNUNET = {"acvl-utils", "batchgenerators", "dynamic-network-architectures"}
+WITH_NNUNET = {"acvl-utils", "batchgenerators", "blosc2", "dynamic-network-architectures"}
 """Loaded directly, in the versions that nnunetv2 asks for."""
 
 pytestmark = pytest.mark.skipif(not PYPROJECT, reason="Python 3.10 has no tomllib")
