@@ -36,10 +36,12 @@ from nnduet.inference.export import export_model
 from nnduet.inference.folder import predict_folder
 from nnduet.inference.model_folder import FolderFiles, load_checkpoint
 from nnduet.inference.predictor import Predictor
+from nnduet.records import read_json
 from nnduet.report.page import write_report
 from nnduet.report.runs import read_run
 from nnduet.schema import Workspace
 from nnduet.training.checkpoints import FINAL, LATEST, PREVIOUS
+from nnduet.training.ingredients import INGREDIENTS_FILE, Ingredients
 from nnduet.training.planning import plan
 from nnduet.training.run import train
 
@@ -161,6 +163,10 @@ def content_of(path: Path) -> object:
         return json.loads(path.read_text()) and None if path.suffix == ".json" else None
     if path.name == FINAL:
         return {name: tensor.numpy().tobytes() for name, tensor in load_checkpoint(path)["network_weights"].items()}
+    if path.name.endswith(INGREDIENTS_FILE):
+        made_of = read_json(path, Ingredients)
+        cases = {case_id: [m.sha256 for m in (*files.images, files.mask)] for case_id, files in made_of.cases.items()}
+        return made_of.settings, cases, made_of.labels
     if path.name == "final_metrics.json":
         metrics = json.loads(path.read_text())
         return {key: metrics[key] for key in ("tasks", "segmentation")}

@@ -22,7 +22,7 @@ from tiny import CONFIGURATIONS, DATASET, DATASET_ID, tiny_workspace
 from nnduet.errors import DatasetError, SettingsError
 from nnduet.schema import LABELS_FILE, SPLITS_FILE, Workspace
 from nnduet.training.host import host_environment
-from nnduet.training.planners import CpuPlanner, patch_within, plans_name_of
+from nnduet.training.planners import CpuPlanner, patch_within, plans_name_of, reader_of
 from nnduet.training.planning import (
     FINGERPRINT_SAMPLES_PER_CASE,
     PlanSummary,
@@ -99,6 +99,13 @@ def test_foreground_counts_leave_out_the_ignore_entry() -> None:
 def test_an_unknown_preset_is_refused() -> None:
     with pytest.raises(SettingsError, match="preset: expected one of"):
         plans_name_of("gpu")
+
+
+def test_the_reader_follows_from_dataset_json_alone() -> None:
+    assert reader_of({"file_ending": ".nii.gz"}).__name__ == "SimpleITKIO"
+    assert reader_of({"file_ending": ".nii.gz", "overwrite_image_reader_writer": "NibabelIO"}).__name__ == "NibabelIO"
+    with pytest.raises(DatasetError, match="file_ending that nnU-Net reads"):
+        reader_of({"file_ending": ".xyz"})
 
 
 def test_a_dataset_that_was_not_converted_to_its_end_is_refused(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from nnunetv2.experiment_planning.experiment_planners.network_topology import get_pool_and_conv_props
@@ -12,12 +12,13 @@ from nnunetv2.experiment_planning.experiment_planners.residual_unets.residual_en
     nnUNetPlannerResEncL,
     nnUNetPlannerResEncM,
 )
+from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_dataset_json
 from nnunetv2.utilities.json_export import recursive_fix_for_json_export
 
-from nnduet.errors import SettingsError
+from nnduet.errors import DatasetError, SettingsError
 from nnduet.training.settings import CPU_SETTINGS, TrainingSettings
 
-__all__ = ["PRESETS", "CpuPlanner", "patch_within", "plans_name_of", "preset_of"]
+__all__ = ["PRESETS", "CpuPlanner", "patch_within", "plans_name_of", "preset_of", "reader_of"]
 
 
 class _OwnPlans:
@@ -27,6 +28,11 @@ class _OwnPlans:
     """
 
     plans_identifier: str
+    dataset_json: dict[str, Any]
+
+    def determine_reader_writer(self) -> Any:
+        """The reader of the file ending. nnU-Net's tries an image, and takes another one after any error of the disk."""
+        return reader_of(self.dataset_json)
 
     def save_plans(self, plans: dict[str, Any]) -> None:
         """Make them plain JSON; :func:`nnduet.training.planning.plan` decides what file they may replace."""
@@ -35,6 +41,18 @@ class _OwnPlans:
     def generate_data_identifier(self, configuration_name: str) -> str:
         """The folder of a configuration."""
         return f"{self.plans_identifier}_{configuration_name}"
+
+
+def reader_of(dataset_json: Mapping[str, Any]) -> Any:
+    """nnU-Net's reader for a dataset: the one that its ``dataset.json`` names, else the first for its file ending.
+
+    Raises:
+        DatasetError: there is none.
+    """
+    try:
+        return determine_reader_writer_from_dataset_json(dict(dataset_json), verbose=False)
+    except (RuntimeError, KeyError, AttributeError) as error:
+        raise DatasetError(f"dataset.json: expected a file_ending that nnU-Net reads: {error}") from error
 
 
 class MediumPlanner(_OwnPlans, nnUNetPlannerResEncM):  # type: ignore[misc]

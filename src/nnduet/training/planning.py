@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from nnunetv2.experiment_planning.dataset_fingerprint.fingerprint_extractor import DatasetFingerprintExtractor
 from nnunetv2.experiment_planning.plan_and_preprocess_api import plan_experiment_dataset
-from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_dataset_json
 from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
@@ -35,7 +34,7 @@ from nnduet.training.plan_files import (
     keep_own_configurations,
     write_planned,
 )
-from nnduet.training.planners import PRESETS, plans_name_of
+from nnduet.training.planners import PRESETS, plans_name_of, reader_of
 from nnduet.training.prepared import find_plans, read_plans
 from nnduet.training.preprocessed import checksums_of, write_checksums
 from nnduet.training.workers import CaseRunner, case_runner, refuse_in_a_starting_worker
@@ -240,8 +239,7 @@ def _fingerprint(target: Path, extractor: Any, progress: Progress | None) -> Non
     nnU-Net's own ``run`` spawns workers, each importing everything, and dies in scripts without a ``__main__`` guard. Cases
     are analysed by its ``analyze_case``; the summary repeats nnunetv2 fingerprint_extractor.py, lines 169-200.
     """
-    example = next(iter(extractor.dataset.values()))["images"][0]
-    reader = determine_reader_writer_from_dataset_json(extractor.dataset_json, example)
+    reader = reader_of(extractor.dataset_json)
     results = []
     for index, (case_id, entry) in enumerate(extractor.dataset.items()):
         with naming_disk_errors(target, str(case_id)):
