@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -59,3 +60,35 @@ def write_scored_run(folder: Path, *, ending: str = ".nii.gz") -> Path:
         num_bootstrap=50,
     )
     return folder / "evaluation"
+
+
+def write_answered_run(folder: Path, num_cases: int = 30) -> Path:
+    """``images`` and what ``predict`` writes without references in ``out``, which is returned.
+
+    Three classes with prediction sets, a value with intervals, outlier scores; case_03 is left to a person, case_05 has an
+    empty mask, case_07 is the strangest; two labels of different volumes.
+    """
+    rng = np.random.default_rng(1)
+    header = "case_id,grade,grade_p_G1,grade_p_G2,grade_p_G10,grade_set,grade_spread,grade_abstain,"
+    lines = [f"{header}age,age_low,age_high,age_spread,outlier_score"]
+    for index in range(num_cases):
+        case = f"case_{index:02d}"
+        mask = np.zeros(GRID.shape, np.uint8)
+        if index != 5:
+            mask[:, 6:16, 6 : 16 - index % 4] = 1
+            mask[4:6, 9:12, 9:12] = 2
+        image = (60 * (mask > 0) + rng.normal(50, 8, GRID.shape)).clip(0, 255).astype(np.uint8)
+        write_image(folder / "images" / f"{case}_0000.nii.gz", image, GRID)
+        write_segmentation(folder / "out" / f"{case}.nii.gz", mask, GRID)
+        shares = rng.dirichlet((3, 2, 1))
+        names = np.array(["G1", "G2", "G10"])
+        kept = "|".join(names[np.argsort(-shares)][: 1 + index % 3])
+        answer = f"{names[shares.argmax()]},{','.join(f'{share:.6f}' for share in shares)},{kept},0.01"
+        outlier = 0.999 if index == 7 else 0.9 * rng.random()
+        lines.append(
+            f"{case},{answer},{'set 2 > 1' if index == 3 else ''},{40 + index},{35 - index},{50 + index},1,{outlier:.3f}"
+        )
+    (folder / "out" / "classification.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    run = {"cases": [f"case_{index:02d}" for index in range(num_cases)], "images": str(folder / "images"), "failed": {}}
+    (folder / "out" / "run.json").write_text(json.dumps(run), encoding="utf-8")
+    return folder / "out"

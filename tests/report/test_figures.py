@@ -28,7 +28,7 @@ SEEDED = ("roc", "reliability", "histogram", "risk", "importance", "training")
 
 @pytest.mark.parametrize("name", DRAWN)
 def test_a_figure_is_sound_xml_with_a_title_and_the_ink_of_the_page(name: str) -> None:
-    text = DRAWN[name]()
+    text = DRAWN[name]().svg
     root = ElementTree.fromstring(text)
     title = next(element for element in root.iter() if element.tag.endswith("title"))
     assert root.get("role") == "img" and title.text
@@ -51,7 +51,7 @@ def test_the_curve_is_that_of_scikit_learn_with_ties() -> None:
 
 
 def test_a_class_that_all_cases_are_of_has_no_curve() -> None:
-    text = figures.roc_curves(np.ones((5, 1), bool), np.ones((5, 1)), ["only"], "ROC")
+    text = figures.roc_curves(np.ones((5, 1), bool), np.ones((5, 1)), ["only"], "ROC").svg
     assert "only" not in text
 
 

@@ -116,7 +116,7 @@ def test_a_second_report_replaces_the_first(scored: Path, tmp_path: Path) -> Non
 def test_a_folder_with_other_files_is_refused_and_left_as_it_is(scored: Path, tmp_path: Path) -> None:
     (tmp_path / "pictures").mkdir()
     (tmp_path / "pictures" / "holiday.png").write_text("mine")
-    with pytest.raises(OutputExistsError, match="expected an empty folder or an earlier report"):
+    with pytest.raises(OutputExistsError, match="did not write; nothing was changed there"):
         write_report(read_run(scored), tmp_path)
     assert (tmp_path / "pictures" / "holiday.png").read_text() == "mine"
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 from browser import opened
-from scored_run import NASTY_CASE, NUM_CASES, write_scored_run
+from scored_run import NASTY_CASE, NUM_CASES, write_answered_run, write_scored_run
+from test_runs import write_model
 
 from nnduet.report.page import write_report
 from nnduet.report.runs import read_run
@@ -96,3 +97,109 @@ def test_text_stands_out_from_the_page_in_light_and_dark(page: Path, scheme: str
 def test_on_a_phone_only_tables_scroll_sideways(page: Path) -> None:
     with opened(page, width=360, height=740) as browser:
         assert browser.evaluate("document.documentElement.scrollWidth") <= 360
+
+
+TEXTS = """() => [...document.querySelectorAll("svg.figure")].filter(svg => svg.checkVisibility()).map(svg => {
+    const frame = svg.getBoundingClientRect();
+    const scale = frame.width / svg.viewBox.baseVal.width;
+    const texts = [...svg.querySelectorAll("text")].map(text => {
+        const box = text.getBoundingClientRect();
+        const size = scale * parseFloat(getComputedStyle(text).fontSize);
+        return {text: text.textContent, size, left: box.left, right: box.right, top: box.top, bottom: box.bottom};
+    });
+    return {title: svg.querySelector("title").textContent, texts,
+            frame: {left: frame.left, right: frame.right, top: frame.top, bottom: frame.bottom}};
+})"""
+
+
+def overlap(one: dict[str, float], other: dict[str, float]) -> bool:
+    """Whether two boxes share more than a pixel each way."""
+    across = min(one["right"], other["right"]) - max(one["left"], other["left"])
+    down = min(one["bottom"], other["bottom"]) - max(one["top"], other["top"])
+    return across > 1 and down > 1
+
+
+@pytest.fixture(scope="module")
+def answers_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("answers")
+    write_report(read_run(write_answered_run(folder)), folder / "report", viewer_cases=2)
+    return folder / "report" / "index.html"
+
+
+@pytest.fixture(scope="module")
+def fold_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of a fold, drawn where another library has set its style, as nnU-Net's logger does in a training's process."""
+    import matplotlib as mpl
+
+    fold = write_model(tmp_path_factory.mktemp("model") / "m", covariates=("sex", "weight of the patient in kilograms"))
+    rows = [f"{epoch},{2 - epoch / 50},{1.5 - epoch / 60},{1 - epoch / 90},{0.7 - epoch / 99},2" for epoch in range(40)]
+    (fold / "progress.csv").write_text(
+        "\n".join(["epoch,train_loss,val_loss,class_loss,task_grade_loss,seconds", *rows]) + "\n"
+    )
+    with mpl.rc_context():
+        mpl.rcParams.update(dict.fromkeys(("font.size", "axes.labelsize", "xtick.labelsize", "ytick.labelsize"), 30))
+        write_report(read_run(fold), fold / "report")
+    return fold / "report" / "index.html"
+
+
+@pytest.mark.parametrize("width", [1200, 360], ids=["desk", "phone"])
+@pytest.mark.parametrize("kind", ["page", "answers_page", "fold_page"])
+def test_row_64_and_118_texts_of_figures_are_readable_and_do_not_overlap(
+    kind: str, width: int, request: pytest.FixtureRequest
+) -> None:
+    with opened(request.getfixturevalue(kind), width=width) as browser:
+        figures = browser.evaluate(TEXTS)
+        page_width = browser.evaluate("document.documentElement.scrollWidth")
+    assert len(figures) >= 4 and page_width <= width
+    for figure in figures:
+        frame, texts = figure["frame"], [text for text in figure["texts"] if text["text"].strip()]
+        assert texts, figure["title"]
+        for index, text in enumerate(texts):
+            assert 9 <= text["size"] <= 20, (figure["title"], text)
+            assert frame["left"] - 2 <= text["left"] and text["right"] <= frame["right"] + 2, (figure["title"], text)
+            assert frame["top"] - 2 <= text["top"] and text["bottom"] <= frame["bottom"] + 2, (figure["title"], text)
+            hit = [other["text"] for other in texts[index + 1 :] if overlap(text, other)]
+            assert not hit, (figure["title"], text["text"], hit)
+
+
+def test_row_118_every_figure_has_its_title_under_it(page: Path) -> None:
+    with opened(page) as browser:
+        for figure in browser.locator(".figures figure").all():
+            assert figure.locator("figcaption").inner_text() == figure.locator("svg title").first.text_content()
+
+
+@pytest.mark.parametrize("width", [1200, 360], ids=["desk", "phone"])
+def test_row_118_the_navigation_stays_in_view_and_hides_no_heading(page: Path, width: int) -> None:
+    with opened(page, width=width, height=740) as browser:
+        browser.emulate_media(reduced_motion="reduce")
+        for link in browser.locator("nav a").all():
+            link.click()
+            header, heading = browser.locator("header").bounding_box(), browser.locator("section:target h2").bounding_box()
+            assert header["y"] == 0 and header["height"] < 140
+            assert browser.locator("nav").is_visible()
+            assert heading["y"] >= header["height"] - 1
+
+
+def test_row_118_the_title_says_what_the_page_is_about(page: Path, answers_page: Path, fold_page: Path) -> None:
+    titles = {}
+    for path in (page, answers_page, fold_page):
+        with opened(path) as browser:
+            titles[path] = browser.locator("h1").inner_text()
+            assert browser.title() == f"{titles[path]} · nnDuet report"
+    assert titles[page] == f"Evaluation of {NUM_CASES} cases: {'/'.join(page.parts[-3:-2])}/evaluation"
+    assert titles[answers_page].startswith("Answers to 30 cases: ")
+    assert titles[fold_page] == f"Evaluation of {NUM_CASES} cases: Dataset001_A, fold_0"
+
+
+def test_row_117_answers_without_references_show_sets_outliers_volumes_and_pictures(answers_page: Path) -> None:
+    with opened(answers_page) as browser:
+        assert browser.locator("nav a").all_inner_texts() == ["Overview", "Answers", "Cases"]
+        text = browser.locator("#answers").inner_text()
+        assert "10 cases with 1 class; 10 cases with 2 classes; 10 cases with 3 classes" in text
+        assert "1 cases are left to a person" in text and "1 of 30 masks are empty" in text and "1 cases are above 0.99" in text
+        assert "case_07" in browser.locator("figure.case", has_text="outlier score 0.999").first.inner_text()
+        table = browser.locator("#answers table", has_text="label 2")
+        assert table.locator("tr", has_text="label 2").inner_text().split() == ["label", "2", "0", "0.036", "0.036", "1"]
+        header = browser.locator("#case-table thead").inner_text()
+        assert "grade not excluded" in header and "age lowest" in header and "outlier score" in header
+        assert browser.locator("figure.case img").count() >= 20

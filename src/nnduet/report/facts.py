@@ -12,10 +12,24 @@ from nnduet.report.runs import Run
 from nnduet.report.stored_model import Configuration, StoredModel, machine_of, read_progress
 from nnduet.training.provenance import provenance
 
-__all__ = ["facts_of", "warnings_of"]
+__all__ = ["facts_of", "title_of", "warnings_of"]
 
 _SMALL_SAMPLE = 30
 _Facts = list[tuple[str, str]]
+
+
+def title_of(run: Run) -> str:
+    """What the page is about: the kind of result, the data set and part of the model, or where the folder lies."""
+    place = run.folder.absolute()
+    name = "/".join(place.parts[-2:])
+    if run.model:
+        name = run.model.plans.dataset_name + (f", {place.name}" if place != run.model.folder else "")
+    if not run.rows:
+        return f"Training of {name}"
+    kind = "Answers to"
+    if run.metrics is not None:
+        kind = "Cross-validation of" if run.metrics.cross_validation.folds else "Evaluation of"
+    return f"{kind} {len(run.rows)} cases: {name}"
 
 
 def facts_of(run: Run) -> _Facts:

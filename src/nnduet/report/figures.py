@@ -1,6 +1,7 @@
 """Figures as SVG text that takes its ink from the page, so that one figure serves light and dark; told apart without colour.
 
-Every function returns an ``<svg>`` with a title for screen readers; all texts are escaped.
+Every function returns a :class:`Drawing`; all texts in its ``<svg>`` are escaped. What would crowd a plot is said in the title,
+which the page shows below it.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import io
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from html import escape
 from typing import Any
 
@@ -16,10 +18,13 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib import style
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 __all__ = [
     "PALETTE",
+    "Drawing",
+    "answer_histogram",
     "bland_altman",
     "confidence_histogram",
     "importance_bars",
@@ -28,6 +33,7 @@ __all__ = [
     "roc_curves",
     "score_distributions",
     "training_curves",
+    "value_histogram",
 ]
 
 Array = NDArray[np.float64]
@@ -40,12 +46,14 @@ _INK = "#010203"  # stands for the colour of the page's text
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
-    "font.size": 9,
+    "font.size": 10,
     "axes.edgecolor": _INK,
     "axes.labelcolor": _INK,
     "text.color": _INK,
     "xtick.color": _INK,
     "ytick.color": _INK,
+    "xtick.major.pad": 7,
+    "ytick.major.pad": 5,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "figure.facecolor": "none",
@@ -56,7 +64,16 @@ _STYLE: dict[Any, Any] = {
     "text.parse_math": False,  # a class may be called $x$
 }
 NUM_RESAMPLES = 200
+_LONGEST_NAME = 18
 NUM_BINS = 10
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure: its title as plain text, and the ``<svg>`` with that title for screen readers."""
+
+    title: str
+    svg: str
 
 
 def _own_style() -> AbstractContextManager[None]:
@@ -67,12 +84,17 @@ def _own_style() -> AbstractContextManager[None]:
     return style.context(["default", _STYLE])
 
 
-def _figure(columns: int = 1, *, width: float = 4.2, height: float = 3.0) -> tuple[Figure, list[Any]]:
+def _short(name: str) -> str:
+    """A name that leaves room for the plot; whole names stand in the tables."""
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
+
+
+def _figure(columns: int = 1, *, width: float = 4.0, height: float = 3.0) -> tuple[Figure, list[Any]]:
     figure = Figure(figsize=(width * columns, height), layout="constrained")
     return figure, list(np.ravel(figure.subplots(1, columns, squeeze=False)))
 
 
-def _svg(figure: Figure, title: str) -> str:
+def _drawing(figure: Figure, title: str) -> Drawing:
     """The figure without its XML header, a title in front, ink as ``currentColor``, scaling with the page."""
     buffer = io.StringIO()
     with mpl.rc_context({"svg.hashsalt": title}):
@@ -81,10 +103,10 @@ def _svg(figure: Figure, title: str) -> str:
     text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL).replace(_INK, "currentColor")
     head, rest = text.split(">", 1)
     head = re.sub(r' (width|height)="[^"]*"', "", head)
-    return f'{head} role="img" class="figure"><title>{escape(title)}</title>{rest}'
+    return Drawing(title, f'{head} role="img" class="figure"><title>{escape(title)}</title>{rest}')
 
 
-def score_distributions(scores: Mapping[str, Array], label: str, *, limits: tuple[float, float] | None = None) -> str:
+def score_distributions(scores: Mapping[str, Array], label: str, *, limits: tuple[float, float] | None = None) -> Drawing:
     """A strip of points and a box (quartiles, median) per region; undefined values are left out.
 
     Args:
@@ -102,15 +124,16 @@ def score_distributions(scores: Mapping[str, Array], label: str, *, limits: tupl
                 low, middle, high = np.percentile(values, (25, 50, 75))
                 axes.plot([low, high], [row, row], color=_INK, linewidth=4, alpha=0.35, solid_capstyle="butt")
                 axes.plot([middle, middle], [row - 0.28, row + 0.28], color=_INK, linewidth=1.5)
-        axes.set_yticks(range(len(names)), names)
+        axes.set_yticks(range(len(names)), [_short(name) for name in names])
         axes.set_ylim(-0.6, len(names) - 0.4)
         axes.set_xlabel(label)
+        axes.xaxis.set_major_locator(MaxNLocator(4))
         if limits:
             axes.set_xlim(*limits)
-        return _svg(figure, f"{label}: points are cases, bars quartiles, lines medians")
+        return _drawing(figure, f"{label}: points are cases, bars quartiles, lines medians")
 
 
-def bland_altman(reference: Array, prediction: Array, region: str) -> str:
+def bland_altman(reference: Array, prediction: Array, region: str) -> Drawing:
     """Difference of volumes over their mean, in ml, with bias and limits of agreement (bias ± 1.96 SD).
 
     Source: Bland and Altman, Lancet 327 (1986).
@@ -119,21 +142,19 @@ def bland_altman(reference: Array, prediction: Array, region: str) -> str:
     with _own_style():
         figure, (axes,) = _figure()
         axes.plot(mean, difference, ".", color=PALETTE[0], markersize=4, alpha=0.7)
+        title = f"Volume agreement of {region} (Bland-Altman)"
         if difference.size > 1:
             bias, spread = float(difference.mean()), 1.96 * float(difference.std(ddof=1))
-            for value, dash, text in (
-                (bias, "-", "bias"),
-                (bias - spread, "--", "−1.96 SD"),
-                (bias + spread, "--", "+1.96 SD"),
-            ):
+            for value, dash in ((bias, "-"), (bias - spread, "--"), (bias + spread, "--")):
                 axes.axhline(value, color=_INK, linestyle=dash, linewidth=1)
-                axes.annotate(f"{text} {value:+.2g}", (1, value), xycoords=("axes fraction", "data"), ha="right", va="bottom")
+            title += f": bias {bias:+.2g} ml, broken lines {bias - spread:+.2g} and {bias + spread:+.2g} ml (1.96 SD)"
+        axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.set_xlabel("mean of both volumes (ml)")
         axes.set_ylabel("predicted − reference (ml)")
-        return _svg(figure, f"Volume agreement of {region} (Bland-Altman)")
+        return _drawing(figure, title)
 
 
-def roc_curves(truth: NDArray[np.bool_], scores: Array, names: Sequence[str], title: str) -> str:
+def roc_curves(truth: NDArray[np.bool_], scores: Array, names: Sequence[str], title: str) -> Drawing:
     """One curve per column, each class against the rest, with 95 % bands over resampled cases.
 
     Args:
@@ -152,14 +173,13 @@ def roc_curves(truth: NDArray[np.bool_], scores: Array, names: Sequence[str], ti
             colour, dash = PALETTE[index % len(PALETTE)], _DASHES[index % len(_DASHES)]
             low, high = np.nanpercentile(_resampled_rocs(positive, score, grid), (2.5, 97.5), axis=0)
             axes.fill_between(grid, low, high, color=colour, alpha=0.15, linewidth=0)
-            axes.plot(
-                grid, _roc(positive, score, grid), color=colour, linestyle=dash, label=f"{name} (n={int(positive.sum())})"
-            )
+            label = f"{_short(name)} (n={int(positive.sum())})"
+            axes.plot(grid, _roc(positive, score, grid), color=colour, linestyle=dash, label=label)
         axes.set_xlabel("1 − specificity")
         axes.set_ylabel("sensitivity")
         if axes.get_legend_handles_labels()[0]:
             axes.legend(loc="lower right")
-        return _svg(figure, title)
+        return _drawing(figure, title)
 
 
 def _roc(positive: NDArray[np.bool_], score: Array, grid: Array) -> Array:
@@ -180,7 +200,7 @@ def _resampled_rocs(positive: NDArray[np.bool_], score: Array, grid: Array) -> A
     return np.array(curves or [np.full(grid.size, np.nan)])
 
 
-def reliability_diagram(confidence: Array, correct: NDArray[np.bool_], title: str) -> str:
+def reliability_diagram(confidence: Array, correct: NDArray[np.bool_], title: str) -> Drawing:
     """Share of right answers over their mean probability in ten equal bins; the area of a point is its number of cases."""
     bins = np.clip((confidence * NUM_BINS).astype(int), 0, NUM_BINS - 1)
     with _own_style():
@@ -193,15 +213,14 @@ def reliability_diagram(confidence: Array, correct: NDArray[np.bool_], title: st
             x = float(confidence[inside].mean())
             axes.plot([x, x], [max(share - error, 0), min(share + error, 1)], color=PALETTE[0], linewidth=1)
             axes.scatter([x], [share], s=8 + 180 * count / confidence.size, color=PALETTE[0], edgecolors=_INK, linewidths=0.6)
-            axes.annotate(str(count), (x, share), textcoords="offset points", xytext=(7, -9))
         axes.set_xlim(0, 1.02)
         axes.set_ylim(-0.02, 1.05)
         axes.set_xlabel("probability of the answer")
         axes.set_ylabel("share of right answers")
-        return _svg(figure, title)
+        return _drawing(figure, f"{title}: the area of a point is its number of cases")
 
 
-def confidence_histogram(confidence: Array, correct: NDArray[np.bool_], title: str) -> str:
+def confidence_histogram(confidence: Array, correct: NDArray[np.bool_], title: str) -> Drawing:
     """How sure right and wrong answers were: stacked counts, wrong ones hatched."""
     edges = np.linspace(0, 1, 2 * NUM_BINS + 1)
     right, wrong = (np.histogram(confidence[chosen], edges)[0] for chosen in (correct, ~correct))
@@ -226,10 +245,34 @@ def confidence_histogram(confidence: Array, correct: NDArray[np.bool_], title: s
         axes.set_xlabel("probability of the answer")
         axes.set_ylabel("cases")
         axes.legend()
-        return _svg(figure, title)
+        return _drawing(figure, title)
 
 
-def risk_coverage(confidence: Array, correct: NDArray[np.bool_], title: str) -> str:
+def answer_histogram(confidence: Array, title: str) -> Drawing:
+    """How sure the answers are, where nobody knows which are right."""
+    edges = np.linspace(0, 1, 2 * NUM_BINS + 1)
+    return _histogram(confidence, edges, "probability of the answer", title)
+
+
+def value_histogram(values: Array, label: str, title: str) -> Drawing:
+    """Numbers of cases over twenty equal spans of the values (N,), N at least 1."""
+    low, high = float(values.min()), float(values.max())
+    edges = np.linspace(low, high, 2 * NUM_BINS + 1) if high > low else np.array([low - 0.5, low + 0.5])
+    return _histogram(values, edges, label, title)
+
+
+def _histogram(values: Array, edges: Array, label: str, title: str) -> Drawing:
+    with _own_style():
+        figure, (axes,) = _figure()
+        counts, _ = np.histogram(values, edges)
+        axes.bar(edges[:-1], counts, np.diff(edges), align="edge", color=PALETTE[0], edgecolor=_INK, linewidth=0.5)
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.set_xlabel(label)
+        axes.set_ylabel("cases")
+        return _drawing(figure, title)
+
+
+def risk_coverage(confidence: Array, correct: NDArray[np.bool_], title: str) -> Drawing:
     """Share of wrong answers among the most confident share of cases. Source: El-Yaniv and Wiener, JMLR 11 (2010)."""
     wrong = ~correct[np.argsort(-confidence, kind="stable")]
     coverage = np.arange(1, wrong.size + 1) / wrong.size
@@ -237,29 +280,29 @@ def risk_coverage(confidence: Array, correct: NDArray[np.bool_], title: str) -> 
         figure, (axes,) = _figure()
         axes.plot(coverage, np.cumsum(wrong) / np.arange(1, wrong.size + 1), color=PALETTE[0])
         axes.axhline(float(wrong.mean()), color=_INK, linestyle="--", linewidth=0.8)
-        axes.annotate("all cases", (0, float(wrong.mean())), textcoords="offset points", xytext=(2, 3))
-        axes.set_xlabel("share of cases that is answered, most confident first")
+        axes.set_xlabel("share of cases answered, surest first")
         axes.set_ylabel("share of wrong answers")
         axes.set_ylim(bottom=0)
-        return _svg(figure, title)
+        return _drawing(figure, f"{title}: the broken line is that of all cases")
 
 
-def importance_bars(rows: Sequence[tuple[str, float, float]], title: str, label: str) -> str:
+def importance_bars(rows: Sequence[tuple[str, float, float]], title: str, label: str) -> Drawing:
     """A bar per feature or block, largest on top: name, mean and deviation of what its permutation costs."""
     with _own_style():
         figure, (axes,) = _figure(height=0.7 + 0.24 * len(rows))
         names, means, deviations = zip(*rows[::-1], strict=True)
         axes.barh(range(len(rows)), means, xerr=deviations, color=PALETTE[0], edgecolor=_INK, linewidth=0.5, ecolor=_INK)
-        axes.set_yticks(range(len(rows)), names)
+        axes.set_yticks(range(len(rows)), [_short(name) for name in names])
         axes.axvline(0, color=_INK, linewidth=0.8)
+        axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.set_xlabel(label)
-        return _svg(figure, title)
+        return _drawing(figure, title)
 
 
-def training_curves(curves: Mapping[str, Array], label: str) -> str:
+def training_curves(curves: Mapping[str, Array], label: str) -> Drawing:
     """A line per column over epochs, differing in dash and marker; NaN leaves a gap."""
     with _own_style():
-        figure, (axes,) = _figure(width=4.6)
+        figure, (axes,) = _figure()
         for index, (name, values) in enumerate(curves.items()):
             known = np.flatnonzero(np.isfinite(values))
             every = max(1, len(known) // 8)
@@ -272,9 +315,9 @@ def training_curves(curves: Mapping[str, Array], label: str) -> str:
                 markersize=3,
                 markevery=every,
                 linewidth=1.2,
-                label=name,
+                label=_short(name),
             )
         axes.set_xlabel("epoch")
         axes.set_ylabel(label)
-        axes.legend(fontsize=7)
-        return _svg(figure, f"{label} over epochs")
+        axes.legend(fontsize=9)
+        return _drawing(figure, f"{label} over epochs")

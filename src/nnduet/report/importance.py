@@ -15,7 +15,7 @@ from nnduet.model.case_features import FeatureTable
 from nnduet.model.case_head import CaseHead
 from nnduet.model.descriptors import descriptor_names
 from nnduet.records import read_json
-from nnduet.report.figures import importance_bars
+from nnduet.report.figures import Drawing, importance_bars
 from nnduet.report.runs import Run
 from nnduet.report.stored_model import region_names
 from nnduet.schema import Task
@@ -36,7 +36,7 @@ class _HeadsFile:
     tasks: Mapping[str, Mapping[str, Any]]
 
 
-def importances(run: Run, task: Task) -> list[str]:
+def importances(run: Run, task: Task) -> list[Drawing]:
     """Figures of the means over the folds of the run: blocks, then the descriptors and covariates that matter most.
 
     Empty where no case head answers the task, or its features are gone.
@@ -54,13 +54,13 @@ def importances(run: Run, task: Task) -> list[str]:
         for costs, parts in ((blocks, table.blocks), (columns, _named_columns(run, table))):
             for name, cost in block_importances(head, table, answers, parts).items():
                 costs.setdefault(name, []).append(cost)
-    label = "rise of the loss when permuted (nats)" if task.is_classification else "rise of the absolute error when permuted"
+    label = "rise of the loss (nats)" if task.is_classification else "rise of the absolute error"
     columns.pop(NETWORK, None)
     titles = (f"What the answers to {task.name} rest on", f"Descriptors and covariates behind the answers to {task.name}")
     return [_bars(costs, title, label) for costs, title in zip((blocks, columns), titles, strict=True) if costs]
 
 
-def _bars(costs: Mapping[str, list[float]], title: str, label: str) -> str:
+def _bars(costs: Mapping[str, list[float]], title: str, label: str) -> Drawing:
     rows = [(name, float(np.mean(values)), float(np.std(values))) for name, values in costs.items()]
     return importance_bars(sorted(rows, key=lambda row: -row[1])[:MOST_BARS], title, label)
 

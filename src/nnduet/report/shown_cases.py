@@ -17,12 +17,14 @@ from nnduet.data.images import Image, read_image, read_segmentation
 from nnduet.errors import GeometryError, NNDuetError
 from nnduet.report.explained_cases import ExplainedCases
 from nnduet.report.overlay import PLANES, render_overlay
+from nnduet.report.report_folder import ReportFolder
 from nnduet.report.runs import Run, find_file
+from nnduet.report.stored_model import StoredModel
 from nnduet.report.volumes import CaseVolumes
 
 __all__ = ["ShownCases"]
 
-_HEIGHT = 220
+_HEIGHT, _MOST_FAILURES = 220, 5
 _Masks = list[NDArray[np.integer[Any]] | None]
 
 
@@ -37,13 +39,13 @@ class ShownCases:
         explained: {case: what its evidence map shows}.
     """
 
-    def __init__(self, run: Run, output: Path, explain: ExplainedCases | None = None) -> None:
-        self.run, self.output, self.explain = run, output, explain
+    def __init__(self, run: Run, folder: ReportFolder, explain: ExplainedCases | None = None) -> None:
+        self.run, self.folder, self.explain = run, folder, explain
         self.explained: dict[str, str] = {}
         self.wanted: dict[str, None] = {}
         self.pictures: dict[str, str] = {}
         self.failed: dict[str, str] = {}
-        self.labels: dict[str, int] = dict(run.codes.labels if run.codes else run.labels)
+        self.labels: dict[str, int] = dict(run.codes.labels if run.codes else run.labels or _labels_of(run.model))
 
     def want(self, cases: Sequence[str]) -> list[str]:
         """Note cases to be drawn; returns those that have an image."""
@@ -74,6 +76,29 @@ class ShownCases:
             for place, (prediction, reference) in enumerate(zip(predictions, references, strict=True))
         ]
 
+    def volumes_ml(self, case: str) -> dict[str, float] | None:
+        """{label: ml} of the predicted mask, of several masks together; None where there is no mask.
+
+        Raises:
+            NNDuetError: it cannot be read.
+        """
+        path = find_file(self.run.predictions, case) if self.run.predictions else None
+        if path is None:
+            return None
+        image, codes = read_segmentation(path)[0], self.run.codes
+        masks = list(codes.decode(image.array).values()) if codes else [image.array]
+        voxel_ml = float(np.prod(image.geometry.spacing_mm)) / 1000
+        counts = {
+            name: voxel_ml * sum(int(np.count_nonzero(mask == value)) for mask in masks)
+            for name, value in self._labels(list(masks)).items()
+        }
+        return counts
+
+    def warnings(self) -> list[str]:
+        """A sentence about the cases that could not be shown; none where all could."""
+        listed = [f"{case} ({reason})" for case, reason in list(self.failed.items())[:_MOST_FAILURES]]
+        return [f"{len(self.failed)} cases could not be shown: {'; '.join(listed)}."] if listed else []
+
     def with_evidence(self, case: str, part: CaseVolumes) -> CaseVolumes:
         """With the evidence map of the case where maps are wanted; as it was, its reason in ``failed``, where none can be."""
         if self.explain is None or self.run.images is None or (image := find_file(self.run.images, case)) is None:
@@ -95,8 +120,9 @@ class ShownCases:
             top += row.height
         buffer = BytesIO()
         picture.save(buffer, "png", optimize=True)
-        self.pictures[case] = f"pictures/{len(self.pictures)}.png"
-        write_bytes_atomically(self.output / self.pictures[case], buffer.getvalue())
+        name = self.folder.picture(len(self.pictures))
+        write_bytes_atomically(self.folder.place / name, buffer.getvalue())
+        self.pictures[case] = name
 
     def _row(self, part: CaseVolumes) -> Pillow.Image:
         return render_overlay(
@@ -141,3 +167,10 @@ class ShownCases:
             names = {value: names.get(value, f"label {value}") for value in range(1, max(values) + 1)}
         self.labels |= {name: value for value, name in names.items()}
         return {name: value for value, name in names.items()}
+
+
+def _labels_of(model: StoredModel | None) -> dict[str, int]:
+    """Names and values of the labels of a model; regions, which share values, have none."""
+    labels = model.dataset.labels if model else {}
+    plain = {name: value for name, value in labels.items() if isinstance(value, int) and value > 0}
+    return plain if len(plain) == len([value for value in labels.values() if value != 0]) else {}
