@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,6 @@ from nnduet.errors import (
     AmbiguousFileError,
     CorruptFileError,
     DatasetError,
-    GeometryError,
     LabelError,
     SettingsError,
     TableError,
@@ -123,10 +123,12 @@ def test_two_predictions_of_one_case_are_listed_as_ambiguous(folders):
     assert run(folders)["missing_predictions"][0]["error"].startswith("AMBIGUOUS: ")
 
 
-def test_a_prediction_on_another_grid_is_refused_with_both_headers(folders):
+def test_a_prediction_on_another_grid_counts_as_the_worst_and_is_listed_with_both_headers(folders):
     write_mask(folders / "predictions", "two", (1, 0, 4), spacing=2.0)
-    with pytest.raises(GeometryError, match=r"two: prediction differs in spacing.*1, 1, 1.*2, 2, 2"):
-        run(folders)
+    metrics = run(folders)
+    (entry,) = metrics["missing_predictions"]
+    assert re.search(r"^GEOMETRY: two: prediction differs in spacing.*1, 1, 1.*2, 2, 2", entry["error"])
+    assert metrics["segmentation"]["organ"]["dsc"]["value"] == 0.5  # 1 and 0
 
 
 def test_a_broken_reference_is_an_error(folders):

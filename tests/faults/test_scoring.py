@@ -115,3 +115,127 @@ def test_row_60_the_likelihood_ratio_at_perfect_specificity_has_a_reason(folder:
     assert values_of(sick["per_class"]["yes"] | {"support": {"value": 2}})["lr_plus"] == "perfect_specificity"
     assert sick["per_class"]["no"]["lr_plus"]["value"] == 1.0 / 0.5
     assert sick["metrics"]["auroc"]["value"] == 1.0
+
+
+def scored(folder: Path, *options: str, code: int = 0) -> tuple[dict[str, Any], str, str]:
+    """metrics.json, the table on stdout and the notes on stderr of the command with the folder's predictions."""
+    arguments = ["evaluate", "-p", str(folder / "predictions"), "-r", str(folder / "references"), "-o", str(folder / "out")]
+    result = CliRunner().invoke(app, [*arguments, *options])
+    assert result.exit_code == code, result.stderr
+    written = folder / "out" / "metrics.json"
+    return json.loads(written.read_text()) if not code else {}, result.stdout, result.stderr
+
+
+def write_model(folder: Path, training: list[str]) -> Path:
+    """What ``evaluate`` reads of a model of one fold that was trained on these cases."""
+    (folder / "fold_0").mkdir(parents=True)
+    dataset = {"labels": {"background": 0, "organ": 1}, "classification": TASKS}
+    (folder / "dataset.json").write_text(json.dumps(dataset))
+    (folder / "fold_0" / "training_cases.json").write_text(json.dumps(training))
+    return folder
+
+
+def test_row_79_scored_cases_that_the_model_was_trained_on_are_told_everywhere(folder: Path) -> None:
+    model = write_model(folder / "model", ["b", "d", "not scored"])
+    metrics, table, notes = scored(folder, "-m", str(model))
+    sentence = "2 of 4 scored cases are those that the model was trained on (b, d): their scores say nothing of new cases"
+    assert metrics["trained_on"] == ["b", "d"] and metrics["warnings"] == [sentence]
+    assert sentence in notes
+    row = next(line for line in table.splitlines() if "trained on" in line)
+    assert row.split() == ["WARNING:", "cases", "trained", "on", "2", "4"]
+    (folder / "images").mkdir()
+    CliRunner().invoke(app, ["report", str(folder / "out"), "-o", str(folder / "page")])
+    assert sentence in (folder / "page" / "index.html").read_text()
+
+
+def test_row_79_the_model_is_taken_from_the_run_of_the_predictions_with_its_folds(folder: Path) -> None:
+    model = write_model(folder / "model", ["a"])
+    (model / "fold_1").mkdir()
+    (model / "fold_1" / "training_cases.json").write_text('["b", "c"]')
+    for folds, expected in ((["0"], ["a"]), (["1"], ["b", "c"]), (["0", "1"], ["a", "b", "c"])):
+        run = {"folds": folds, "model": {"path": str(model), "sha256": "0"}}
+        (folder / "predictions" / "run.json").write_text(json.dumps(run))
+        assert scored(folder, "--dataset-json", str(folder / "dataset.json"))[0]["trained_on"] == expected
+    (folder / "predictions" / "run.json").unlink()
+    metrics, _, notes = scored(folder, "--dataset-json", str(folder / "dataset.json"))
+    assert metrics["trained_on"] == metrics["warnings"] == [] and "trained on" not in notes
+
+
+def test_row_80_missing_predictions_are_told_on_the_console_and_in_the_table(folder: Path) -> None:
+    (folder / "predictions" / "d.nii.gz").unlink()
+    _, table, notes = scored(folder, "--dataset-json", str(folder / "dataset.json"))
+    assert "1 of 4 cases count as the worst answer, for lack of a usable one: d: no mask in" in notes
+    row = next(line for line in table.splitlines() if "no usable prediction" in line)
+    assert row.split()[-2:] == ["1", "4"]
+
+
+def test_row_80_a_prediction_on_another_grid_is_that_cases_worst_and_the_others_are_scored(folder: Path) -> None:
+    shifted = Geometry(GRID.shape, GRID.spacing_mm, (5.0, 0.0, 0.0))
+    write_segmentation(folder / "predictions" / "d.nii.gz", SOME, shifted)
+    write_segmentation(folder / "predictions" / "b.nii.gz", NONE, GRID)
+    metrics, _, notes = scored(folder, "--dataset-json", str(folder / "dataset.json"))
+    (entry,) = metrics["missing_predictions"]
+    assert entry["case_id"] == "d" and entry["error"].startswith("GEOMETRY: d: ")
+    assert "d: GEOMETRY: " in notes
+    organ = metrics["segmentation"]["organ"]
+    assert organ["case_reasons"] == {"both_empty": 2, "empty_prediction": 1, "missing_prediction": 1}
+    assert (organ["dsc"]["value"], organ["avd_ml"]["value"]) == (0.0, pytest.approx(0.016 / 4))
+
+
+def test_row_80_references_of_0_and_255_are_mapped_as_in_convert(folder: Path) -> None:
+    expected = scored(folder, "--dataset-json", str(folder / "dataset.json"))[0]["segmentation"]
+    for case_id, (reference, _) in MASKS.items():
+        write_segmentation(folder / "references" / f"{case_id}.nii.gz", 255 * reference, GRID)
+    _, _, notes = scored(folder, "--dataset-json", str(folder / "dataset.json"), code=1)
+    assert "--map-label 255=1" in notes
+    mapped = scored(folder, "--dataset-json", str(folder / "dataset.json"), "--map-label", "255=1")[0]
+    assert mapped["segmentation"] == expected
+
+
+def test_row_80_references_in_another_format_than_the_predictions_are_scored(folder: Path) -> None:
+    expected = scored(folder, "--dataset-json", str(folder / "dataset.json"))[0]["segmentation"]
+    for case_id, (reference, _) in MASKS.items():
+        (folder / "references" / f"{case_id}.nii.gz").unlink()
+        write_segmentation(folder / "references" / f"{case_id}.nii", reference, GRID)
+    assert scored(folder, "--dataset-json", str(folder / "dataset.json"))[0]["segmentation"] == expected
+
+
+def test_row_80_labels_and_tasks_come_from_the_model_and_cases_from_any_column(folder: Path) -> None:
+    model = write_model(folder / "model", [])
+    table = (folder / "table.csv").read_text().replace("case_id", "Pseudonym", 1)
+    (folder / "table.csv").write_text(table)
+    found, _, _ = scored(folder, "-m", str(model), "--table", str(folder / "table.csv"), "--id-column", "Pseudonym")
+    assert list(found["tasks"]) == ["grade", "sick"] and list(found["segmentation"]) == ["organ", "foreground"]
+    only_masks, _, _ = scored(folder, "-m", str(model))
+    assert only_masks["tasks"] == {} and only_masks["segmentation"] == found["segmentation"]
+
+
+def test_row_81_a_case_that_is_ignored_everywhere_has_no_score_not_0(folder: Path) -> None:
+    labels = {"background": 0, "organ": 1, "ignore": 2}
+    (folder / "dataset.json").write_text(json.dumps({"labels": labels}))
+    for case_id in ("a", "b"):
+        write_segmentation(folder / "references" / f"{case_id}.nii.gz", np.full_like(NONE, 2), GRID)
+    metrics, _, _ = scored(folder, "--dataset-json", str(folder / "dataset.json"))
+    organ = metrics["segmentation"]["organ"]
+    assert organ["case_reasons"] == {"all_ignored": 2, "empty_prediction": 1}
+    assert {name: organ[name]["n_defined"] for name in ("dsc", "nsd", "avd_ml", "avd_ratio")} == dict.fromkeys(
+        ("dsc", "nsd", "avd_ml", "avd_ratio"), 2
+    )
+    assert organ["avd_ml"]["value"] == pytest.approx(0.008 / 2)  # c misses 8 voxels, d none; a and b say nothing
+    rows = dict(line.split(",", 1) for line in (folder / "out" / "per_case.csv").read_text().splitlines()[1:])
+    assert rows["a"].startswith(",,,,all_ignored,,")
+    for case_id in ("c", "d"):
+        write_segmentation(folder / "references" / f"{case_id}.nii.gz", np.full_like(NONE, 2), GRID)
+    entry = scored(folder, "--dataset-json", str(folder / "dataset.json"))[0]["segmentation"]["organ"]["avd_ml"]
+    assert (entry["value"], entry["reason"]) == (None, "all_ignored")
+
+
+@pytest.mark.parametrize("name", ["metrics.json", "per_case.csv"])
+def test_row_133_evaluate_replaces_its_own_files_and_no_others(folder: Path, name: str) -> None:
+    scored(folder, "--dataset-json", str(folder / "dataset.json"), "--table", str(folder / "table.csv"))
+    scored(folder, "--dataset-json", str(folder / "dataset.json"), "--table", str(folder / "table.csv"))
+    mine = '{"loss": 0.5}' if name.endswith("json") else "case_id,grade,weight\na,x,7\n"
+    (folder / "out" / name).write_text(mine)
+    _, _, notes = scored(folder, "--dataset-json", str(folder / "dataset.json"), code=1)
+    assert "OUTPUT_EXISTS" in notes and name in notes
+    assert (folder / "out" / name).read_text() == mine

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
-from nnduet.cli.options import DatasetId, JsonOption, Preset, WorkspaceOption, find_workspace
+from nnduet.cli.options import DatasetId, JsonOption, Preset, WorkspaceOption, find_workspace, parse_label_map
 from nnduet.console import progress_bar, reporting
 
 __all__ = ["convert", "plan"]
@@ -78,7 +77,7 @@ def convert(
     given = {option: value for option, value in options.items() if value is not None}
     if layout == "subtype-folders" and (given or len(task or ()) > 1):
         raise typer.BadParameter(f"subtype-folders takes no other sources and at most one --task NAME, got {given or task}")
-    kept: dict[str, Any] = {"label_map": _label_map(map_label or ())}
+    kept: dict[str, Any] = {"label_map": parse_label_map(map_label or ())}
     kept |= {"channels": channel} if channel else {}
     kept |= {"tolerance_mm": tolerate_mm} if tolerate_mm else {}
     with reporting(as_json) as report:
@@ -108,14 +107,6 @@ def _folder(folder: Path, task: list[str] | None, given: dict[str, Any]) -> Any:
 
     masks = {"labels": parse_mask_folders(given["labels"], folder)} if given.get("labels") else {}
     return read_folder(folder, task_specs=task or (), **given | masks)
-
-
-def _label_map(pairs: Sequence[str]) -> dict[int, int] | None:
-    """``["255=1"]`` to ``{255: 1}``; None where nothing is mapped."""
-    try:
-        return {int(old): int(new) for old, new in (pair.split("=") for pair in pairs)} or None
-    except ValueError as error:
-        raise typer.BadParameter(f"--map-label expected OLD=NEW with whole numbers, got {list(pairs)}") from error
 
 
 def plan(

@@ -34,6 +34,7 @@ __all__ = [
     "find_workspace",
     "parse_fold",
     "parse_folds",
+    "parse_label_map",
     "quiet_environment",
     "with_volume",
 ]
@@ -82,6 +83,18 @@ def quiet_environment() -> None:
     """Set the variables without which nnU-Net prints warnings when it is imported; nothing is written there."""
     default = Path(DEFAULT_WORKSPACE).absolute()
     os.environ.update(Workspace.from_environment(os.environ, default).environment())
+
+
+def parse_label_map(pairs: Sequence[str]) -> dict[int, int] | None:
+    """``["255=1"]`` to ``{255: 1}``; None where nothing is mapped.
+
+    Raises:
+        BadParameter: a pair that is no two whole numbers.
+    """
+    try:
+        return {int(old): int(new) for old, new in (pair.split("=") for pair in pairs)} or None
+    except ValueError as error:
+        raise typer.BadParameter(f"--map-label expected OLD=NEW with whole numbers, got {list(pairs)}") from error
 
 
 def parse_fold(text: str) -> int | str:

@@ -17,6 +17,7 @@ from nnduet.cli.options import (
     WorkspaceOption,
     find_workspace,
     parse_folds,
+    parse_label_map,
     quiet_environment,
 )
 from nnduet.console import progress_bar, reporting, say, show_table
@@ -229,6 +230,13 @@ def evaluate(
     dataset_json: Annotated[Path | None, typer.Option(help="dataset.json with the labels and tasks.")] = None,
     table: Annotated[Path | None, typer.Option(help="Case table with the true answers to the tasks.")] = None,
     id_column: Annotated[str | None, typer.Option(help="Column of the table with the case ids, if not case_id.")] = None,
+    model: Annotated[
+        str | None, typer.Option("-m", "--model", help="Take labels and tasks from what predicted, instead of dataset.json.")
+    ] = None,
+    map_label: Annotated[
+        list[str] | None,
+        typer.Option(metavar="OLD=NEW", help="Replace a value of the references, e.g. 255=1, as in convert. Repeatable."),
+    ] = None,
     dataset_id: Annotated[int | None, typer.Option(help="Take all of these from a converted dataset.")] = None,
     fold: Annotated[
         int | None, typer.Option("--fold", "--folds", min=0, help="With --dataset-id: only the fold's validation cases.")
@@ -239,14 +247,29 @@ def evaluate(
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Score predictions, with bootstrap intervals."""
-    if (dataset_json is None) == (dataset_id is None):
-        raise typer.BadParameter("name the labels and tasks by --dataset-json or by --dataset-id, one of them")
-    with reporting(as_json) as report:
-        from nnduet.evaluation.evaluate import evaluate as score
-        from nnduet.evaluation.requests import references_of_dataset, references_of_json
+    """Score predictions, with bootstrap intervals.
 
-        if dataset_json is not None:
+    Examples:
+
+    \b
+      nnduet evaluate -p out -r masks -m MODEL --table cases.csv -o metrics
+      nnduet evaluate -p out -r masks -m lidc-nodule --map-label 255=1
+    """
+    if (dataset_json is not None) + (dataset_id is not None) + (model is not None) != 1:
+        raise typer.BadParameter("name the labels and tasks by --model, by --dataset-json or by --dataset-id, one of them")
+    label_map = parse_label_map(map_label or ())
+    with reporting(as_json) as report:
+        quiet_environment()
+        from nnduet.evaluation.evaluate import METRICS_FILE, PER_CASE_FILE
+        from nnduet.evaluation.evaluate import evaluate as score
+        from nnduet.evaluation.own_files import check_own_metrics
+        from nnduet.evaluation.requests import references_of_dataset, references_of_json, references_of_model
+
+        if output is not None:
+            check_own_metrics(output / METRICS_FILE, output / PER_CASE_FILE)
+        if model is not None:
+            truth = references_of_model(model, masks=references, table=table)
+        elif dataset_json is not None:
             truth = references_of_json(dataset_json, masks=references, table=table)
         else:
             truth = references_of_dataset(find_workspace(workspace), dataset_id or 0, fold=fold)
@@ -260,16 +283,27 @@ def evaluate(
                 id_column=id_column,
                 case_ids=cases.split(",") if cases else truth.case_ids,
                 output=output,
+                model=_model_place(model),
+                label_map=label_map,
                 tolerance_mm=tolerance_mm,
                 progress=progress,
             )
         report(metrics, lambda: show_metrics(metrics))
 
 
-def show_metrics(metrics: Mapping[str, Any]) -> None:
-    """Print the rows that a person wants to see first of what ``evaluate`` found."""
-    from nnduet.evaluation.summary import format_summary
+def _model_place(model: str | None) -> Path | None:
+    if model is None:
+        return None
+    from nnduet.inference.shipped_models import find_model
 
-    for note in metrics.get("not_used", ()):
+    return find_model(model)
+
+
+def show_metrics(metrics: Mapping[str, Any]) -> None:
+    """Print the rows that a person wants to see first of what ``evaluate`` found; on stderr what to be wary of."""
+    from nnduet.evaluation.summary import format_summary, missing_note
+
+    missing = missing_note(metrics)
+    for note in (*metrics["not_used"], *([missing] if missing else []), *metrics["warnings"]):
         say(note)
     show_table(("metric", "value", "95 % interval", "cases"), format_summary(metrics))

@@ -33,7 +33,9 @@ from nnduet.evaluation.segmentation_cases import (
     score_cases,
     summarise_regions,
 )
+from nnduet.evaluation.stored_metrics import read_prediction_run
 from nnduet.evaluation.task_scores import score_task
+from nnduet.evaluation.training_cases import training_cases
 from nnduet.schema import GROUP_COLUMN, Task
 
 __all__ = ["METRICS_FILE", "PER_CASE_FILE", "evaluate"]
@@ -47,7 +49,7 @@ _DEFINITIONS = {
     "n_defined": "cases that enter the value; 0 where it is undefined, with the reason",
     "dsc": "2|A and B| / (|A|+|B|), mean over cases where reference or prediction is not empty",
     "nsd": "share of both surfaces within tolerance_mm of the other, mean over the same cases",
-    "avd_ml": "|prediction volume - reference volume| in millilitres, mean over all cases",
+    "avd_ml": "|prediction volume - reference volume| in millilitres, mean over all cases that are not ignored",
     "avd_ratio": "the same divided by the reference volume, mean over cases with a non-empty reference",
     "balanced_accuracy": "mean recall over classes present in the reference",
     "macro_f1": "mean F1 over classes in the reference or the predictions",
@@ -57,6 +59,8 @@ _DEFINITIONS = {
     "lr_plus": "sensitivity / (1 - specificity), one against the rest",
     "missing_predictions": "count as worst: DSC 0, NSD 0, AVD = reference volume; wrong class with uniform probabilities; "
     "farthest rank; farthest reference value",
+    "all_ignored": "all of the reference is the ignore label: nothing is scored there",
+    "trained_on": "scored cases that bear the name of a training case of the model; their scores say nothing of new cases",
     "collapsed": "the references hold several classes but only one is ever predicted",
 }
 
@@ -71,6 +75,8 @@ def evaluate(
     id_column: str | None = None,
     case_ids: Sequence[str] | None = None,
     output: Path | None = None,
+    model: Path | None = None,
+    label_map: Mapping[int, int] | None = None,
     tolerance_mm: float = 2.0,
     num_bootstrap: int = 1000,
     seed: int = 0,
@@ -90,6 +96,8 @@ def evaluate(
         case_ids: cases to score; by default all in ``references``, without references all in ``table``. Each must have a
             reference mask and a row, where these are given.
         output: folder, made if missing.
+        model: what predicted, to warn of cases that it was trained on; None takes what ``run.json`` of the predictions names.
+        label_map: new values of the references, e.g. ``{255: 1}``, as in ``convert``.
         tolerance_mm: of the normalized surface distance.
         num_bootstrap: resamples; 0 gives no intervals.
         seed: of the resamples.
@@ -97,13 +105,13 @@ def evaluate(
 
     Returns:
         What ``metrics.json`` holds: ``settings``, ``definitions``, ``num_cases``, ``missing_predictions``, ``not_used`` (what
-        else lies in ``references``), ``segmentation`` by region, ``tasks`` by name. Strictly JSON: undefined values are None.
+        else lies in ``references``), ``trained_on`` (cases), ``warnings``, ``segmentation`` by region, ``tasks`` by name.
+        Strictly JSON: undefined values are None.
 
     Raises:
         SettingsError: nothing to score, tasks without a table or of equal names, an impossible tolerance or resample number.
         LabelError: the labels hold no foreground.
         DatasetError: no cases, a case twice, or a case without reference mask or row.
-        GeometryError: a prediction lies on another grid than its reference.
         TableError: a table is malformed; names the line.
         UnreadableFileError: a table or a reference cannot be read; an unreadable mask in ``predictions`` is listed instead.
     """
@@ -115,9 +123,10 @@ def evaluate(
     scores: list[CaseScore] = []
     segmentation: dict[str, Any] = {}
     if references is not None:
-        scoring = MaskScoring(references, predictions, labels, tolerance_mm)
+        scoring = MaskScoring(references, predictions, labels, tolerance_mm, label_map or {})
         scores = score_cases(cases, scoring, progress)
         segmentation = summarise_regions(scores, scoring, resamples)
+    trained_on = _trained_on(cases, predictions, model)
     metrics = {
         "settings": {
             "tolerance_mm": tolerance_mm,
@@ -137,6 +146,8 @@ def evaluate(
         "num_resampling_units": resamples.num_units,
         "missing_predictions": missing_predictions(scores, answers),
         "not_used": list(list_images(references).notes) if references else [],
+        "trained_on": trained_on,
+        "warnings": [_warning(trained_on, len(cases))] if trained_on else [],
         "segmentation": segmentation,
         "tasks": {entry.task.name: score_task(entry, num_resamples=num_bootstrap, seed=seed) for entry in answers},
     }
@@ -165,6 +176,22 @@ def _cases(
     if without:
         raise DatasetError(f"{table}: expected a row for every case, got none for {without}")
     return cases
+
+
+def _trained_on(cases: Sequence[str], predictions: Path, model: Path | None) -> list[str]:
+    """The scored cases that bear the name of a training case of what predicted, where both are known."""
+    run = read_prediction_run(predictions)
+    named = model or (run.model_path() if run else None)
+    known = training_cases(named, run.folds if run else ()) if named else frozenset()
+    return [case_id for case_id in cases if case_id in known]
+
+
+def _warning(trained_on: Sequence[str], num_cases: int) -> str:
+    more = f" and {len(trained_on) - 3} more" if len(trained_on) > 3 else ""
+    return (
+        f"{len(trained_on)} of {num_cases} scored cases are those that the model was trained on ({', '.join(trained_on[:3])}"
+        f"{more}): their scores say nothing of new cases"
+    )
 
 
 def _answers(tasks: tuple[Task, ...], cases: Sequence[str], rows: Mapping[str, Row], predictions: Path) -> list[TaskAnswers]:

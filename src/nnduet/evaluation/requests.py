@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from nnduet.data.folds import parse_folds
-from nnduet.errors import DatasetError, SettingsError
-from nnduet.records import read_json
+from nnduet.errors import DatasetError, ModelError, NNDuetError, SettingsError
+from nnduet.records import convert_json, read_json
 from nnduet.schema import LABELS_FILE, SPLITS_FILE, Task, Workspace, tasks_from_json
 
-__all__ = ["ReferenceSet", "references_of_dataset", "references_of_json"]
+__all__ = ["ReferenceSet", "references_of_dataset", "references_of_json", "references_of_model"]
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,32 @@ def references_of_json(dataset_json: Path, *, masks: Path | None, table: Path | 
         DatasetError: the file is missing, no JSON object, or names no labels.
     """
     content: _DatasetFile = read_json(dataset_json, _DatasetFile)
+    return _reference_set(content, str(dataset_json), masks, table, DatasetError)
+
+
+def references_of_model(model: str, *, masks: Path | None, table: Path | None) -> ReferenceSet:
+    """Labels and tasks of a trained model: a folder, a bundle, or a shipped model by its name; tasks only with a table.
+
+    Raises:
+        ModelError: there is no such model, or its ``dataset.json`` is missing or names no labels.
+        CorruptFileError: a bundle is damaged.
+    """
+    from nnduet.inference.shipped_models import open_model  # only here: it needs torch
+
+    files = open_model(model)
+    place = str(files.place / "dataset.json")
+    content: _DatasetFile = convert_json(files.json("dataset.json"), _DatasetFile, place, error=ModelError)
+    return _reference_set(content, place, masks, table, ModelError)
+
+
+def _reference_set(
+    content: _DatasetFile, place: str, masks: Path | None, table: Path | None, error: type[NNDuetError]
+) -> ReferenceSet:
     if not any(value != 0 for name, value in content.labels.items() if name != "ignore"):
-        raise DatasetError(f"{dataset_json}: labels expected at least one foreground region, got {content.labels}")
-    tasks = tasks_from_json(content.classification, str(dataset_json), error=DatasetError) if table else ()
-    return ReferenceSet(masks, content.labels, tasks, table)
+        raise error(f"{place}: labels expected at least one foreground region, got {content.labels}")
+    return ReferenceSet(
+        masks, content.labels, tasks_from_json(content.classification, place, error=error) if table else (), table
+    )
 
 
 def references_of_dataset(workspace: Workspace, dataset_id: int, *, fold: int | None = None) -> ReferenceSet:

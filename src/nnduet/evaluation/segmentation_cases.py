@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from nnduet.data.case_files import list_images
-from nnduet.data.images import Image, check_same_geometry, read_segmentation
+from nnduet.data.checking import read_mask
+from nnduet.data.images import MAX_IMAGE_BYTES, Image, check_same_geometry
 from nnduet.errors import (
     AmbiguousFileError,
     CorruptFileError,
@@ -23,6 +24,7 @@ from nnduet.errors import (
 )
 from nnduet.evaluation.bootstrap import Resamples, weighted_mean
 from nnduet.evaluation.segmentation_metrics import (
+    ALL_IGNORED,
     RegionScore,
     check_tolerance,
     ignore_label,
@@ -42,6 +44,8 @@ _READING_ERRORS = (AmbiguousFileError, CorruptFileError, GeometryError, LabelErr
 class MaskScoring:
     """Where the masks lie and how they are scored; ``labels`` is ``dataset.json["labels"]``.
 
+    ``label_map`` gives values of the references new ones before they are compared, as ``convert`` does.
+
     Raises:
         SettingsError: the tolerance is negative or not finite.
         LabelError: the labels hold no foreground.
@@ -51,6 +55,7 @@ class MaskScoring:
     predictions: Path
     labels: Mapping[str, int | Sequence[int]]
     tolerance_mm: float
+    label_map: Mapping[int, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_tolerance(self.tolerance_mm)
@@ -76,11 +81,10 @@ def case_ids_of(folder: Path) -> tuple[str, ...]:
 
 
 def score_cases(case_ids: Sequence[str], scoring: MaskScoring, progress: Progress | None = None) -> list[CaseScore]:
-    """Score each case; a missing or unreadable prediction gets the worst score and an ``error``.
+    """Score each case; a prediction that is missing, unreadable or on another grid gets the worst score and an ``error``.
 
     Raises:
         DatasetError: a case has no reference, or a folder is missing.
-        GeometryError: a prediction lies on another grid than its reference.
         UnreadableFileError, CorruptFileError, AmbiguousFileError, LabelError, TooLargeError: a reference is unusable.
     """
     references, predictions = list_images(scoring.references).cases, list_images(scoring.predictions).cases
@@ -96,10 +100,8 @@ def score_cases(case_ids: Sequence[str], scoring: MaskScoring, progress: Progres
 
 
 def _score_case(case_id: str, references: Sequence[Path], predictions: Sequence[Path], scoring: MaskScoring) -> CaseScore:
-    reference = _read_only_one(references, scoring)
-    prediction, error = _read_prediction(predictions, scoring)
-    if prediction is not None:
-        check_same_geometry(reference.geometry, prediction.geometry, case_id, "prediction")
+    reference = _read_only_one(references, scoring, scoring.label_map)
+    prediction, error = _read_prediction(case_id, predictions, reference, scoring)
     regions = score_segmentation(
         reference.array,
         None if prediction is None else prediction.array,
@@ -111,21 +113,25 @@ def _score_case(case_id: str, references: Sequence[Path], predictions: Sequence[
     return CaseScore(case_id, regions, error)
 
 
-def _read_prediction(paths: Sequence[Path], scoring: MaskScoring) -> tuple[Image | None, str | None]:
+def _read_prediction(
+    case_id: str, paths: Sequence[Path], reference: Image, scoring: MaskScoring
+) -> tuple[Image | None, str | None]:
     if not paths:
         return None, f"no mask in {scoring.predictions}"
     try:
-        return _read_only_one(paths, scoring), None
+        prediction = _read_only_one(paths, scoring, {})
+        check_same_geometry(reference.geometry, prediction.geometry, case_id, "prediction")
+        return prediction, None
     except _READING_ERRORS as error:
         return None, f"{error.code}: {error}"
 
 
-def _read_only_one(paths: Sequence[Path], scoring: MaskScoring) -> Image:
+def _read_only_one(paths: Sequence[Path], scoring: MaskScoring, label_map: Mapping[int, int]) -> Image:
     if len(paths) > 1:
         raise AmbiguousFileError(f"{paths[0].parent}: expected one file, got {[path.name for path in paths]}")
     values = (value if isinstance(value, int) else tuple(value) for value in scoring.labels.values())
     allowed = {0}.union(*((value,) if isinstance(value, int) else value for value in values))
-    return read_segmentation(paths[0], allowed)[0]
+    return read_mask(paths[0], label_map, allowed, max_bytes=MAX_IMAGE_BYTES)[0]
 
 
 def summarise_regions(scores: Sequence[CaseScore], scoring: MaskScoring, resamples: Resamples) -> dict[str, Any]:
@@ -140,11 +146,12 @@ def _summarise_region(
     scores: Sequence[RegionScore], values: tuple[int, ...], tolerance_mm: float, resamples: Resamples
 ) -> dict[str, Any]:
     reasons = Counter(score.reason for score in scores if score.reason)
+    ignored = ALL_IGNORED if reasons[ALL_IGNORED] == len(scores) else None
     means = {
-        "dsc": _mean([score.dsc for score in scores], resamples, "both_empty"),
-        "nsd": {**_mean([score.nsd for score in scores], resamples, "both_empty"), "tolerance_mm": tolerance_mm},
-        "avd_ml": _mean([score.avd_ml for score in scores], resamples, "no_cases"),
-        "avd_ratio": _mean([score.avd_ratio for score in scores], resamples, "empty_reference"),
+        "dsc": _mean([score.dsc for score in scores], resamples, ignored or "both_empty"),
+        "nsd": {**_mean([score.nsd for score in scores], resamples, ignored or "both_empty"), "tolerance_mm": tolerance_mm},
+        "avd_ml": _mean([score.avd_ml for score in scores], resamples, ignored or "no_cases"),
+        "avd_ratio": _mean([score.avd_ratio for score in scores], resamples, ignored or "empty_reference"),
     }
     return {"labels": list(values), "case_reasons": dict(reasons), **means}
 

@@ -10,6 +10,8 @@ empty            something   0      0      volume of prediction   None       emp
 something        empty       0      0      volume of reference    1          empty_prediction
 ===============  ==========  =====  =====  =====================  =========  ================
 
+Where all of the reference is the ignore label, nothing can be said: all four are None, ``all_ignored``.
+
 Source of the definitions: Maier-Hein et al., Metrics Reloaded, Nature Methods 21 (2024); Nikolov et al., JMIR 23 (2021) for
 the surface distance.
 """
@@ -28,6 +30,7 @@ from nnduet.errors import LabelError, SettingsError
 from nnduet.evaluation.surfaces import share_within, surface_of
 
 __all__ = [
+    "ALL_IGNORED",
     "IGNORE_LABEL_NAME",
     "RegionScore",
     "check_tolerance",
@@ -42,6 +45,9 @@ __all__ = [
 Mask = npt.NDArray[np.bool_]
 Segmentation = npt.NDArray[np.integer[Any]]
 
+ALL_IGNORED = "all_ignored"
+"""The reason of a case whose reference is the ignore label everywhere."""
+
 IGNORE_LABEL_NAME = "ignore"
 """nnU-Net's name for voxels that nobody labelled; they are left out of both masks."""
 
@@ -53,15 +59,15 @@ _SLACK_MM = 1e-5
 class RegionScore:
     """Scores of one region in one case; None is undefined, ``reason`` then (or for a plain 0) says why, else it is empty.
 
-    ``reference_ml`` and ``prediction_ml`` are the volumes; the latter is None without a prediction.
+    ``reference_ml`` and ``prediction_ml`` are the volumes; the latter is None without a prediction, both where all is ignored.
     """
 
     dsc: float | None
     nsd: float | None
-    avd_ml: float
+    avd_ml: float | None
     avd_ratio: float | None
     reason: str = ""
-    reference_ml: float = 0.0
+    reference_ml: float | None = 0.0
     prediction_ml: float | None = None
 
 
@@ -173,8 +179,10 @@ def score_segmentation(
         regions: label values per region, see :func:`region_labels`.
         spacing_mm: (Z, Y, X).
         tolerance_mm: of the surface distance.
-        ignore: reference voxels of this label are background in both masks.
+        ignore: reference voxels of this label are background in both masks; where all are, every score is undefined.
     """
+    if ignore is not None and (reference == ignore).all():
+        return dict.fromkeys(regions, RegionScore(None, None, None, None, ALL_IGNORED, None))
     if prediction is None:
         return {name: _worst_score(_mask_of(reference, values), spacing_mm=spacing_mm) for name, values in regions.items()}
     if ignore is not None:

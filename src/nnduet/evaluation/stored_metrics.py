@@ -156,7 +156,12 @@ class PredictionRun:
     runtime: str = ""
     precision: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
-    model: Any = None
+    model: str | Mapping[str, Any] | None = None
+
+    def model_path(self) -> Path | None:
+        """Where the model lay that predicted, if the file says so."""
+        named = self.model.get("path") if isinstance(self.model, Mapping) else self.model
+        return Path(named) if isinstance(named, str) and "\0" not in named else None
 
 
 def read_metrics(folder: Path) -> StoredMetrics | None:

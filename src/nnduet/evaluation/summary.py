@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-__all__ = ["SummaryRow", "format_summary"]
+__all__ = ["SummaryRow", "format_summary", "missing_note"]
+
+_SHOWN_CASES = 5
 
 
 class SummaryRow(NamedTuple):
@@ -20,9 +22,29 @@ class SummaryRow(NamedTuple):
 def format_summary(metrics: Mapping[str, Any]) -> list[SummaryRow]:
     """Rows for every region and task of what :func:`nnduet.evaluation.evaluate.evaluate` returned; none gives none.
 
-    An undefined value reads ``undefined (reason)``, a missing interval is empty; a baseline row follows each classification.
+    The first rows tell how many cases have no usable prediction, and how many the model was trained on, if there are any. An
+    undefined value reads ``undefined (reason)``, a missing interval is empty; a baseline row follows each classification.
     """
-    return [*_segmentation_rows(metrics), *_task_rows(metrics)]
+    return [*_warning_rows(metrics), *_segmentation_rows(metrics), *_task_rows(metrics)]
+
+
+def _warning_rows(metrics: Mapping[str, Any]) -> Iterator[SummaryRow]:
+    missing = {entry["case_id"] for entry in metrics["missing_predictions"]}
+    for name, number in (("no usable prediction", len(missing)), ("trained on", len(metrics["trained_on"]))):
+        if number:
+            yield SummaryRow(f"WARNING: cases {name}", str(number), "", str(metrics["num_cases"]))
+
+
+def missing_note(metrics: Mapping[str, Any]) -> str | None:
+    """A sentence about cases without a usable prediction, with the first reasons; None where every case has one."""
+    missing: dict[str, str] = {}
+    for entry in metrics["missing_predictions"]:
+        missing.setdefault(entry["case_id"], entry["error"])
+    if not missing:
+        return None
+    first = "; ".join(f"{case_id}: {error}" for case_id, error in list(missing.items())[:_SHOWN_CASES])
+    more = f"; and {len(missing) - _SHOWN_CASES} more" if len(missing) > _SHOWN_CASES else ""
+    return f"{len(missing)} of {metrics['num_cases']} cases count as the worst answer, for lack of a usable one: {first}{more}"
 
 
 def _segmentation_rows(metrics: Mapping[str, Any]) -> Iterator[SummaryRow]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from nnduet.data.files import write_json_atomically
 from nnduet.data.images import check_image, write_segmentation
 from nnduet.errors import ModelError
+from nnduet.evaluation.training_cases import write_training_cases
 from nnduet.inference.answers import network_outputs
 from nnduet.inference.model_folder import CASE_HEAD_FILE, Member, ModelFolder, read_case_heads
 from nnduet.inference.model_network import layout_of
@@ -33,8 +34,8 @@ __all__ = ["FINAL_METRICS_FILE", "trained_model", "validate_fold"]
 def validate_fold(trainer: Any) -> dict[str, Any]:
     """Whole-case validation of a trained fold.
 
-    Writes into ``fold_K/``: the features of training and validation cases, ``case_head.json``, ``validation/`` (masks, tables,
-    per-case CSV) and ``final_metrics.json``.
+    Writes into ``fold_K/``: the names of the training cases, the features of training and validation cases,
+    ``case_head.json``, ``validation/`` (masks, tables, per-case CSV) and ``final_metrics.json``.
     With fold "all" the validation cases are the training cases; the metrics say so under "validated_on".
 
     Args:
@@ -42,6 +43,7 @@ def validate_fold(trainer: Any) -> dict[str, Any]:
     """
     folder = Path(trainer.output_folder)
     training, validation = trainer.do_split()
+    write_training_cases(folder, training)
     trainer.set_deep_supervision_enabled(False)
     if trainer.tasks:
         _features(trainer, training).save(folder / TRAINING_FEATURES)

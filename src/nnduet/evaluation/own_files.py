@@ -1,0 +1,76 @@
+"""Is a file one that the same command wrote before? Only such files may be replaced; what else has their name is the user's."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from nnduet.errors import DatasetError, OutputExistsError
+from nnduet.records import read_json
+from nnduet.schema import CASE_COLUMN, GROUP_COLUMN
+
+__all__ = ["check_own_json", "check_own_metrics", "check_own_table"]
+
+_LONGEST_HEADER = 2**16
+_METRIC_PARTS = tuple(f"_{part}" for part in ("dsc", "nsd", "avd_ml", "avd_ratio", "reason", "reference", "prediction"))
+
+
+def check_own_metrics(metrics: Path, per_case: Path) -> None:
+    """Refuse to replace ``metrics.json`` or ``per_case.csv`` that ``nnduet evaluate`` did not write.
+
+    Raises:
+        OutputExistsError: naming the file.
+    """
+    check_own_json(metrics, ("definitions", "segmentation", "tasks"), "nnduet evaluate")
+    check_own_table(per_case, "nnduet evaluate", endings=(*_METRIC_PARTS, "_reference_ml", "_prediction_ml"), within=("_p_",))
+
+
+def check_own_json(path: Path, keys: Collection[str], maker: str) -> None:
+    """Refuse to replace a JSON file that is no object with these keys; one that is missing or empty is fine.
+
+    Raises:
+        OutputExistsError: naming the file.
+    """
+    if not _is_there(path, maker):
+        return
+    try:
+        content: dict[str, Any] = read_json(path, dict[str, Any])
+    except DatasetError as error:
+        raise _foreign(path, maker) from error
+    if not set(keys) <= set(content):
+        raise _foreign(path, maker)
+
+
+def check_own_table(
+    path: Path, maker: str, *, endings: Collection[str] = (), starts: Collection[str] = (), within: Collection[str] = ()
+) -> None:
+    """Refuse to replace a CSV whose columns, the case and its patient apart, are not named as ``maker`` names them.
+
+    Raises:
+        OutputExistsError: naming the file.
+    """
+    if not _is_there(path, maker):
+        return
+    with path.open(encoding="utf-8", errors="replace", newline="") as stream:
+        first, *others = next(csv.reader([stream.readline(_LONGEST_HEADER)]), None) or [""]
+    known = [
+        name == GROUP_COLUMN
+        or name.endswith(tuple(endings))
+        or name.startswith(tuple(starts))
+        or any(part in name for part in within)
+        for name in others
+    ]
+    if first != CASE_COLUMN or not all(known):
+        raise _foreign(path, maker)
+
+
+def _is_there(path: Path, maker: str) -> bool:
+    if path.exists() and not path.is_file():
+        raise _foreign(path, maker)
+    return path.is_file()
+
+
+def _foreign(path: Path, maker: str) -> OutputExistsError:
+    return OutputExistsError(f"{path}: `{maker}` did not write this and does not replace it; choose another folder with -o")
