@@ -33,7 +33,8 @@ from nnduet.data.conversion import convert
 from nnduet.data.files import write_json_atomically
 from nnduet.data.layouts import read_subtype_folders
 from nnduet.data.phantom import write_phantom
-from nnduet.evaluation.speed import DICE_BOUND, OWN, compare_speed
+from nnduet.evaluation.cold_start import OWN
+from nnduet.evaluation.speed import DICE_BOUND, compare_speed
 from nnduet.inference.model_folder import load_model
 from nnduet.inference.resampling import Resampling
 from nnduet.inference.shipped_models import open_model

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,14 @@ import numpy as np
 import pytest
 from tiny import write_tiny_dataset
 
+from nnduet.data.files import claim_folder
 from nnduet.data.images import Geometry, write_segmentation
-from nnduet.errors import NNDuetError, SettingsError
-from nnduet.evaluation import speed
-from nnduet.evaluation.speed import CHEAPER, OWN, REFERENCE, SPEED_FILE, STOCK, agreement, compare_speed
+from nnduet.errors import NNDuetError, OutputExistsError, SettingsError
+from nnduet.evaluation import cold_start, speed
+from nnduet.evaluation.agreement import agreement
+from nnduet.evaluation.children import child_environment, module_command
+from nnduet.evaluation.cold_start import OWN, STOCK
+from nnduet.evaluation.speed import CHEAPER, REFERENCE, SPEED_FILE, compare_speed
 from nnduet.inference.timed_arm import Arm, run_arm
 
 GRID = Geometry((2, 4, 4), (1.0, 1.0, 1.0))
@@ -109,3 +115,91 @@ def test_a_ratio_is_a_speed_up_only_where_outputs_agree(ratio: dict[str, Any], a
     verdict = speed._verdict(ratio, alike, 0.999)
     assert verdict["is_speed_up"] is (not expected)
     assert all(expected in reason for reason in verdict["why_not"])
+
+
+def test_row_133_a_folder_that_no_benchmark_made_is_left_as_it_is(model_3d: Path, tmp_path: Path) -> None:
+    images = write_tiny_dataset(tmp_path / "user", 3, 1) / "images"
+    mine = tmp_path / "src"
+    kept = {f"{name}/file": "mine" for name in (STOCK, OWN, REFERENCE, "one_case")} | {"result.json": "{}"}
+    for name, text in kept.items():
+        (mine / name).parent.mkdir(parents=True, exist_ok=True)
+        (mine / name).write_text(text)
+    with pytest.raises(OutputExistsError, match="holds files that `nnduet benchmark` did not write"):
+        compare_speed(model_3d, images, mine)
+    found = {str(path.relative_to(mine)): path.read_text() for path in mine.rglob("*") if path.is_file()}
+    assert found == kept
+
+
+def test_row_133_an_arm_that_was_replaced_by_a_link_is_not_followed(model_3d: Path, tmp_path: Path) -> None:
+    images = write_tiny_dataset(tmp_path / "user", 3, 1) / "images"
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "holiday.png").write_text("mine")
+    claim_folder(tmp_path / "out", "nnduet benchmark")
+    (tmp_path / "out" / OWN).symlink_to(tmp_path / "photos")
+    with pytest.raises(OutputExistsError, match="did not make this; nothing was deleted"):
+        compare_speed(model_3d, images, tmp_path / "out")
+    assert (tmp_path / "photos" / "holiday.png").read_text() == "mine"
+
+
+@pytest.mark.parametrize("older", [False, True], ids=["this Python", "as Python 3.10 does it"])
+def test_row_134_a_module_in_the_current_folder_is_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, older: bool
+) -> None:
+    canary = tmp_path / "canary"
+    for name in ("nibabel", "numpy", "json", "runpy"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(canary)!r}, 'a').write('{name} ')\n")
+    if older:
+        monkeypatch.setattr(sys, "version_info", (3, 10, 0))
+    command = module_command("nnduet.cli", "--help")
+    monkeypatch.undo()
+    assert ("-P" in command) is not older
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False, env=child_environment())
+    assert done.returncode == 0, done.stderr
+    assert "benchmark" in done.stdout and not canary.exists()
+
+
+def test_row_134_no_process_of_the_package_is_started_another_way() -> None:
+    package = Path(speed.__file__).parents[1]
+    starting = {
+        str(path.relative_to(package))
+        for path in package.rglob("*.py")
+        if "sys.executable" in path.read_text(encoding="utf-8") and "subprocess" in path.read_text(encoding="utf-8")
+    }
+    assert starting <= {"evaluation/cold_start.py"}  # for the name of nnU-Net's own command beside Python
+
+
+def test_row_98_a_cold_start_that_cannot_be_measured_is_said_in_words(
+    model_3d: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = write_tiny_dataset(tmp_path / "user", 3, 1) / "images"
+    monkeypatch.setattr(cold_start, "_STOCK_COMMAND", tmp_path / "no such command")
+    found = cold_start.cold_start(model_3d, images, tmp_path / "out", 2, Arm(OWN, stock=False), "nnduet benchmark")
+    assert found == {"reason": "nnU-Net's command no such command is not installed beside this Python"}
+    stock = tmp_path / "fails"
+    stock.write_text("#!/bin/sh\necho Traceback >&2\necho 'no GPU here' >&2\nexit 1\n")
+    stock.chmod(0o755)
+    monkeypatch.setattr(cold_start, "_STOCK_COMMAND", stock)
+    claim_folder(tmp_path / "out", "nnduet benchmark")
+    found = cold_start.cold_start(model_3d, images, tmp_path / "out", 2, Arm(OWN, stock=False), "nnduet benchmark")
+    assert found == {"reason": "the command of nnU-Net failed: no GPU here"}
+
+
+def test_row_98_one_case_is_compared_and_the_missing_interval_is_said_in_words(
+    model_3d: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(arm: Arm, model: Path, images: Path, output: Path, *, warm_up_only: bool = False) -> dict[str, Any]:
+        masks(output / arm.name, 1) if not (output / arm.name).exists() else None
+        seconds = {"case_00": 2.0 if arm.stock else 1.0}
+        return {
+            "seconds": seconds,
+            "cpu_seconds": seconds,
+            "load_seconds": 1.0,
+            "peak_bytes": 1,
+            "computed_by": "torch float32",
+        }
+
+    monkeypatch.setattr(speed, "_run", run)
+    found = compare_speed(model_3d, tmp_path, tmp_path / "out", rounds=2, cold=False)
+    assert found["num_cases"] == 1 and found["ratios"][OWN]["ci95"] is None
+    assert found["ratios"][OWN]["times_faster"] == pytest.approx(2)
+    assert found["ratios"][OWN]["why_not"] == ["one case gives no interval of the ratio; name a folder of several"]

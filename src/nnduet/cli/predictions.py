@@ -177,7 +177,8 @@ def benchmark(
     chosen = parse_folds(folds)
     with reporting(as_json) as report:
         quiet_environment()
-        from nnduet.evaluation.speed import OWN, compare_speed
+        from nnduet.evaluation.cold_start import OWN
+        from nnduet.evaluation.speed import compare_speed
         from nnduet.inference.shipped_models import find_model
 
         with progress_bar("benchmark") as progress:
