@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageColor
+from PIL.PngImagePlugin import PngInfo
 from scipy.ndimage import maximum_filter, minimum_filter
 
 from nnduet.data.files import write_bytes_atomically
 from nnduet.data.images import check_same_geometry, read_image, read_segmentation
-from nnduet.errors import GeometryError, LabelError, SettingsError
+from nnduet.errors import GeometryError, LabelError, OutputExistsError, SettingsError
 
 __all__ = ["PALETTE", "PLANES", "legend", "preview_files", "render_overlay"]
 
@@ -40,6 +41,7 @@ _FILL = 0.35  # share of the label's colour
 _GAP = 4  # pixels between planes
 _LONGEST_BY_HEIGHT = 3  # a flat plane is made lower instead of wider
 _SIZES = (32, 4096)
+_NOTE, _MAKER = "Software", "nnduet preview"
 
 Pixels = npt.NDArray[np.float32]
 Labels = npt.NDArray[Any]
@@ -128,6 +130,8 @@ def preview_files(
 ) -> dict[str, Any]:
     """Draw files as :func:`render_overlay` does and write ``output``, a PNG, atomically; missing folders are made.
 
+    An image or mask is never overwritten, nor another picture that this did not draw.
+
     Returns:
         ``output``, ``width`` and ``height`` in pixels, and ``colours``, {label in a mask: "#rrggbb"}.
 
@@ -135,10 +139,12 @@ def preview_files(
         GeometryError: a mask lies on another grid than the image; with both headers.
         UnreadableFileError, CorruptFileError, AmbiguousFileError, TooLargeError, LabelError: a file cannot be used.
         SettingsError: ``output`` does not end in .png, or as :func:`render_overlay`.
+        OutputExistsError: there is a file at ``output`` that is no preview.
     """
     if output.suffix.lower() != ".png":
         raise SettingsError(f"output: expected a name that ends in .png, got {output}")
     _check_settings(planes, size, margin_mm)
+    _check_own_picture(output)
     shown, masks = read_image(image), {"mask": prediction} | ({"reference": reference} if reference else {})
     arrays = []
     for what, path in masks.items():
@@ -156,11 +162,26 @@ def preview_files(
         margin_mm=margin_mm,
     )
     buffer = io.BytesIO()
-    picture.save(buffer, format="PNG")
+    note = PngInfo()
+    note.add_text(_NOTE, _MAKER)
+    picture.save(buffer, format="PNG", pnginfo=note)
     write_bytes_atomically(output, buffer.getvalue())
     found = sorted({int(value) for array in arrays for value in np.unique(array)} - {0})
     colours = {str(value): _colour(value, None) for value in found}
     return {"output": str(output), "width": picture.width, "height": picture.height, "colours": colours}
+
+
+def _check_own_picture(path: Path) -> None:
+    """Refuse to replace what this did not draw; a link is replaced, what it leads to stays."""
+    if not path.exists():
+        return
+    try:
+        with Image.open(path) as picture:
+            own = picture.info.get(_NOTE) == _MAKER
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        own = False
+    if not own:
+        raise OutputExistsError(f"{path}: `{_MAKER}` did not draw this and does not replace it; choose another name with -o")
 
 
 def _check(

@@ -24,6 +24,7 @@ from nnduet.report.volumes import CaseVolumes
 
 __all__ = ["ShownCases"]
 
+_LARGEST_LABEL = 255  # that a viewer can show
 _HEIGHT, _MOST_FAILURES = 220, 5
 _Masks = list[NDArray[np.integer[Any]] | None]
 
@@ -163,9 +164,10 @@ class ShownCases:
         """Names of all values of the masks; those without a name are called by their number."""
         names = {value: name for name, value in self.labels.items()}
         values = {int(value) for mask in masks if mask is not None for value in np.unique(mask) if value > 0}
-        if not values <= set(names):
-            names = {value: names.get(value, f"label {value}") for value in range(1, max(values) + 1)}
-        self.labels |= {name: value for value, name in names.items()}
+        if not values <= set(names):  # all up to the largest, so that a label has one colour in all cases
+            shown = {*range(1, min(max(values), _LARGEST_LABEL) + 1), *values}
+            names |= {value: f"label {value}" for value in sorted(shown - set(names))}
+        self.labels |= {name: value for value, name in names.items() if value <= _LARGEST_LABEL}
         return {name: value for value, name in names.items()}
 
 

@@ -1,0 +1,125 @@
+"""Two runs' answers to one task, on the cases that both were asked: metrics, and which answers changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from nnduet.errors import DatasetError
+from nnduet.evaluation import classification_metrics as by_counts
+from nnduet.evaluation.answers import Row, TaskAnswers, answer_columns, collect_answers
+from nnduet.evaluation.bootstrap import FloatArray, draw_resamples, weighted_mean
+from nnduet.evaluation.calibration_metrics import brier_score
+from nnduet.evaluation.rank_metrics import auroc
+from nnduet.report.compared_runs import ComparedRun
+from nnduet.report.paired_differences import largest_changes, paired_entry
+from nnduet.schema import Task
+
+__all__ = ["compare_task", "difference_of_answers", "paired_answers"]
+
+
+def paired_answers(
+    name: str, cases: Sequence[str], a: ComparedRun, b: ComparedRun, patients: Mapping[str, Row]
+) -> tuple[TaskAnswers, TaskAnswers]:
+    """Both runs' answers to the cases that are labelled in both."""
+    task, other = a.tasks[name], b.tasks[name]
+    if task.classes != other.classes:
+        raise DatasetError(
+            f"task {name}: classes expected {list(task.classes)} as in {a.folder}, got {list(other.classes)} in {b.folder}"
+        )
+    column = f"{name}_reference"
+    labelled = [case_id for case_id in cases if all(run.rows[case_id].cells.get(column) for run in (a, b))]
+    one, two = (_answers_of(run, task, labelled, patients) for run in (a, b))
+    for index in np.flatnonzero(one.reference != two.reference)[:1]:
+        told = [run.rows[labelled[index]] for run in (a, b)]
+        raise DatasetError(
+            f"{labelled[index]}: the truth of {name} expected equal in both runs, got {told[0].cells[column]!r} in "
+            f"{told[0].place} and {told[1].cells[column]!r} in {told[1].place}"
+        )
+    return one, two
+
+
+def _answers_of(run: ComparedRun, task: Task, labelled: Sequence[str], patients: Mapping[str, Row]) -> TaskAnswers:
+    truth, predicted = {}, {}
+    for case_id in labelled:
+        place, cells = run.rows[case_id].place, run.rows[case_id].cells
+        group = patients[case_id].cells if case_id in patients else {}
+        truth[case_id] = Row(place, {**group, task.name: cells[f"{task.name}_reference"]})
+        answer = {column: cells.get(column, "") for column in answer_columns(task)[1:]}
+        predicted[case_id] = Row(place, {**answer, task.name: cells.get(f"{task.name}_prediction", "")})
+    return collect_answers(task, labelled, truth, predicted)
+
+
+def compare_task(a: TaskAnswers, b: TaskAnswers, num_bootstrap: int, seed: int) -> dict[str, Any]:
+    resamples = draw_resamples(a.groups, num_resamples=num_bootstrap, seed=seed)
+    values = [_metric_values(answers, resamples.weights) for answers in (a, b)]
+    metrics = {
+        name: paired_entry(name, (one, values[1][name], values[1][name] - one), resamples, len(a.case_ids), _reason(name, a))
+        for name, one in values[0].items()
+    }
+    return {"type": a.task.type, "num_cases": len(a.case_ids), "metrics": metrics, **_changed_answers(a, b)}
+
+
+def _metric_values(answers: TaskAnswers, weights: FloatArray) -> dict[str, FloatArray]:
+    """{metric: (1 + R,)}, composed as :func:`nnduet.evaluation.task_scores.score_task` does, which gives no resamples."""
+    if not answers.task.is_classification:
+        error = np.abs(_with_worst_values(answers) - answers.reference)
+        return {"mae": np.full(len(weights), np.nan) if np.isnan(error).any() else weighted_mean(error, weights)}
+    num_classes, reference = len(answers.task.classes), answers.reference.astype(int)
+    prediction = np.where(np.isnan(answers.prediction), -1, answers.prediction).astype(int)
+    counts = by_counts.confusion_counts(reference, prediction, weights, num_classes)
+    asked = [1] if num_classes == 2 else list(range(num_classes))
+    areas = [auroc(answers.probabilities[:, index], reference == index, weights) for index in asked]
+    return {
+        "accuracy": by_counts.accuracy(counts),
+        "macro_f1": by_counts.macro_f1(counts),
+        "auroc": np.mean(areas, axis=0),
+        "brier": brier_score(answers.probabilities, reference, weights),
+    }
+
+
+def _with_worst_values(answers: TaskAnswers) -> FloatArray:
+    """Values (N,), a missing one replaced by the reference value farthest from the truth; NaN where all of them are equal."""
+    reference, prediction = answers.reference, answers.prediction
+    if not answers.missing or reference.min() == reference.max():
+        return prediction
+    low, high = reference.min(), reference.max()
+    return np.where(np.isnan(prediction), np.where(reference - low > high - reference, low, high), prediction)
+
+
+def _reason(metric: str, answers: TaskAnswers) -> str:
+    """Why a metric is undefined, if it is."""
+    if not answers.case_ids:
+        return "no_labelled_cases"
+    return "absent_class" if metric == "auroc" else "missing_prediction_in_a_constant_reference"
+
+
+def _changed_answers(a: TaskAnswers, b: TaskAnswers) -> dict[str, list[dict[str, Any]]]:
+    if not a.task.is_classification:
+        errors = [np.abs(answers.prediction - answers.reference) for answers in (a, b)]
+        farther, closer = largest_changes(a.case_ids, errors[0], errors[1], errors[1] - errors[0])
+        return {"closer": closer, "farther": farther}
+    change = difference_of_answers(a, b)
+    classes = (*a.task.classes, None)
+    told = [
+        {"case_id": case_id, "reference": classes[int(truth)], "a": classes[int(one)], "b": classes[int(two)]}
+        for case_id, truth, one, two in zip(
+            a.case_ids, a.reference, np.nan_to_num(a.prediction, nan=-1), np.nan_to_num(b.prediction, nan=-1), strict=True
+        )
+    ]
+    return {
+        "became_right": [told[index] for index in np.flatnonzero(change > 0)],
+        "became_wrong": [told[index] for index in np.flatnonzero(change < 0)],
+    }
+
+
+def difference_of_answers(a: TaskAnswers, b: TaskAnswers) -> FloatArray:
+    """B - A (N,): of 1 for right and 0 for wrong or missing; of a regression the absolute errors, NaN where one is missing."""
+    if a.task.is_classification:
+        values = [(answers.prediction == answers.reference).astype(float) for answers in (a, b)]
+    else:
+        values = [np.abs(answers.prediction - answers.reference) for answers in (a, b)]
+    difference: FloatArray = values[1] - values[0]
+    return difference
