@@ -153,7 +153,7 @@ def test_row_79_the_model_is_taken_from_the_run_of_the_predictions_with_its_fold
     (model / "fold_1").mkdir()
     (model / "fold_1" / "training_cases.json").write_text('["b", "c"]')
     for folds, expected in ((["0"], ["a"]), (["1"], ["b", "c"]), (["0", "1"], ["a", "b", "c"])):
-        run = {"folds": folds, "model": {"path": str(model), "sha256": "0"}}
+        run = {"folds": folds, "model": str(model)}
         (folder / "predictions" / "run.json").write_text(json.dumps(run))
         assert scored(folder, "--dataset-json", str(folder / "dataset.json"))[0]["trained_on"] == expected
     (folder / "predictions" / "run.json").unlink()

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scored_run import write_scored_run
+from scored_run import write_answered_run, write_scored_run
 
 from nnduet.errors import DatasetError, NNDuetError, UnreadableFileError
 from nnduet.model.case_features import FeatureTable
@@ -164,3 +164,18 @@ def test_row_139_a_table_cut_in_the_middle_gives_a_page_of_what_is_left(tmp_path
     (fold / "progress.csv").write_text("epoch,train_loss,seconds\n0,1.5,2\n1,1.")
     write_report(read_run(fold), tmp_path / "page", viewer_cases=0)
     assert "2 epochs" in (tmp_path / "page" / "index.html").read_text()
+
+
+def test_row_117_answers_of_a_model_without_tasks_have_volumes_by_the_names_of_its_labels(tmp_path: Path) -> None:
+    out = write_answered_run(tmp_path / "run", 8)
+    (out / "classification.csv").unlink()
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "plans.json").write_text("{}")
+    (model / "dataset.json").write_text('{"labels": {"background": 0, "liver": 1, "tumour": 2}}')
+    run = json.loads((out / "run.json").read_text())
+    (out / "run.json").write_text(json.dumps({**run, "model": str(model)}))
+    summary = write_report(read_run(out), tmp_path / "page", viewer_cases=0)
+    text = (tmp_path / "page" / "index.html").read_text()
+    assert summary.num_cases == 8 and summary.num_pictures >= 6
+    assert "liver" in text and "tumour" in text and "label 1" not in text and "1 of 8 masks are empty" in text

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from nnduet.records import read_json
 from nnduet.schema import Task, TaskType
@@ -156,12 +156,11 @@ class PredictionRun:
     runtime: str = ""
     precision: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
-    model: str | Mapping[str, Any] | None = None
+    model: str = ""
 
     def model_path(self) -> Path | None:
         """Where the model lay that predicted, if the file says so."""
-        named = self.model.get("path") if isinstance(self.model, Mapping) else self.model
-        return Path(named) if isinstance(named, str) and "\0" not in named else None
+        return Path(self.model) if self.model and "\0" not in self.model else None
 
 
 def read_metrics(folder: Path) -> StoredMetrics | None:

@@ -60,6 +60,7 @@ class Run:
         tasks: what was answered, in the order of the table.
         predictions, references, images: folders, None where they are not known or not there.
         model: the trained model, None where the run is not inside one.
+        answered_by: the model that ``predict`` noted, where it is still there.
         folds: fold folders with a ``progress.csv``, by name.
         prediction_run: ``run.json``, empty where there is none.
     """
@@ -74,11 +75,13 @@ class Run:
     model: StoredModel | None
     folds: Mapping[str, Path] = field(default_factory=dict)
     prediction_run: PredictionRun = field(default_factory=PredictionRun)
+    answered_by: StoredModel | None = None
 
     @property
     def codes(self) -> MaskCodes | None:
         """How several masks of a case are one map of codes; None for a single mask."""
-        return self.model.codes if self.model else None
+        model = self.model or self.answered_by
+        return model.codes if model else None
 
     @property
     def cases(self) -> tuple[str, ...]:
@@ -135,13 +138,15 @@ def read_run(path: Path, *, images: Path | None = None, references: Path | None 
     metrics = read_metrics(folder)
     predictions = _folder(metrics.sources.predictions if metrics else None, folder) or folder
     run = read_prediction_run(predictions) or read_prediction_run(folder) or PredictionRun()
+    noted = run.model_path()
+    answered_by = read_model(noted) if noted and find_model(noted) == noted else None
     if metrics and (folder / PER_CASE_FILE).is_file():
         rows = {case: row.cells for case, row in read_rows(folder / PER_CASE_FILE, []).items()}
         tasks = tuple(_scored_task(name, entry, rows) for name, entry in metrics.tasks.items())
     else:
         answered = _answered_rows(folder, run)
         rows = {case: row.cells for case, row in answered.items()}
-        tasks = tuple(_answered_task(task, answered) for task in _tasks_of(model, answered))
+        tasks = tuple(_answered_task(task, answered) for task in _tasks_of(model or answered_by, answered))
         metrics = None
     found_references = references or _folder(metrics.sources.references if metrics else None, folder) or _masks_beside(folder)
     return Run(
@@ -155,6 +160,7 @@ def read_run(path: Path, *, images: Path | None = None, references: Path | None 
         model=model,
         folds=folds,
         prediction_run=run,
+        answered_by=answered_by,
     )
 
 
@@ -229,10 +235,10 @@ def _task_cases(task: Task, references: Sequence[str], column: str, rows: Sequen
 
 
 def _tasks_of(model: StoredModel | None, rows: Mapping[str, Row]) -> tuple[Task, ...]:
-    """Tasks of the model that the predictions lie in, else those that the columns of the table speak of."""
-    if model is not None:
-        return model.tasks
+    """Tasks of the model that predicted, as far as it has answers, else those that the columns of the table speak of."""
     header = list(next(iter(rows.values())).cells) if rows else []
+    if model is not None:
+        return tuple(task for task in model.tasks if task.name in header)
     found = []
     for name in header:
         classes = tuple(column.removeprefix(f"{name}_p_") for column in header if column.startswith(f"{name}_p_"))
