@@ -46,9 +46,8 @@ class ShownCases:
         self.wanted: dict[str, None] = {}
         self.pictures: dict[str, str] = {}
         self.failed: dict[str, str] = {}
-        self.labels: dict[str, int] = dict(
-            run.codes.labels if run.codes else run.labels or _labels_of(run.model or run.answered_by)
-        )
+        own = run.labels or _labels_of(run.model or run.answered_by)
+        self.labels: dict[str, int] = dict(run.codes.labels if run.codes else own)
 
     def want(self, cases: Sequence[str]) -> list[str]:
         """Note cases to be drawn; returns those that have an image."""
