@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_curve
 
-from nnduet.report import figures
+from nnduet.report import answer_figures, figures
 
 RNG = np.random.default_rng(0)
 CONFIDENCE, CORRECT = RNG.uniform(0.3, 1, 60), RNG.random(60) < 0.7
 DRAWN = {
     "distributions": lambda: figures.score_distributions({"organ": RNG.random(20), "lesion": np.full(20, np.nan)}, "Dice <b>"),
     "volumes": lambda: figures.bland_altman(RNG.random(20), RNG.random(20), "<b>organ"),
-    "roc": lambda: figures.roc_curves(CORRECT[:, None], CONFIDENCE[:, None], ["<b>high"], "ROC <b>"),
-    "reliability": lambda: figures.reliability_diagram(CONFIDENCE, CORRECT, "Reliability <b>"),
-    "histogram": lambda: figures.confidence_histogram(CONFIDENCE, CORRECT, "Histogram <b>"),
-    "risk": lambda: figures.risk_coverage(CONFIDENCE, CORRECT, "Risk <b>"),
+    "roc": lambda: answer_figures.roc_curves(CORRECT[:, None], CONFIDENCE[:, None], ["<b>high"], "ROC <b>"),
+    "reliability": lambda: answer_figures.reliability_diagram(CONFIDENCE, CORRECT, "Reliability <b>"),
+    "histogram": lambda: answer_figures.confidence_histogram(CONFIDENCE, CORRECT, "Histogram <b>"),
+    "risk": lambda: answer_figures.risk_coverage(CONFIDENCE, CORRECT, "Risk <b>"),
     "importance": lambda: figures.importance_bars([("<b>shape", 0.3, 0.1), ("stage 2", 0.0, 0.0)], "Importance <b>", "rise"),
     "training": lambda: figures.training_curves({"loss": np.array([2, np.nan, 1.0])}, "loss <b>"),
 }
@@ -37,7 +37,7 @@ def test_a_figure_is_sound_xml_with_a_title_and_the_ink_of_the_page(name: str) -
 
 
 def test_the_same_values_give_the_same_figure() -> None:
-    first, second = (figures.risk_coverage(CONFIDENCE, CORRECT, "Risk") for _ in range(2))
+    first, second = (answer_figures.risk_coverage(CONFIDENCE, CORRECT, "Risk") for _ in range(2))
     assert first == second
 
 
@@ -45,13 +45,13 @@ def test_the_curve_is_that_of_scikit_learn_with_ties() -> None:
     score = np.round(CONFIDENCE, 1)
     grid = np.linspace(0, 1, 101)
     false_alarms, hits, _ = roc_curve(CORRECT, score, drop_intermediate=False)
-    drawn = figures._roc(CORRECT, score, grid)
+    drawn = answer_figures._roc(CORRECT, score, grid)
     at = [np.interp(x, false_alarms, hits) for x in grid if x not in false_alarms]
     np.testing.assert_allclose([d for d, x in zip(drawn, grid, strict=True) if x not in false_alarms], at)
 
 
 def test_a_class_that_all_cases_are_of_has_no_curve() -> None:
-    text = figures.roc_curves(np.ones((5, 1), bool), np.ones((5, 1)), ["only"], "ROC").svg
+    text = answer_figures.roc_curves(np.ones((5, 1), bool), np.ones((5, 1)), ["only"], "ROC").svg
     assert "only" not in text
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from nnduet.errors import DiskFullError, NNDuetError
 from nnduet.report import figures
-from nnduet.report.figures import Drawing
+from nnduet.report.drawing import Drawing
 from nnduet.report.runs import Run, TaskCases
 from nnduet.report.sections import NUM_PICTURES, number_text
 from nnduet.report.shown_cases import ShownCases

@@ -15,7 +15,8 @@ from nnduet.model.case_features import FeatureTable
 from nnduet.model.case_head import CaseHead
 from nnduet.model.descriptors import descriptor_names
 from nnduet.records import read_json
-from nnduet.report.figures import Drawing, importance_bars
+from nnduet.report.drawing import Drawing
+from nnduet.report.figures import importance_bars
 from nnduet.report.runs import Run
 from nnduet.report.stored_model import region_names
 from nnduet.schema import Task

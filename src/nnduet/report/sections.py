@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from nnduet.evaluation.stored_metrics import Estimate
-from nnduet.report import figures
-from nnduet.report.figures import Drawing
+from nnduet.report import answer_figures, figures
+from nnduet.report.drawing import Drawing
 from nnduet.report.importance import importances
 from nnduet.report.runs import Run, TaskCases
 from nnduet.report.shown_cases import ShownCases
@@ -132,11 +132,12 @@ def task_section(run: Run, cases: TaskCases, shown: ShownCases) -> dict[str, Any
         confidence = probabilities[np.arange(prediction.size), prediction]
         columns = [1] if task.type == "binary" else list(range(len(task.classes)))
         truth = np.stack([reference == column for column in columns], axis=1)
+        right, shown_classes = prediction == reference, [task.classes[c] for c in columns]
         out["figures"] = [
-            figures.roc_curves(truth, probabilities[:, columns], [task.classes[c] for c in columns], f"ROC of {task.name}"),
-            figures.reliability_diagram(confidence, prediction == reference, f"Reliability of {task.name}"),
-            figures.confidence_histogram(confidence, prediction == reference, f"Probabilities of the answers to {task.name}"),
-            figures.risk_coverage(confidence, prediction == reference, f"Risk and coverage of {task.name}"),
+            answer_figures.roc_curves(truth, probabilities[:, columns], shown_classes, f"ROC of {task.name}"),
+            answer_figures.reliability_diagram(confidence, right, f"Reliability of {task.name}"),
+            answer_figures.confidence_histogram(confidence, right, f"Probabilities of the answers to {task.name}"),
+            answer_figures.risk_coverage(confidence, right, f"Risk and coverage of {task.name}"),
         ]
         out["confusion"] = _confusion(task.classes, run.metrics.tasks[task.name].confusion_matrix)
         names = [case for case, k in zip(run.cases, known.tolist(), strict=True) if k]

@@ -27,6 +27,14 @@ class Panel:
 
 def write_figure(path: Path, panels: Sequence[Panel]) -> None:
     """Draw bars (means over folds), points (folds) and a line (constant answer) as a PNG of 150 dpi, atomically."""
+    from matplotlib import style
+
+    with style.context("default"):  # whatever the process or the user has set
+        content = _drawn(panels)
+    write_bytes_atomically(path, content)
+
+
+def _drawn(panels: Sequence[Panel]) -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # draws without a screen; pyplot would look for one
     from matplotlib.figure import Figure
 
@@ -46,4 +54,4 @@ def write_figure(path: Path, panels: Sequence[Panel]) -> None:
         axes.set_xticks(range(len(panel.values)), list(panel.values), rotation=30, ha="right", fontsize="small")
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=150)
-    write_bytes_atomically(path, buffer.getvalue())
+    return buffer.getvalue()
