@@ -28,6 +28,7 @@ __all__ = [
     "Geometry",
     "Image",
     "ImageHeader",
+    "check_declared",
     "check_image",
     "check_same_geometry",
     "encode_image",
@@ -145,7 +146,7 @@ def read_segmentation(
         raise LabelError(f"{path}: labels expected from 0 to {MAX_LABEL}, got {low} to {high}")
     segmentation = labels.astype(np.uint8 if high <= 255 else np.uint16)
     if allowed_labels is not None:
-        _check_declared(segmentation, allowed_labels, path)
+        check_declared(segmentation, allowed_labels, path)
     return Image(segmentation, image.header, path), num_rounded
 
 
@@ -252,9 +253,15 @@ def _whole_numbers(values: npt.NDArray[Any], path: Path) -> tuple[npt.NDArray[An
     return rounded, int(np.count_nonzero(distance))
 
 
-def _check_declared(segmentation: npt.NDArray[Any], allowed: Collection[int], path: Path) -> None:
-    found = np.flatnonzero(np.bincount(segmentation.ravel())).tolist()
-    unknown = sorted(set(found) - set(allowed))
+def check_declared(segmentation: npt.NDArray[Any], allowed: Collection[int], path: Path) -> None:
+    """Refuse a mask with other values than those; ``path`` begins the message.
+
+    Raises:
+        LabelError: naming the values, with the mapping where it is plain.
+    """
+    small = segmentation.dtype.kind == "u"
+    found = np.flatnonzero(np.bincount(segmentation.ravel())) if small else np.unique(segmentation)
+    unknown = sorted(set(found.tolist()) - set(allowed))
     if unknown:
         hint = "; map 255 to 1 (label_map, --map-label 255=1)" if unknown == [255] and 1 in allowed else ""
         raise LabelError(f"{path}: undeclared labels {unknown}; declared are {sorted(allowed)}{hint}")

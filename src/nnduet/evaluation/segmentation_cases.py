@@ -12,7 +12,7 @@ import numpy as np
 
 from nnduet.data.case_files import list_images
 from nnduet.data.checking import read_mask
-from nnduet.data.images import MAX_IMAGE_BYTES, Image, check_same_geometry
+from nnduet.data.images import MAX_IMAGE_BYTES, Image, check_declared, check_same_geometry
 from nnduet.errors import (
     AmbiguousFileError,
     CorruptFileError,
@@ -131,7 +131,9 @@ def _read_only_one(paths: Sequence[Path], scoring: MaskScoring, label_map: Mappi
         raise AmbiguousFileError(f"{paths[0].parent}: expected one file, got {[path.name for path in paths]}")
     values = (value if isinstance(value, int) else tuple(value) for value in scoring.labels.values())
     allowed = {0}.union(*((value,) if isinstance(value, int) else value for value in values))
-    return read_mask(paths[0], label_map, allowed, max_bytes=MAX_IMAGE_BYTES)[0]
+    image = read_mask(paths[0], label_map, max_bytes=MAX_IMAGE_BYTES)[0]
+    check_declared(image.array, allowed, paths[0])
+    return image
 
 
 def summarise_regions(scores: Sequence[CaseScore], scoring: MaskScoring, resamples: Resamples) -> dict[str, Any]:
