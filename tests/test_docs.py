@@ -165,6 +165,7 @@ def _before_training(words: list[str]) -> None:
 def _predicting() -> None:
     _trained(["age", "psa"])
     shutil.copytree("user/images", "IMAGES")
+    shutil.copy("user/images/case_00_0000.nii.gz", "case_0000.nii.gz")
     _write_answers(Path("cases.csv"), identifier="scan")
     write_stock_model(write_tiny_model(Path("tiny"), 3), Path("nnUNetTrainer__nnUNetPlans__3d_fullres"))
 
