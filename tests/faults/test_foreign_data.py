@@ -13,6 +13,7 @@ import threading
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import nibabel
@@ -20,6 +21,8 @@ import numpy as np
 import pytest
 import SimpleITK
 from data_builders import GRID, SHAPE, dataset, raw_nifti, ten_cases, tree, workspace
+from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_dataset_json
+from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 from PIL import Image as PillowImage
 from typer.testing import CliRunner
 
@@ -29,6 +32,7 @@ from nnduet.data.files import locked
 from nnduet.data.images import read_image, write_image, write_segmentation
 from nnduet.data.layouts import read_folder
 from nnduet.errors import LockedError
+from nnduet.inference.reading import read_case, read_headers
 
 RAW = Path("work/nnUNet_raw/Dataset007_Test")
 MINIMAL = {"channel_names": {"0": "MR"}, "labels": {"background": 0, "ball": 1}}
@@ -83,6 +87,32 @@ def test_row_67_a_reader_for_the_same_files_is_left_out_and_it_is_said(folder: P
     describe(folder, overwrite_image_reader_writer=reader)
     assert f"overwrite_image_reader_writer {reader} is left out" in notes_of(folder)
     assert "overwrite_image_reader_writer" not in written(folder)
+
+
+@pytest.mark.parametrize("codes", ["LPS", "RAS", "PIR", "ASL"])
+def test_row_67_training_and_prediction_read_one_array_of_a_turned_scan_and_its_mask(folder: Path, codes: str) -> None:
+    """Axes permuted and mirrored: the reader that nnU-Net chooses for the converted dataset, and nnDuet's for prediction."""
+    describe(folder, overwrite_image_reader_writer="NibabelIOWithReorient")
+    voxels = np.zeros((6, 5, 4), np.int16)
+    voxels[1:3, 2:5, 3:] = 7
+    target = nibabel.orientations.axcodes2ornt(codes)
+    for name, array in (("images/c0_0000", voxels), ("labels/c0", (voxels > 0).astype(np.uint8))):
+        image = nibabel.Nifti1Image(array, np.diag([-2.0, -3.0, 4.0, 1.0]))
+        turn = nibabel.orientations.ornt_transform(nibabel.io_orientation(image.affine), target)
+        nibabel.save(image.as_reoriented(turn), folder / f"{name}.nii.gz")
+    notes_of(folder)
+    raw = folder.parent / RAW
+    scan, mask = raw / "imagesTr" / "c0_0000.nii.gz", raw / "labelsTr" / "c0.nii.gz"
+    reader = determine_reader_writer_from_dataset_json(written(folder), str(scan), verbose=False)
+    assert reader is SimpleITKIO
+    image, _ = reader().read_images((str(scan),))
+    segmentation, _ = reader().read_seg(str(mask))
+    np.testing.assert_array_equal(segmentation == 1, image == 7)
+    plans = SimpleNamespace(plans={"image_reader_writer": reader.__name__})
+    ours, _ = read_case([scan], read_headers([scan]), plans)
+    np.testing.assert_array_equal(ours, image)
+    given, _ = read_case([(first := folder / "images" / "c0_0000.nii.gz")], read_headers([first]), plans)
+    np.testing.assert_array_equal(given, image)
 
 
 @pytest.mark.parametrize("reader", ["Tiff3DIO", "MyOwnReader", 3])

@@ -214,7 +214,8 @@ def _check_channels(
 
 def _refuse_none(found: FoundCases, expected: str) -> None:
     if not found.cases:
-        raise DatasetError(f"{found.place}: expected {expected}, found none{':' if found.notes else ''}{listed(found.notes)}")
+        notes = [note.removeprefix(f"{found.place}: ") for note in found.notes]
+        raise DatasetError(f"{found.place}: expected {expected}, found none{':' if notes else ''}{listed(notes)}")
 
 
 def _refuse_rivals(found: FoundCases) -> None:

@@ -232,7 +232,12 @@ def _existing(folder: Path, *names: str) -> Path | None:
 
 
 def _first_folder(folder: Path, *names: str) -> Path:
-    return _existing(folder, *names) or folder / names[0]
+    found = _existing(folder, *names)
+    if found is None:
+        entries = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+        there = f"there are {_listed(entries)}" if entries else "it is missing or empty"
+        raise DatasetError(f"{folder}: expected a folder {' or '.join(names)}, {there}; name another one with --{names[0]}")
+    return found
 
 
 def _read_folds(path: Path | None, cases: Sequence[SourceCase]) -> tuple[Folds | None, list[str]]:
