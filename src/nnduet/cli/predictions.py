@@ -261,13 +261,12 @@ def evaluate(
     label_map = parse_label_map(map_label or ())
     with reporting(as_json) as report:
         quiet_environment()
-        from nnduet.evaluation.evaluate import METRICS_FILE, PER_CASE_FILE
         from nnduet.evaluation.evaluate import evaluate as score
         from nnduet.evaluation.own_files import check_own_metrics
         from nnduet.evaluation.requests import references_of_dataset, references_of_json, references_of_model
 
         if output is not None:
-            check_own_metrics(output / METRICS_FILE, output / PER_CASE_FILE)
+            check_own_metrics(output)
         if model is not None:
             truth = references_of_model(model, masks=references, table=table)
         elif dataset_json is not None:
@@ -305,6 +304,6 @@ def show_metrics(metrics: Mapping[str, Any]) -> None:
     from nnduet.evaluation.summary import format_summary, missing_note
 
     missing = missing_note(metrics)
-    for note in (*metrics["not_used"], *([missing] if missing else []), *metrics["warnings"]):
+    for note in (*metrics.get("not_used", ()), *([missing] if missing else []), *metrics.get("warnings", ())):
         say(note)
     show_table(("metric", "value", "95 % interval", "cases"), format_summary(metrics))

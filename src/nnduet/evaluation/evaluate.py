@@ -33,15 +33,12 @@ from nnduet.evaluation.segmentation_cases import (
     score_cases,
     summarise_regions,
 )
-from nnduet.evaluation.stored_metrics import read_prediction_run
+from nnduet.evaluation.stored_metrics import METRICS_FILE, PER_CASE_FILE, read_prediction_run
 from nnduet.evaluation.task_scores import score_task
 from nnduet.evaluation.training_cases import training_cases
 from nnduet.schema import GROUP_COLUMN, Task
 
 __all__ = ["METRICS_FILE", "PER_CASE_FILE", "evaluate"]
-
-METRICS_FILE = "metrics.json"
-PER_CASE_FILE = "per_case.csv"
 
 _DEFINITIONS = {
     "ci95": "2.5th to 97.5th percentile of bootstrap resamples of the resampling unit; resamples in which the metric is "

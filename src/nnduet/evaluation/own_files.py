@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nnduet.errors import DatasetError, OutputExistsError
+from nnduet.evaluation.stored_metrics import METRICS_FILE, PER_CASE_FILE
 from nnduet.records import read_json
 from nnduet.schema import CASE_COLUMN, GROUP_COLUMN
 
@@ -17,14 +18,16 @@ _LONGEST_HEADER = 2**16
 _METRIC_PARTS = tuple(f"_{part}" for part in ("dsc", "nsd", "avd_ml", "avd_ratio", "reason", "reference", "prediction"))
 
 
-def check_own_metrics(metrics: Path, per_case: Path) -> None:
-    """Refuse to replace ``metrics.json`` or ``per_case.csv`` that ``nnduet evaluate`` did not write.
+def check_own_metrics(folder: Path) -> None:
+    """Refuse a folder whose ``metrics.json`` or ``per_case.csv`` were not written by ``nnduet evaluate``.
 
     Raises:
         OutputExistsError: naming the file.
     """
-    check_own_json(metrics, ("definitions", "segmentation", "tasks"), "nnduet evaluate")
-    check_own_table(per_case, "nnduet evaluate", endings=(*_METRIC_PARTS, "_reference_ml", "_prediction_ml"), within=("_p_",))
+    check_own_json(folder / METRICS_FILE, ("definitions", "segmentation", "tasks"), "nnduet evaluate")
+    check_own_table(
+        folder / PER_CASE_FILE, "nnduet evaluate", endings=(*_METRIC_PARTS, "_reference_ml", "_prediction_ml"), within=("_p_",)
+    )
 
 
 def check_own_json(path: Path, keys: Collection[str], maker: str) -> None:

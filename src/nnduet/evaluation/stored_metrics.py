@@ -15,6 +15,8 @@ from nnduet.records import read_json
 from nnduet.schema import Task, TaskType
 
 __all__ = [
+    "METRICS_FILE",
+    "PER_CASE_FILE",
     "RUN_FILE",
     "Alarm",
     "Estimate",
@@ -27,7 +29,8 @@ __all__ = [
     "read_prediction_run",
 ]
 
-METRICS_FILE, FOLD_METRICS_FILE, RUN_FILE = "metrics.json", "final_metrics.json", "run.json"
+METRICS_FILE, PER_CASE_FILE = "metrics.json", "per_case.csv"
+FOLD_METRICS_FILE, RUN_FILE = "final_metrics.json", "run.json"
 T = TypeVar("T")
 
 

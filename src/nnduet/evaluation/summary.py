@@ -29,8 +29,8 @@ def format_summary(metrics: Mapping[str, Any]) -> list[SummaryRow]:
 
 
 def _warning_rows(metrics: Mapping[str, Any]) -> Iterator[SummaryRow]:
-    missing = {entry["case_id"] for entry in metrics["missing_predictions"]}
-    for name, number in (("no usable prediction", len(missing)), ("trained on", len(metrics["trained_on"]))):
+    missing = {entry["case_id"] for entry in metrics.get("missing_predictions", ())}
+    for name, number in (("no usable prediction", len(missing)), ("trained on", len(metrics.get("trained_on", ())))):
         if number:
             yield SummaryRow(f"WARNING: cases {name}", str(number), "", str(metrics["num_cases"]))
 
@@ -38,7 +38,7 @@ def _warning_rows(metrics: Mapping[str, Any]) -> Iterator[SummaryRow]:
 def missing_note(metrics: Mapping[str, Any]) -> str | None:
     """A sentence about cases without a usable prediction, with the first reasons; None where every case has one."""
     missing: dict[str, str] = {}
-    for entry in metrics["missing_predictions"]:
+    for entry in metrics.get("missing_predictions", ()):
         missing.setdefault(entry["case_id"], entry["error"])
     if not missing:
         return None
