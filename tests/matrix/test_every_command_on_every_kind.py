@@ -48,10 +48,10 @@ class Commands:
 
     folder: Path
 
-    def run(self, *arguments: object) -> dict[str, Any]:
-        """The JSON line of a command that must succeed."""
+    def run(self, *arguments: object, codes: tuple[int, ...] = (0,)) -> dict[str, Any]:
+        """The JSON line of a command that must give a result and end with one of these codes."""
         code, found = self._run(*arguments)
-        assert code == 0, f"nnduet {' '.join(map(str, arguments))}\n{found.get('error', found)}"
+        assert code in codes and "error" not in found, f"nnduet {' '.join(map(str, arguments))}\n{found.get('error', found)}"
         return found
 
     def refused(self, *arguments: object) -> dict[str, str]:
@@ -90,8 +90,9 @@ def test_row_99_no_command_meets_a_kind_that_it_does_not_know(kind: Kind, comman
     refit(kind, model, commands)
     pass_on(kind, cases, model, commands)
     if kind in BENCHMARKED:
-        found = commands.run("benchmark", "-i", cases / "test_images", "-m", model, "-o", "speed", "--rounds", 2, "--no-cold")
-        assert found["num_cases"] == 3
+        images = cases / "test_images"
+        found = commands.run("benchmark", "-i", images, "-m", model, "-o", "speed", "--rounds", 2, "--no-cold", codes=(0, 1))
+        assert found["num_cases"] == 3  # 1: what is so small need not be faster
 
 
 def train(kind: Kind, cases: Path, commands: Commands) -> Path:
