@@ -122,3 +122,9 @@ def test_row_43_no_call_may_unpickle(module: str) -> None:
         given = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
         wanted = ("weights_only", "True") if ast.unparse(node.func) == "torch.load" else ("allow_pickle", "False")
         assert given.get(wanted[0]) == wanted[1], f"{module}:{node.lineno}: expected {wanted[0]}={wanted[1]}"
+
+
+def test_the_map_of_the_source_is_true() -> None:
+    script = PACKAGE.parents[1] / ".ci" / "source_tree.py"
+    checked = subprocess.run([sys.executable, script, "--check"], capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stderr
