@@ -12,7 +12,7 @@ import pytest
 
 from nnduet.data.csv_text import csv_text
 from nnduet.data.geometry import Geometry
-from nnduet.data.images import write_segmentation
+from nnduet.data.images import write_image, write_segmentation
 from nnduet.errors import (
     AmbiguousFileError,
     CorruptFileError,
@@ -286,6 +286,13 @@ def test_a_malformed_table_of_predictions_is_refused_with_its_line(folders, cont
 def test_the_table_may_start_with_a_byte_order_mark_and_spell_case_id_otherwise(folders):
     (folders / "table.csv").write_text("Case_id,subtype,age\none,a,40\ntwo,b,50\n", encoding="utf-8-sig")
     assert run(folders)["num_cases"] == 2
+
+
+def test_row_80_a_reference_with_minus_one_is_refused_by_name(folders):
+    array = np.full((4, 8, 8), -1, np.int16)
+    write_image(folders / "references" / "two.nii.gz", array, Geometry(array.shape))
+    with pytest.raises(LabelError, match=r"two.nii.gz: undeclared labels \[-1\]"):
+        run(folders)
 
 
 def test_row_80_references_in_another_format_are_named(folders):

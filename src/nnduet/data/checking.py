@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nnduet.data.geometry import Geometry, check_same_geometry, farthest_corner_mm
-from nnduet.data.images import MAX_LABEL, Image, ImageHeader, file_ending, inspect_image, read_whole_numbers
+from nnduet.data.images import MAX_LABEL, Image, ImageHeader, file_ending, inspect_image, read_whole_numbers, voxel_counts
 from nnduet.data.sources import Source, SourceCase
 from nnduet.errors import DatasetError, GeometryError, NNDuetError, SettingsError
 
@@ -114,7 +114,7 @@ def _check_case(case: SourceCase, ending: str, source: Source, max_bytes: int) -
         name = path.name if len(case.masks) == 1 else f"{path.parent.name}/{path.name}"
         as_it_is = len(case.masks) == 1 and _is_plain_integer(mask.header) and not changed
         file = _checked(path, mask.header, grid, ending, as_it_is=as_it_is)
-        file = replace(file, counts=_counts(mask.array), num_rounded=num_rounded)
+        file = replace(file, counts=voxel_counts(mask.array), num_rounded=num_rounded)
         masks.append(_on_grid(file, mask.geometry, case.case_id, f"mask {name}", source.tolerance_mm))
     return CheckedCase(case.case_id, images, masks[0] if masks else None, tuple(masks[1:]))
 
@@ -139,15 +139,6 @@ def _rounded_up(value: float) -> float:
     """The next number of one digit, so that it can be typed."""
     digit: float = 10.0 ** math.floor(math.log10(value))
     return round(math.ceil(value / digit + 1e-9) * digit, 12)
-
-
-def _counts(array: npt.NDArray[Any]) -> dict[int, int]:
-    """Voxels of each value that occurs."""
-    if array.size and int(array.min()) >= 0 and int(array.max()) <= MAX_LABEL:
-        counts = np.bincount(array.ravel())
-        return {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
-    values, counts = np.unique(array, return_counts=True)
-    return {int(value): int(count) for value, count in zip(values, counts, strict=True)}
 
 
 def _checked(path: Path, header: ImageHeader, grid: Geometry, ending: str, *, as_it_is: bool = True) -> CheckedFile:

@@ -40,6 +40,7 @@ __all__ = [
     "read_image",
     "read_segmentation",
     "read_whole_numbers",
+    "voxel_counts",
     "write_image",
     "write_segmentation",
 ]
@@ -232,6 +233,15 @@ def _refuse_rival(path: Path, ending: str) -> None:
         raise AmbiguousFileError(f"{path}: {rival.name} stands beside it and some readers open that instead; remove one")
 
 
+def voxel_counts(values: npt.NDArray[Any]) -> dict[int, int]:
+    """Voxels of each whole number that occurs, negative ones and those beyond 65535 included; ascending."""
+    if values.dtype.kind in "iub" and values.size and int(values.min()) >= 0 and int(values.max()) <= MAX_LABEL:
+        numbers = np.bincount(values.ravel())
+        return {int(value): int(numbers[value]) for value in np.flatnonzero(numbers)}
+    found, counts = np.unique(values, return_counts=True)
+    return {int(value): int(count) for value, count in zip(found, counts, strict=True)}
+
+
 def _png_header(png: PngHeader) -> ImageHeader:
     return ImageHeader(Geometry((1, png.height, png.width)), np.dtype(np.uint16 if png.bits == 16 else np.uint8))
 
@@ -259,9 +269,7 @@ def check_declared(segmentation: npt.NDArray[Any], allowed: Collection[int], pat
     Raises:
         LabelError: naming the values, with the mapping where it is plain.
     """
-    small = segmentation.dtype.kind == "u"
-    found = np.flatnonzero(np.bincount(segmentation.ravel())) if small else np.unique(segmentation)
-    unknown = sorted(set(found.tolist()) - set(allowed))
+    unknown = sorted(set(voxel_counts(segmentation)) - set(allowed))
     if unknown:
         hint = "; map 255 to 1 (label_map, --map-label 255=1)" if unknown == [255] and 1 in allowed else ""
         raise LabelError(f"{path}: undeclared labels {unknown}; declared are {sorted(allowed)}{hint}")
