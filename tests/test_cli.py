@@ -24,7 +24,7 @@ from nnduet.process import SPINS
 from nnduet.schema import Workspace
 
 VARIABLES = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
-TRAINED = SimpleNamespace(model="M", metrics_file="metrics.json", metrics={}, to_json=dict)
+TRAINED = SimpleNamespace(model="M", metrics_file="metrics.json", metrics={}, notes=(), to_json=dict)
 METRICS: dict[str, Any] = {"segmentation": {}, "tasks": {}}
 
 
@@ -288,18 +288,17 @@ def test_plan_hands_over_preset_and_workspace(
     assert "not set" not in result.stderr
     assert plan.arguments == (7, "cpu")
     assert plan.options["workspace"] == Workspace(*(tmp_path / name for name in VARIABLES))
-    assert plan.options["configurations"] == ("2d", "3d_fullres")
+    assert plan.options["configurations"] is None  # two where nothing is planned, else those that are
 
 
 def test_train_hands_over_its_options_and_shows_the_metrics(stand_in: Callable[..., None]) -> None:
-    train = Recorder(_summary(model="M", metrics_file="F", metrics=METRICS))
+    train = Recorder(_summary(model="M", metrics_file="F", metrics=METRICS, notes=()))
     stand_in("nnduet.training.run", train=train)
-    stand_in("nnduet.training.planning", plans_name_of=lambda preset: f"plans of {preset}")
     result = _run("train", 7, "2d", "--fold", "all", "--epochs", 3, "--resume", "--device", "cpu", "--preset", "cpu")
     assert result.exit_code == 0, result.stderr
     assert train.arguments == (7, "2d", "all")
     assert {key: train.options[key] for key in ("plans_name", "epochs", "resume", "device")} == {
-        "plans_name": "plans of cpu",
+        "plans_name": "nnDuetCpuPlans",
         "epochs": 3,
         "resume": True,
         "device": "cpu",

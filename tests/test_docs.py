@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import json
 import os
 import re
 import shlex
@@ -96,19 +97,19 @@ class Shell:
             command.commands[name].make_context(name, arguments)
 
 
-def _write_answers(path: Path, *, identifier: str = "case_id") -> None:
+def _write_answers(path: Path, *, identifier: str = "case_id", num_cases: int = NUM_CASES) -> None:
     """A table of the tiny cases with every column that the pages name."""
     with path.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow([identifier, "grade", "malignant", "patient_id", "age", "psa"])
         table.writerows(
-            [f"case_{n:02d}", 1 + n % 3, ("no", "yes")[n % 2], f"p{n}", 40 + 2.5 * n, 0.5 * n] for n in range(NUM_CASES)
+            [f"case_{n:02d}", 1 + n % 3, ("no", "yes")[n % 2], f"p{n}", 40 + 2.5 * n, 0.5 * n] for n in range(num_cases)
         )
 
 
-def _write_cases(folder: Path) -> None:
-    write_tiny_dataset(folder, 3, NUM_CASES)
-    _write_answers(folder / "cases.csv")
+def _write_cases(folder: Path, num_cases: int = NUM_CASES) -> None:
+    write_tiny_dataset(folder, 3, num_cases)
+    _write_answers(folder / "cases.csv", num_cases=num_cases)
 
 
 def _readme() -> None:
@@ -140,32 +141,41 @@ def _converting() -> None:
     write_phantom(Path("challenge"), num_train=12, num_validation=3, num_test=3, seed=1, size=(12, 32, 36))
 
 
-def _trained(covariates: list[str]) -> None:
-    """Dataset 2, planned; its model with two folds as MODEL."""
+def _trained(options: str, training: str, num_cases: int = NUM_CASES) -> None:
+    """Dataset 2, planned; its model as MODEL."""
     shell = Shell(lambda words: None)
-    _write_cases(Path("user"))
-    options = " ".join(f"--covariate {name}" for name in covariates)
-    shell.run(f"nnduet convert user --dataset-id 2 --name Two --task grade:ordinal --task malignant --num-folds 2 {options}")
+    _write_cases(Path("user"), num_cases)
+    shell.run(f"nnduet convert user --dataset-id 2 --name Two --task grade:ordinal --task malignant {options}")
     shell.run("nnduet plan 2 --preset cpu --configuration 3d_fullres")
-    shell.run("nnduet cross-validate 2 3d_fullres")
+    shell.run(training)
     shutil.copytree(MODEL_OF.format("002_Two"), "MODEL")
 
 
 def _training() -> None:
-    _trained([])
+    _trained("--num-folds 2", "nnduet cross-validate 2 3d_fullres")
     shutil.rmtree("nnduet_data/nnUNet_results")
     shutil.copy("nnduet_data/nnUNet_raw/Dataset002_Two/classification_labels.csv", "corrected.csv")
 
 
 def _before_training(words: list[str]) -> None:
+    folder = Path("nnduet_data/nnUNet_preprocessed/Dataset002_Two")
+    if "nnUNetPlans" in words:
+        plans = json.loads((folder / "nnDuetCpuPlans.json").read_text())
+        (folder / "nnUNetPlans.json").write_text(json.dumps(plans | {"plans_name": "nnUNetPlans"}))
+    else:
+        (folder / "nnUNetPlans.json").unlink(missing_ok=True)  # or train would ask which
     if words[:1] == ["cross-validate"] and "--resume" not in words:
         shutil.rmtree("nnduet_data/nnUNet_results")
 
 
 def _predicting() -> None:
-    _trained(["age", "psa"])
-    shutil.copytree("user/images", "IMAGES")
-    shutil.copy("user/images/case_00_0000.nii.gz", "case_0000.nii.gz")
+    # 20 training cases, so that the outlier score is known; few to predict
+    _trained("--covariate age --covariate psa --num-folds 5", "nnduet train 2 3d_fullres --fold 0", num_cases=25)
+    Path("IMAGES").mkdir()
+    for number in range(3):
+        shutil.copy(f"user/images/case_{number:02d}_0000.nii.gz", "IMAGES")
+    for place in ("IMAGES/case_0000.nii.gz", "case_0000.nii.gz"):
+        shutil.copy("user/images/case_00_0000.nii.gz", place)
     _write_answers(Path("cases.csv"), identifier="scan")
     write_stock_model(write_tiny_model(Path("tiny"), 3), Path("nnUNetTrainer__nnUNetPlans__3d_fullres"))
 
@@ -176,7 +186,7 @@ def _before_predicting(words: list[str]) -> None:
 
 
 def _looking() -> None:
-    _trained([])
+    _trained("--num-folds 2", "nnduet cross-validate 2 3d_fullres")
     shell = Shell(lambda words: None)
     shell.run("nnduet predict -i user/images -o answers -m MODEL")
     shell.run("nnduet evaluate -p answers -r user/labels --dataset-json MODEL/dataset.json --table user/cases.csv -o metrics")
@@ -210,10 +220,10 @@ USERS = {
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None) -> Iterator[Path]:
     """The current folder; the environment and the small settings are undone afterwards."""
-    from nnduet.training import planning
+    from nnduet.training import planners
 
-    small = dataclasses.replace(planning.CPU_SETTINGS, **SETTINGS)
-    monkeypatch.setattr(planning, "CPU_SETTINGS", small)
+    planner, settings = planners.PRESETS["cpu"]
+    monkeypatch.setitem(planners.PRESETS, "cpu", (planner, dataclasses.replace(settings, **SETTINGS)))
     monkeypatch.chdir(tmp_path)
     before = dict(os.environ)
     for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results", "MODEL"):
