@@ -189,7 +189,7 @@ def _looking() -> None:
     _trained("--num-folds 2", "nnduet cross-validate 2 3d_fullres")
     shell = Shell(lambda words: None)
     shell.run("nnduet predict -i user/images -o answers -m MODEL")
-    shell.run("nnduet evaluate -p answers -r user/labels --dataset-json MODEL/dataset.json --table user/cases.csv -o metrics")
+    shell.run("nnduet evaluate -p answers -m MODEL -r user/labels --table user/cases.csv -o metrics")
     for name in ("RUN_A", "RUN_B"):
         shutil.copytree("metrics", name)
     _write_answers(Path("cases.csv"))

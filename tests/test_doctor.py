@@ -55,6 +55,25 @@ def test_a_file_in_the_place_of_a_folder_fails(tmp_path: Path) -> None:
     assert not diagnosis.passed
 
 
+def test_row_85_the_doctor_says_what_a_container_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _rows({}, tmp_path)["temporary files"].status == "PASS"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert next(doctor._cache()) == Check(
+        "converted networks", "PASS", f"beside their model, else in {tmp_path / 'cache' / 'nnduet'}"
+    )
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    check = next(doctor._cache())
+    assert check.status == "WARN" and "cannot be written to: where the model's folder is read-only, too" in check.detail
+
+    def none() -> str:
+        raise FileNotFoundError(2, "No usable temporary directory found in ['/tmp']")
+
+    monkeypatch.setattr(doctor.tempfile, "gettempdir", none)
+    check = next(doctor._temporary())
+    assert check.status == "FAIL" and check.detail.endswith("set TMPDIR to a folder that can be written to")
+
+
 def test_a_missing_package_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "version", _not_found)
     assert doctor._package("monai").status == "FAIL"

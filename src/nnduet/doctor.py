@@ -63,6 +63,7 @@ def diagnose(environment: Mapping[str, str], default: Path) -> Diagnosis:
     checks = [_python(), *map(_package, _PACKAGES)]
     checks += [_cpu(), *_guarded("accelerators", _accelerators), _guarded("torchvision", _torchvision)[0]]
     checks += [_disk(workspace.results), _memory(), *_folders(workspace, environment)]
+    checks += [*_guarded("temporary files", _temporary), *_guarded("converted networks", _cache)]
     checks += _guarded("self-test: network", _network_test) + _guarded("self-test: NIfTI", _nifti_test)
     return Diagnosis(tuple(checks))
 
@@ -154,6 +155,29 @@ def _folders(workspace: Workspace, environment: Mapping[str, str]) -> Iterator[C
             yield Check(name, "WARN", f"not set: nnDuet uses {path}; stock nnU-Net commands need the variable")
         else:
             yield Check(name, "PASS", f"{path}" if path.exists() else f"{path} (will be made)")
+
+
+def _temporary() -> Iterator[Check]:
+    try:
+        yield Check("temporary files", "PASS", tempfile.gettempdir())
+    except FileNotFoundError as error:
+        yield Check("temporary files", "FAIL", f"{error.strerror}; set TMPDIR to a folder that can be written to")
+
+
+def _cache() -> Iterator[Check]:
+    """Where networks are kept that were converted for OpenVINO or ONNX Runtime and cannot lie beside their model."""
+    from platformdirs import user_cache_path
+
+    try:
+        folder = user_cache_path("nnduet")
+        lack = "" if folder.is_absolute() else "no home folder"
+    except RuntimeError as error:  # no HOME, and no such user in the system's list
+        folder, lack = Path(), f"no home folder ({error})"
+    existing = next((parent for parent in (folder, *folder.parents) if parent.exists()), folder)
+    if not lack and not (existing.is_dir() and os.access(existing, os.W_OK)):
+        lack = f"{folder} cannot be written to"
+    detail = f"{lack}: where the model's folder is read-only, too, each run converts again; set HOME or XDG_CACHE_HOME"
+    yield Check("converted networks", "WARN" if lack else "PASS", detail if lack else f"beside their model, else in {folder}")
 
 
 def _network_test() -> Iterator[Check]:
