@@ -20,7 +20,7 @@ from nnduet.cli.options import (
     parse_label_map,
     quiet_environment,
 )
-from nnduet.console import progress_bar, reporting, say, show_table
+from nnduet.console import progress_bar, reporting, say, show_table, warn
 
 __all__ = ["benchmark", "evaluate", "predict", "show_metrics"]
 
@@ -304,6 +304,8 @@ def show_metrics(metrics: Mapping[str, Any]) -> None:
     from nnduet.evaluation.summary import format_summary, missing_note
 
     missing = missing_note(metrics)
-    for note in (*metrics.get("not_used", ()), *([missing] if missing else []), *metrics.get("warnings", ())):
+    for note in metrics.get("not_used", ()):
         say(note)
+    for warning in (*([missing] if missing else []), *metrics.get("warnings", ())):
+        warn(warning)
     show_table(("metric", "value", "95 % interval", "cases"), format_summary(metrics))
