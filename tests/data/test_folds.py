@@ -97,3 +97,91 @@ def test_the_folds_of_the_shared_data_parse_and_hold_every_case(name: str) -> No
     folds = parse_folds(json.loads((shared(name) / "splits_final.json").read_text()), name)
     cases = set(folds[0]["train"] + folds[0]["val"])
     assert len(folds) == 5 and check_folds(folds, cases) == []
+
+
+def test_five_folds_of_nnunets_seed_are_the_default() -> None:
+    assert make_folds(CASES) == make_folds(CASES, num_folds=5, seed=12345)
+
+
+def test_two_folds_of_two_patients_are_the_fewest() -> None:
+    assert [fold["val"] for fold in sorted(make_folds(["a", "b"], num_folds=2), key=lambda fold: fold["val"])] == [["a"], ["b"]]
+    with pytest.raises(DatasetError, match="1 folds need at least 2 folds and as many patients; there are 20 patients"):
+        make_folds(CASES, num_folds=1)
+    with pytest.raises(DatasetError, match="2 folds need at least 2 folds and as many patients; there are 1 patients"):
+        make_folds(["a", "b"], {"a": "p", "b": "p"}, num_folds=2)
+
+
+def test_classes_with_as_many_cases_as_folds_are_spread(recwarn: pytest.WarningsRecorder) -> None:
+    strata = {case: str(i // 5) for i, case in enumerate(CASES)}
+    for fold in make_folds(CASES, strata=strata):
+        assert sorted(strata[case] for case in fold["val"]) == ["0", "1", "2", "3"]
+    assert not recwarn.list
+
+
+def test_a_class_that_is_too_small_to_be_spread_brings_no_warning(recwarn: pytest.WarningsRecorder) -> None:
+    folds = make_folds(CASES, strata={case: str(i > 1) for i, case in enumerate(CASES)})
+    assert [len(fold["val"]) for fold in folds] == [4] * 5
+    assert not recwarn.list
+
+
+def test_a_case_without_a_class_counts_as_one_of_its_own() -> None:
+    strata = dict.fromkeys(CASES[:10], "known")
+    for fold in make_folds(CASES, strata=strata):
+        assert sum(case in strata for case in fold["val"]) == 2
+
+
+def test_validation_and_training_cases_are_sorted() -> None:
+    for fold in make_folds(CASES[::-1]):
+        assert fold["val"] == sorted(fold["val"]) and fold["train"] == sorted(fold["train"])
+
+
+def test_the_first_classification_task_is_spread_where_there_is_one() -> None:
+    tasks = [Task("age", "regression"), Task("b", "binary", ("x", "y"))]
+    assert choose_strata(tasks, {"c0": {"age": "3", "b": "x"}}, 5) == {"c0": "x"}
+    two = [Task("a", "binary", ("0", "1")), Task("b", "binary", ("x", "y"))]
+    assert choose_strata(two, {}, 5) == {}
+
+
+def test_folds_are_copied_as_they_are_parsed() -> None:
+    value = [{"train": ["a"], "val": ["b"], "test": ["c"]}]
+    assert parse_folds(value, "splits.json") == [{"train": ["a"], "val": ["b"]}]
+
+
+def test_the_refusal_of_a_fold_names_it_and_what_it_needs() -> None:
+    sound = {"train": ["a"], "val": ["b"]}
+    for broken in ({"train": ["a"]}, {"train": [], "val": ["b"]}, {"train": ["a"], "val": "b"}, ["a"]):
+        with pytest.raises(DatasetError, match=r"^s: fold 1 needs non-empty lists of case ids under 'train' and 'val'$"):
+            parse_folds([sound, broken], "s")
+    with pytest.raises(DatasetError, match=r"^s: expected a list of folds, got dict$"):
+        parse_folds(sound, "s")
+
+
+def test_at_most_ten_cases_or_patients_are_named() -> None:
+    ten = ", ".join(CASES[:10])
+    with pytest.raises(DatasetError, match=f"fold 0 train: 19 unknown cases: {ten}$"):
+        check_folds([{"train": CASES[:-1], "val": CASES[-1:]}], CASES[-1:])
+    with pytest.raises(DatasetError, match=f"fold 0 train: cases are repeated: {ten}$"):
+        check_folds([{"train": CASES[:15] * 2, "val": CASES[15:]}], CASES)
+    with pytest.raises(LeakError, match=f"fold 0: 20 cases in train and val: {ten}$"):
+        check_folds([{"train": CASES, "val": CASES}], CASES)
+    with pytest.raises(DatasetError, match=f"no fold holds 18 cases: {', '.join(CASES[1:11])}$"):
+        check_folds([{"train": CASES[:1], "val": CASES[-1:]}], CASES)
+    patients = {case: f"p{i % 11:02d}" for i, case in enumerate([*CASES, "d0", "d1"])}
+    named = ", ".join(f"p{i:02d}" for i in range(10))
+    with pytest.raises(LeakError, match=f"fold 0: patients in train and val: {named}; e.g. cases c00, c11$"):
+        check_folds([{"train": CASES[:11], "val": [*CASES[11:], "d0", "d1"]}], [*CASES, "d0", "d1"], patients)
+
+
+def test_the_second_fold_is_checked_like_the_first() -> None:
+    folds = [{"train": ["a"], "val": ["b", "c"]}, {"train": ["a", "b"], "val": ["b", "c"]}]
+    with pytest.raises(LeakError, match="fold 1: 1 cases in train and val: b"):
+        check_folds(folds, ["a", "b", "c"])
+
+
+def test_classes_that_a_side_lacks_are_told_by_fold_side_and_task() -> None:
+    folds = [{"train": ["a", "b"], "val": ["c", "d"]}]
+    labels = {"grade": {"a": "low", "b": "", "c": "high", "d": "mid"}, "site": {"a": "x", "c": "x"}}
+    assert check_folds(folds, ["a", "b", "c", "d"], None, labels) == [
+        "fold 0 train has no case of grade class high, mid",
+        "fold 0 val has no case of grade class low",
+    ]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nnduet.data.tables import CaseTable, check_case_ids, read_covariates, read_table
+from nnduet.data.tables import CaseTable, check_case_ids, describe_missing, find_table, read_covariates, read_table
 from nnduet.data.task_specs import parse_task_specs
 from nnduet.errors import SettingsError, TableError, UnreadableFileError
 from nnduet.schema import Task
@@ -199,3 +199,122 @@ def test_columns_are_found_without_regard_to_letter_case_where_that_is_asked_for
     assert read.columns == ("case_id", "GRADE", "grade", "age") and read.rows["a"]["grade"] == "2"
     renamed = read.renamed({"GRADE": "grade"})
     assert renamed.columns == ("case_id", "grade", "age") and renamed.rows["a"]["grade"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("cell", "stays"),
+    [
+        ("1,250", False),
+        ("+12,500", False),
+        ("-123,456", False),
+        ("0,250", True),
+        ("1234,567", True),
+        ("1,25", True),
+        (",250", True),
+    ],
+)
+def test_a_comma_before_three_digits_is_doubtful_unless_a_zero_or_four_digits_stand_before_it(
+    tmp_path: Path, cell: str, stays: bool
+) -> None:
+    read = table(tmp_path, f"case_id;x\na;{cell}\nb;7\n")
+    if stays:
+        assert read.numbers("x") == {"a": cell.replace(",", "."), "b": "7"}
+    else:
+        with pytest.raises(
+            TableError, match=r"line 2: x expected a number, got .*may separate a fraction or thousands; write a"
+        ):
+            read.numbers("x")
+
+
+def test_one_comma_that_can_only_be_a_fraction_tells_the_others_apart(tmp_path: Path) -> None:
+    assert table(tmp_path, "case_id;x\na;1,250\nb;2,5\n").numbers("x") == {"a": "1.250", "b": "2.5"}
+
+
+def test_decimal_signs_of_texts_are_nobodys_business(tmp_path: Path) -> None:
+    table(tmp_path, "case_id;x\na;1,5\nb;2.5\nc;text\n").check_decimal_signs("x")
+
+
+def test_a_point_and_a_comma_in_one_column_are_refused_with_both_lines(tmp_path: Path) -> None:
+    with pytest.raises(
+        TableError, match=r"cases.csv line 4: x expected one decimal sign, got '1,5' here and '2\.5' in line 3; "
+    ):
+        table(tmp_path, "case_id;x\na;\nb;2.5\nc;1,5\n").numbers("x")
+
+
+def test_answers_are_spelled_as_the_task_has_them_and_numbers_with_a_point(tmp_path: Path) -> None:
+    read = table(tmp_path, "case_id;grade;age\na;LOW;4,5\nb;;\nc;high;7\n")
+    assert read.answers(Task("grade", "binary", ("low", "high"))) == {"a": "low", "b": "", "c": "high"}
+    assert read.answers(Task("age", "regression")) == {"a": "4.5", "b": "", "c": "7"}
+    with pytest.raises(TableError, match=r"cases\.csv line 2: task grade: expected one of"):
+        read.answers(Task("grade", "binary", ("none", "high")))
+
+
+def test_a_table_can_be_restricted_to_cases_that_it_holds(tmp_path: Path) -> None:
+    read = table(tmp_path, "case_id,x\na,1\nb,2\nc,3\n").restricted_to(["c", "z", "a"])
+    assert read.column("x") == {"a": "1", "c": "3"} and dict(read.lines) == {"a": 2, "c": 4}
+    assert read.columns == ("case_id", "x") and read.id_column == "case_id"
+
+
+def test_a_renamed_id_column_is_the_id_column_still(tmp_path: Path) -> None:
+    read = table(tmp_path, "ID,x\na,1\n").renamed({"ID": "case_id"})
+    assert read.id_column == "case_id" and read.rows == {"a": {"case_id": "a", "x": "1"}}
+
+
+def test_the_id_column_and_columns_that_are_wanted_as_they_are_keep_their_names(tmp_path: Path) -> None:
+    read = table(tmp_path, "ID,Grade,AGE\na,1,2\n").named_as(["id", "Grade", "age", "sex"])
+    assert read.columns == ("ID", "Grade", "age") and read.id_column == "ID"
+
+
+def test_of_two_columns_that_differ_in_letter_case_the_first_is_taken(tmp_path: Path) -> None:
+    read = table(tmp_path, "case_id,AGE,Age\na,1,2\n").named_as(["age"])
+    assert read.columns == ("case_id", "age", "Age") and read.column("age") == {"a": "1"}
+
+
+@pytest.mark.parametrize(
+    "header, expected", [("ID,case", "case"), ("id,ID", "ID"), ("x,CASE_ID", "CASE_ID"), ("Case_id,id", "Case_id")]
+)
+def test_the_id_column_is_found_by_its_names_in_their_order(tmp_path: Path, header: str, expected: str) -> None:
+    assert table(tmp_path, f"{header}\na,b\n").id_column == expected
+
+
+def test_tables_are_found_by_their_names_in_any_letter_case_and_in_their_order(tmp_path: Path) -> None:
+    assert find_table(tmp_path / "none") is None and find_table(tmp_path) is None
+    for name in ("cases.ods", "cases.xls", "cases.xlsx", "Cases.TSV", "classification_labels.csv", "CASES.csv"):
+        (tmp_path / name).touch()
+        assert find_table(tmp_path) == tmp_path / name
+
+
+def test_refusals_of_a_header_say_what_there_is(tmp_path: Path) -> None:
+    names = "case_id or case or Case_id or ID or id"
+    with pytest.raises(TableError, match=f"cases.csv: expected columns {names} and others, but the table is empty"):
+        table(tmp_path, "")
+    with pytest.raises(TableError, match=rf"cases.csv: expected columns {names} and others, got \['name', 'x'\]; name the one"):
+        table(tmp_path, "name,x\na,1\n")
+    with pytest.raises(TableError, match=r"cases.csv: no column nothing; there are \['name', 'x'\]"):
+        table(tmp_path, "name,x\na,1\n", "nothing")
+    with pytest.raises(TableError, match=r"line 2: column names must differ, got \['id', 'x', 'x'\]"):
+        table(tmp_path, "\nid,x,x\na,1,1\n")
+
+
+def test_ten_cases_are_named_of_more(tmp_path: Path) -> None:
+    read = column(tmp_path, ["1"] * 11)
+    cases = [f"c{i}" for i in range(11)]
+    rows = ", ".join(f"line {i + 2} 'c{i}'" for i in range(10))
+    with pytest.raises(TableError, match=rf"cases.csv: 11 rows name cases without an image: {rows}; remove them"):
+        check_case_ids(read, [])
+    (note,) = check_case_ids(read, [], ignore_extra_rows=True)
+    assert note == f"cases.csv: 11 rows of cases without an image are ignored: {rows}"
+    names = ", ".join(repr(f"d{i:02d}") for i in range(10))
+    with pytest.raises(TableError, match=rf"\(lines 1-12\): 11 cases have no row in column case_id: {names}$"):
+        check_case_ids(read, [*(f"d{i:02d}" for i in range(11)), *cases])
+
+
+def test_a_table_without_rows_ends_in_its_first_line(tmp_path: Path) -> None:
+    with pytest.raises(TableError, match=r"\(lines 1-1\): 1 cases have no row in column case_id: 'a'$"):
+        check_case_ids(table(tmp_path, "case_id,x\n"), ["a"])
+
+
+def test_missing_cells_are_told_by_marker_the_most_frequent_first() -> None:
+    raw = {"a": "?", "b": "", "c": "?", "d": "1"}
+    assert describe_missing("x", raw, {"a": "", "b": "", "c": "", "d": "1"}) == "x: 3 missing (2 '?', 1 empty)"
+    assert describe_missing("x", raw, {"d": "1"}) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -207,3 +208,134 @@ def test_row_135_a_number_and_its_upper_bound_are_refused(tmp_path: Path) -> Non
     with pytest.raises(SettingsError, match="task 'risk' and task 'risk_high': both would be column 'risk_high'"):
         parse_task_specs(["risk:regression", "risk_high"], table)
     assert [task.name for task in parse_task_specs(["risk_high"], table)] == ["risk_high"]
+
+
+def test_a_type_that_is_none_is_named_beside_those_that_there_are(tmp_path: Path) -> None:
+    types = "binary, multiclass, ordinal, regression"
+    with pytest.raises(SettingsError, match=f"^task 'x:ordnal': type expected one of {types}, got 'ordnal'$"):
+        parse_task_specs(["x:ordnal"], column(tmp_path, ["1", "2"]))
+
+
+@pytest.mark.parametrize("letters", ["", "xx", "w"])
+def test_axes_that_are_none_are_named(tmp_path: Path, letters: str) -> None:
+    with pytest.raises(
+        SettingsError, match=f"^task 'x:fixed={letters}': fixed expected letters of x, y, z, each once, as in fixed=xy, got "
+    ):
+        parse_task_specs([f"x:fixed={letters}"], column(tmp_path, ["1", "2"]))
+
+
+def test_a_statement_without_classes_shows_how_to_state_them(tmp_path: Path) -> None:
+    with pytest.raises(
+        SettingsError, match=r"^task 'x:ordinal=': expected classes in ascending order, as in NAME:ordinal=low<high$"
+    ):
+        parse_task_specs(["x:ordinal="], column(tmp_path, ["1", "2"]))
+
+
+def test_stated_classes_that_are_one_text_are_told(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"^task 'x': stated classes must differ and must not be empty, got \['a', 'A'\]$"):
+        parse_task_specs(["x:ordinal=a<A"], column(tmp_path, ["a", "b"]))
+
+
+@pytest.mark.parametrize(
+    ("cells", "kind"),
+    [
+        (["1.5", "2.5"], "binary"),
+        ([str(i) for i in range(20)], "multiclass"),
+        ([str(i) for i in range(21)], "regression"),
+        (["1", "2", "2.5"], "regression"),
+        (["1.0", "2", "3"], "multiclass"),
+        (["1", "2", "x"], "multiclass"),
+        (["x", "y", "z"], "multiclass"),
+    ],
+)
+def test_the_type_is_told_by_the_number_of_values_and_their_fractions(tmp_path: Path, cells: list[str], kind: str) -> None:
+    (task,) = parse_task_specs(["x"], column(tmp_path, cells))
+    assert task.type == kind
+
+
+def test_up_to_ten_numbers_as_classes_bring_no_note_and_eleven_texts_neither(tmp_path: Path) -> None:
+    assert read(tmp_path, "x", [str(i) for i in range(10)])[2] == []
+    assert len(read(tmp_path, "x", [str(i) for i in range(11)])[2]) == 1
+    assert read(tmp_path, "x", [f"t{i}" for i in range(11)])[2] == []
+    assert read(tmp_path, "x", [*(str(i) for i in range(10)), "t"])[2] == []
+
+
+def test_numbers_as_classes_bring_a_note_with_mirrored_axes_too_and_quote_a_name_with_a_blank(tmp_path: Path) -> None:
+    table = column(tmp_path, [str(i) for i in range(12)], "x y")
+    tasks = parse_task_specs(["x y:fixed=z"], table)
+    assert notes_on_columns(table, ["x y:fixed=z"], tasks, []) == [
+        "x y: its 12 different numbers are taken as classes; if they are measurements, write --task 'x y:regression'"
+    ]
+
+
+def test_all_absent_classes_are_told(tmp_path: Path) -> None:
+    assert read(tmp_path, "x:ordinal=none<low<high<most", ["low", "high"])[2] == ["x: no case is 'none' or 'most'"]
+
+
+def test_notes_come_from_covariates_too_and_from_every_column(tmp_path: Path) -> None:
+    (tmp_path / "cases.csv").write_text("case;x;age\na;yes;1,5\nb;no;?\nc;NO;2,5\n")
+    table = read_table(tmp_path / "cases.csv")
+    assert notes_on_columns(table, ["x"], parse_task_specs(["x"], table), ["age"]) == [
+        "x: one class 'NO' is written in several ways (1 'NO', 1 'no')",
+        "age: 1 missing (1 '?')",
+        "age: decimal commas are read as points, e.g. '1,5'",
+    ]
+
+
+def test_a_number_between_texts_keeps_its_point_and_a_comma_is_refused(tmp_path: Path) -> None:
+    assert parse_task_specs(["x"], column(tmp_path, ["low", "3.5", "high"]))[0].classes == ("3.5", "high", "low")
+    with pytest.raises(
+        TableError, match="line 4: x expected numbers or texts, got '3,5' beside 'low'; write the number with a"
+    ):
+        parse_task_specs(["x"], column(tmp_path, ["2.5", "low", "3,5", "high"]))
+
+
+def test_the_first_line_with_the_cell_is_named(tmp_path: Path) -> None:
+    with pytest.raises(TableError, match=r"cases.csv line 3: x holds 'none', and in line 4 'None', which means missing; "):
+        parse_task_specs(["x"], column(tmp_path, ["mild", "none", "None", "none", "None"]))
+    with pytest.raises(TableError, match=r"cases.csv line 4: x writes one number in two ways, '1' and '1\.0'$"):
+        parse_task_specs(["x:multiclass"], column(tmp_path, ["1", "2", "1.0", "1.0"]))
+
+
+@pytest.mark.parametrize("cell", ["#DIV/0!", "#NAME?"])
+def test_errors_of_a_spreadsheet_are_refused_with_the_first_line(tmp_path: Path, cell: str) -> None:
+    with pytest.raises(TableError, match=f"cases.csv line 3: x holds {re.escape(repr(cell))}, an error of the spreadsheet$"):
+        parse_task_specs(["x"], column(tmp_path, ["a", cell, "b", cell]))
+
+
+@pytest.mark.parametrize("cells", [["#1", "#2"], ["really?", "sure!"]])
+def test_a_text_with_one_sign_of_a_spreadsheets_error_is_a_class(tmp_path: Path, cells: list[str]) -> None:
+    assert parse_task_specs(["x"], column(tmp_path, cells))[0].classes == tuple(cells)
+
+
+def test_a_column_may_be_named_like_a_task_with_a_type(tmp_path: Path) -> None:
+    """The name as it stands comes first; only then is it taken apart."""
+    (tmp_path / "cases.csv").write_text("case,x,x:y\na,1,u\nb,2,v\n")
+    table = read_table(tmp_path / "cases.csv")
+    with pytest.raises(SettingsError, match=r"^task 'x:y': .*; the name becomes part of file names: rename the column$"):
+        parse_task_specs(["x:y"], table)
+
+
+def test_an_order_of_two_classes_that_cannot_be_told_is_asked_for_in_words_of_the_command(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError) as caught:
+        parse_task_specs(["x:ordinal"], column(tmp_path, ["low", "high", "mid"]))
+    assert str(caught.value) == (
+        "task 'x': cannot tell the order of its 3 classes high, low, mid; state it from the lowest to the highest: "
+        "--task 'x:ordinal=high<low<mid' (here in the order of the alphabet: put them right)"
+    )
+
+
+def test_a_column_with_too_few_classes_is_refused_by_its_name(tmp_path: Path) -> None:
+    with pytest.raises(TableError, match=r"cases.csv: column 'x' does not fit the task: task x: "):
+        parse_task_specs(["x:binary"], column(tmp_path, ["1", "2", "3"]))
+
+
+def test_stated_classes_with_the_separating_sign_within_are_found_the_longest_first(tmp_path: Path) -> None:
+    cells = ["<1", "<1 mm", "1<2"]
+    (task,) = parse_task_specs(["x:ordinal=<1<<1 mm<1<2"], column(tmp_path, cells))
+    assert task.classes == ("<1", "<1 mm", "1<2")
+
+
+def test_stated_classes_that_are_not_all_in_the_table_are_split_at_the_sign(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="stated classes must differ and must not be empty"):
+        parse_task_specs(["x:ordinal=<1<none"], column(tmp_path, ["<1", "more"]))

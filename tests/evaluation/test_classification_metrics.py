@@ -165,3 +165,54 @@ def test_without_cases_everything_is_undefined():
         expected_calibration_error(none, none.astype(bool), weights),
     ]
     assert np.isnan(values).all()
+
+
+def test_spearman_of_numbers_that_are_nearly_equal_is_that_of_their_order():
+    assert spearman(np.array([1.0, 2.0, 3.0]), np.array([1e-12, 3e-12, 2e-12]), np.ones((1, 3)))[0] == pytest.approx(0.5)
+
+
+def test_spearman_of_two_cases_of_many_is_one_or_minus_one():
+    """A resample that draws two of five cases, one of them three times."""
+    reference, prediction = np.array([5.0, 4.0, 3.0, 2.0, 1.0]), np.array([9.0, 1.0, 7.0, 2.0, 5.0])
+    values = spearman(reference, prediction, np.array([[3.0, 0, 1, 0, 0], [0, 3.0, 0, 1, 0], [0, 4.0, 0, 0, 0]]))
+    assert values[:2].tolist() == pytest.approx([1.0, -1.0])
+    assert np.isnan(values[2])
+
+
+def test_auroc_of_a_tie_is_one_half_and_of_one_pair_of_two_in_order_three_quarters():
+    assert auroc(np.array([0.5, 0.5]), np.array([True, False]), np.ones((1, 2)))[0] == 0.5
+    assert auroc(np.array([0.2, 0.7, 0.7]), np.array([False, True, False]), np.ones((1, 3)))[0] == 0.75
+
+
+def test_auroc_follows_the_weights_of_a_resample():
+    """Drawn twice, the negative that is in order counts two pairs of three."""
+    scores, positive = np.array([0.1, 0.9, 0.5]), np.array([False, False, True])
+    values = auroc(scores, positive, np.array([[2.0, 1, 1], [1, 0, 3], [1, 1, 0]]))
+    assert values[:2].tolist() == pytest.approx([2 / 3, 1.0])
+    assert np.isnan(values[2])
+
+
+def test_calibration_error_has_fifteen_bins_weighted_by_their_cases():
+    """Two bins: three cases of 0.65 of which one is right, one case of 0.95 that is right; 0.65 and 0.66 share a bin."""
+    confidence, correct = np.array([0.64, 0.65, 0.66, 0.95]), np.array([True, False, False, True])
+    value = expected_calibration_error(confidence, correct, np.ones((1, 4)))
+    assert value[0] == pytest.approx((abs(1 - 1.95) + abs(1 - 0.95)) / 4)
+
+
+def test_calibration_error_does_not_cancel_between_neighbouring_bins():
+    """0.66 is in the tenth bin of 15, (9/15, 10/15), and 0.67 in the eleventh."""
+    value = expected_calibration_error(np.array([0.66, 0.67]), np.array([True, False]), np.ones((1, 2)))
+    assert value[0] == pytest.approx((0.34 + 0.67) / 2)
+
+
+def test_calibration_error_follows_the_weights_of_a_resample():
+    value = expected_calibration_error(np.array([0.0, 1.0]), np.array([True, True]), np.array([[1.0, 3.0], [0.0, 2.0]]))
+    assert value.tolist() == [0.25, 0.0]
+
+
+def test_kappa_of_ranks_that_are_turned_round_is_minus_one_and_by_chance_is_zero():
+    weights = np.ones((1, 4))
+    turned = metrics.confusion_counts(np.array([0, 0, 2, 2]), np.array([2, 2, 0, 0]), weights, 3)
+    assert metrics.quadratic_kappa(turned)[0] == pytest.approx(-1.0)
+    chance = metrics.confusion_counts(np.array([0, 0, 2, 2]), np.array([0, 2, 0, 2]), weights, 3)
+    assert metrics.quadratic_kappa(chance)[0] == pytest.approx(0.0)

@@ -159,3 +159,99 @@ def test_ignored_reference_voxels_are_left_out_of_the_prediction():
     )
     assert scores["organ"].dsc == 1.0
     assert scores["organ"].avd_ml == 0.0
+
+
+def test_a_tolerance_of_zero_is_a_tolerance_and_a_half_voxel_is_more_than_it():
+    cube = box((12, 12, 12), (3, 9), (3, 9), (3, 9))
+    assert nsd(cube, cube, tolerance_mm=0.0) == 1.0
+    assert nsd(cube, np.roll(cube, 1, axis=0), spacing_mm=(0.5, 1.0, 1.0), tolerance_mm=0.49) < 1.0
+
+
+def test_the_surface_distance_of_two_empty_masks_is_undefined_and_of_one_is_zero():
+    empty, full = np.zeros((3, 3, 3), dtype=bool), np.ones((3, 3, 3), dtype=bool)
+    assert nsd(empty, empty) is None
+    assert nsd(empty, full) == nsd(full, empty) == 0.0
+
+
+def test_a_region_may_have_several_labels_in_any_order_and_twice():
+    reference, prediction = np.array([[[3, 1, 2, 0]]]), np.array([[[1, 2, 3, 3]]])
+    regions = {"all": (3, 1, 2), "again": (1, 2, 2, 3), "pair": (1, 3)}
+    scores = score_segmentation(reference, prediction, regions, spacing_mm=(1.0, 2.0, 5.0), tolerance_mm=0.0)
+    assert scores["all"] == scores["again"]
+    assert scores["all"].dsc == pytest.approx(6 / 7)
+    assert (scores["all"].reference_ml, scores["all"].prediction_ml, scores["all"].avd_ml) == (0.03, 0.04, 0.01)
+    assert scores["all"].avd_ratio == pytest.approx(1 / 3)
+    assert scores["pair"].dsc == pytest.approx(2 / 5)
+
+
+def test_a_case_of_one_region_in_a_large_image_scores_as_in_a_small_one():
+    """Everything outside what either mask holds is left out, whichever of the two holds it."""
+    small_reference, small_prediction = np.zeros((2, 3, 6), int), np.zeros((2, 3, 6), int)
+    small_reference[:, :, :3], small_prediction[:, :, 2:] = 1, 1
+    scores = [
+        score_segmentation(
+            np.pad(small_reference, margin), np.pad(small_prediction, margin), {"a": (1,)}, spacing_mm=ONE_MM, tolerance_mm=1.0
+        )["a"]
+        for margin in (1, 4)
+    ]
+    assert scores[0] == scores[1]
+    assert scores[0].dsc == pytest.approx(2 * 6 / (18 + 24))
+    assert 0 < scores[0].nsd < 1
+
+
+def test_a_flat_case_stays_flat_and_a_stack_of_slices_does_not():
+    """One slice of 5 x 5 counts its contour; the thickness of the slice says nothing."""
+    reference = np.zeros((1, 9, 9), int)
+    reference[:, 2:7, 2:7] = 1
+    prediction = np.roll(reference, 1, axis=1)
+    thin, thick = (
+        score_segmentation(reference, prediction, {"a": (1,)}, spacing_mm=(z, 1.0, 1.0), tolerance_mm=0.5)["a"]
+        for z in (1.0, 9.0)
+    )
+    assert thin.nsd == thick.nsd
+    assert thick.reference_ml == 9 * thin.reference_ml == 0.225
+    stack = score_segmentation(
+        np.pad(reference, ((1, 1), (0, 0), (0, 0))),
+        np.pad(prediction, ((1, 1), (0, 0), (0, 0))),
+        {"a": (1,)},
+        spacing_mm=ONE_MM,
+        tolerance_mm=0.5,
+    )["a"]
+    assert stack.nsd != thin.nsd
+
+
+def test_a_missing_prediction_loses_the_whole_volume_of_each_region():
+    reference = np.array([[[1, 1, 2, 0]]])
+    scores = score_segmentation(reference, None, {"a": (1,), "b": (2,)}, spacing_mm=(1.0, 2.0, 5.0), tolerance_mm=1.0)
+    assert scores == {
+        "a": RegionScore(0.0, 0.0, 0.02, 1.0, "missing_prediction", 0.02),
+        "b": RegionScore(0.0, 0.0, 0.01, 1.0, "missing_prediction", 0.01),
+    }
+
+
+def test_a_score_without_volumes_has_none():
+    score = RegionScore(None, None, 0.0, None)
+    assert (score.reason, score.reference_ml, score.prediction_ml) == ("", 0.0, None)
+
+
+def test_the_union_of_regions_is_ascending_and_leaves_out_background_and_ignore():
+    labels = {"background": 0, "late": 5, "both": [1, 2], "with background": [0, 2], "ignore": 6}
+    assert region_labels(labels) == {
+        "late": (5,),
+        "both": (1, 2),
+        "with background": (0, 2),
+        "foreground": (1, 2, 5),
+    }
+
+
+def test_a_region_named_foreground_that_is_the_union_is_the_union():
+    assert region_labels({"background": 0, "foreground": [2, 1], "b": 2}) == {"foreground": (1, 2), "b": (2,)}
+
+
+def test_labels_without_foreground_are_named_in_the_refusal():
+    with pytest.raises(LabelError, match=r"got \{'background': 0, 'ignore': 1\}"):
+        region_labels({"background": 0, "ignore": 1})
+
+
+def test_an_ignore_label_that_is_no_number_is_none():
+    assert ignore_label({"background": 0, "ignore": [1, 2]}) is None

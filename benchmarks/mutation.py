@@ -1,0 +1,185 @@
+"""Change the core one operator, number or text at a time, and count the changes that a test notices (mutation testing).
+
+    pip install mutmut==3.8.1
+    python benchmarks/mutation.py                               # every module, into docs/results/mutation.{json,md}
+    python benchmarks/mutation.py --only data/folds.py --show   # one module, and the changes that no test noticed
+
+Each module runs in a copy of the repository against the test files that are about it, so that a change counts as noticed only
+where it should be. A change that makes the tests run 15 times as long counts as noticed as well. What is said of the survivors
+in docs/results/mutation.md below its table is written by hand, and stays.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from road import commit, machine
+
+from nnduet.data.files import write_json_atomically, write_text_atomically
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+RESULTS = REPOSITORY / "docs" / "results"
+TARGET = 0.85
+
+TESTS = {
+    "inference/labelling.py": ("inference/test_labelling.py",),
+    "inference/sliding_window.py": ("inference/test_sliding_window.py",),
+    "inference/resampling.py": ("inference/test_resampling.py", "inference/test_labelling.py"),
+    "model/pooling.py": ("model/test_pooling.py",),
+    "model/case_head.py": ("model/test_case_head.py", "model/test_case_head_fit.py"),
+    "model/case_head_fit.py": ("model/test_case_head_fit.py",),
+    "model/case_models.py": ("model/test_case_head.py", "model/test_case_head_fit.py"),
+    "model/calibration.py": ("model/test_calibration.py",),
+    "model/outliers.py": ("model/test_outliers.py",),
+    "evaluation/calibration_metrics.py": ("evaluation/test_classification_metrics.py",),
+    "evaluation/classification_metrics.py": ("evaluation/test_classification_metrics.py",),
+    "evaluation/rank_metrics.py": ("evaluation/test_classification_metrics.py",),
+    "evaluation/segmentation_metrics.py": ("evaluation/test_segmentation_metrics.py",),
+    "data/tables.py": ("data/test_tables.py",),
+    "data/folds.py": ("data/test_folds.py",),
+    "data/task_specs.py": ("data/test_task_specs.py",),
+    "data/class_order.py": ("data/test_class_order.py", "data/test_task_specs.py"),
+}
+"""Modules of the core and the files with the tests that are about them."""
+
+DECORATORS = re.compile(r"^@(torch\.inference_mode\(\)|lru_cache\(.*\))\n", re.MULTILINE)
+"""mutmut passes over functions with a decorator; without these a function does the same."""
+
+SETTINGS = """
+[tool.mutmut]
+source_paths = ["src"]
+only_mutate = ["src/nnduet/{module}"]
+pytest_add_cli_args = ["-p", "no:cacheprovider", "-m", "not slow", "-k", "not torchmetrics"]
+pytest_add_cli_args_test_selection = {tests}
+use_git_change_detection = false
+"""
+
+BY_HAND = "## What no test noticed"
+"""Heading of the page's part that is written by hand."""
+
+COUNTED = ("killed", "timeout", "survived", "no tests")
+
+
+def mutate(module: str, folder: Path) -> dict[str, str]:
+    """Run mutmut over one module in a copy of the repository in ``folder``.
+
+    Returns:
+        {name of the change: "killed", "timeout", "survived" or "no tests"}.
+    """
+    for part in ("src", "tests"):
+        shutil.copytree(REPOSITORY / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+    source = folder / "src" / "nnduet" / module
+    source.write_text(DECORATORS.sub("", source.read_text("utf-8")), "utf-8")
+    tests = json.dumps([f"tests/{name}" for name in TESTS[module]])
+    own = (REPOSITORY / "pyproject.toml").read_text("utf-8")
+    (folder / "pyproject.toml").write_text(own + SETTINGS.format(module=module, tests=tests), "utf-8")
+    done = _mutmut(folder, "run", "--max-children", "1")
+    found = dict(re.findall(r"^ +(\S+): (.+)$", _mutmut(folder, "results", "--all", "true"), re.MULTILINE))
+    strange = set(found.values()) - set(COUNTED)
+    if not found or strange:
+        raise SystemExit(f"{module}: mutmut did not judge every change {sorted(strange)}: {done[-3000:]}")
+    return found
+
+
+def _mutmut(folder: Path, *arguments: str) -> str:
+    """Standard output and error of mutmut in a folder; one thread, for the processes that it forks."""
+    single = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "MPLBACKEND": "Agg"}
+    paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path and Path(path) != REPOSITORY / "src"]
+    done = subprocess.run(
+        [sys.executable, "-m", "mutmut", *arguments],
+        cwd=folder,
+        env=os.environ | single | {"PYTHONPATH": os.pathsep.join(paths)},  # mutmut puts the copy first
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    return done.stdout
+
+
+def summary(found: Mapping[str, str]) -> dict[str, Any]:
+    """Counts of one module, the share of changes that were noticed, and the names of the others."""
+    counts = Counter(found.values())
+    noticed = counts["killed"] + counts["timeout"]
+    return {
+        **{name.replace(" ", "_"): counts[name] for name in COUNTED},
+        "total": len(found),
+        "score": round(noticed / len(found), 4),
+        "unnoticed": sorted(_short(name) for name, status in found.items() if status in ("survived", "no tests")),
+    }
+
+
+def _short(name: str) -> str:
+    """``function.number`` or ``Class.method.number`` of mutmut's name."""
+    _, _, rest = name.rpartition(".")
+    function, _, number = rest.removeprefix("x_").removeprefix("xǁ").rpartition("__mutmut_")
+    return f"{function.replace('ǁ', '.')}.{number}"
+
+
+def render(result: Mapping[str, Any]) -> str:
+    """The page down to the end of its table."""
+    lines = [
+        "# Mutation testing of the core",
+        "",
+        f"`python benchmarks/mutation.py` at commit {result['commit']} on {result['date']} with mutmut {result['mutmut']},",
+        f"Python {result['machine']['python']}. Each change is one operator, number, name or text of the module, tried against",
+        f"the tests of the module. Target: {TARGET:.0%} noticed, messages counted.",
+        "",
+        "| module | changes | noticed | of these by running on | survived | not run by a test | score |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    rows = dict(result["modules"])
+    rows["all"] = _sum(result["modules"].values())
+    for name, entry in rows.items():
+        noticed = entry["killed"] + entry["timeout"]
+        counts = [entry["total"], noticed, entry["timeout"], entry["survived"], entry["no_tests"]]
+        lines.append(f"| {name} | {' | '.join(map(str, counts))} | {noticed / entry['total']:.1%} |")
+    return "\n".join(lines) + "\n"
+
+
+def _sum(entries: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    found = list(entries)
+    return {name: sum(entry[name] for entry in found) for name in ("killed", "timeout", "survived", "no_tests", "total")}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=TESTS, nargs="+", default=list(TESTS), help="others keep the result that they have")
+    parser.add_argument("--show", action="store_true", help="print the changes that no test noticed")
+    parser.add_argument("--output", type=Path, default=RESULTS / "mutation.json")
+    arguments = parser.parse_args()
+    modules = json.loads(arguments.output.read_text("utf-8"))["modules"] if arguments.output.is_file() else {}
+    for module in arguments.only:
+        with tempfile.TemporaryDirectory() as name:
+            found = mutate(module, Path(name))
+            modules[module] = {"commit": commit()} | summary(found)
+            sys.stdout.write(f"{module} {modules[module]}\n")
+            if arguments.show:
+                for change in (name for name, status in found.items() if status in ("survived", "no tests")):
+                    difference = re.findall(r"^(?:# |[-+](?![-+])).*\n", _mutmut(Path(name), "show", change), re.MULTILINE)
+                    sys.stdout.write("".join(difference))
+            sys.stdout.flush()
+    head = {"commit": commit(), "date": datetime.date.today().isoformat(), "machine": machine(), "mutmut": version("mutmut")}
+    result = head | {"modules": {name: modules[name] for name in TESTS if name in modules}}
+    write_json_atomically(arguments.output, result)
+    page = arguments.output.with_suffix(".md")
+    by_hand = page.read_text("utf-8").partition(BY_HAND)[2] if page.is_file() else "\n"
+    write_text_atomically(page, render(result) + f"\n{BY_HAND}{by_hand}")
+    return int(any(entry["score"] < TARGET for entry in result["modules"].values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
