@@ -10,7 +10,7 @@ import pytest
 from tiny import tiny_head
 
 from nnduet.errors import ModelError
-from nnduet.model.case_head import CaseHead, describe_head, standardise
+from nnduet.model.case_head import CaseHead, answers, best_model, describe_head, mix, moments, standardise
 from nnduet.schema import Task
 
 GRADE = Task("grade", "binary", ("a", "b"))
@@ -106,3 +106,92 @@ def test_a_head_is_described_by_its_model_its_features_and_the_network() -> None
     assert describe_head(None) == describe_head(head(network_share=1.0)) == "network head"
     assert describe_head(head()) == "case head (constant on nothing)"
     assert describe_head(head(network_share=0.25)) == "case head (constant on nothing) with 25% network head"
+
+
+def test_a_head_of_several_models_is_described_by_the_best_and_the_number_of_others() -> None:
+    chosen = [{"model": name, "features": f"block {name}"} for name in "abc"]
+    assert best_model(head(choice={"models": chosen[:1]})) == ("a", "block a")
+    assert best_model(head(choice={"models": chosen[:2]})) == ("a and 1 other", "block a")
+    assert best_model(head(choice={"models": chosen})) == ("a and 2 others", "block a")
+    assert best_model(head(choice={})) == ("unknown", "unknown")
+
+
+def test_a_head_keeps_what_it_was_chosen_by() -> None:
+    choice = {"models": [{"model": "a", "features": "b", "strength": 0.1}], "inner_loss": 0.5, "num_cases": 7}
+    assert head(choice=choice).choice == choice
+    without = tiny_head([0.0, 0.0], columns=2)
+    del without["choice"]
+    assert CaseHead.from_json(GRADE, without).choice == {}
+
+
+def test_a_head_of_layers_alone_answers_without_network_or_temperature_and_promises_nothing() -> None:
+    plain = CaseHead(GRADE, np.array([0]), np.zeros(1), np.ones(1), ((np.zeros((2, 1)), np.array([np.log(3.0), 0.0])),))
+    assert plain(np.zeros((1, 1)))[0].tolist() == pytest.approx([0.75, 0.25])
+    assert plain.threshold(0.5) == float("inf") and plain.choice == {}
+
+
+def test_features_are_standardised_by_the_means_and_deviations_of_the_columns() -> None:
+    """Logit of the first class: (7 - 1) / 2 = 3 times log(3) / 3."""
+    layers = [layer([[np.log(3.0) / 3, 0.0], [0.0, 0.0]], [0.0, 0.0])]
+    found = head(layers=layers, mean=[1.0, 5.0], scale=[2.0, 1.0])(np.array([[7.0, 5.0]]))
+    assert found[0].tolist() == pytest.approx([0.75, 0.25])
+
+
+def test_the_moments_are_those_of_the_defined_values() -> None:
+    """Of 1, 3 and nothing: mean 2, deviation 1. Of nothing at all: 0 and a deviation that is hardly one."""
+    features = np.array([[1.0, np.nan], [3.0, np.nan], [np.nan, np.nan]])
+    mean, scale = moments(features)
+    assert mean.tolist() == [2.0, 0.0]
+    assert scale.tolist() == pytest.approx([1.0 + 1e-6, 1e-6], rel=1e-9)
+
+
+def test_deviations_are_clipped_on_both_sides_and_at_a_limit_that_can_be_set() -> None:
+    values, mean, scale = np.array([[-99.0, 99.0, -6.0, 6.0]]), np.zeros(4), np.ones(4)
+    assert standardise(values, mean, scale).tolist() == [[-6.0, 6.0, -6.0, 6.0]]
+    assert standardise(values, mean, scale, 20.0).tolist() == [[-20.0, 20.0, -6.0, 6.0]]
+
+
+def test_a_network_that_is_sure_does_not_decide_alone() -> None:
+    """A probability of 0 counts as one in a million."""
+    mixed = mix(GRADE, np.zeros((1, 2)), np.array([[1.0, 0.0]]), 0.5)
+    assert mixed[0].tolist() == pytest.approx([0.0, 0.5 * np.log(1e-6)])
+
+
+def test_without_a_share_the_network_is_not_asked() -> None:
+    own = np.array([[1.0, 2.0]])
+    assert mix(GRADE, own, None, 0.0) is own
+    assert mix(AGE, np.array([[1.0]]), np.array([[3.0]]), 1.0).tolist() == [[3.0]]
+    with pytest.raises(AssertionError, match="task grade: the case head needs the network head's answer"):
+        mix(GRADE, own, None, 0.5)
+
+
+def test_the_answers_of_each_case_sum_to_one_and_values_stay() -> None:
+    found = answers(GRADE, np.log([[9.0, 1.0], [1.0, 1.0]]), 2.0)
+    np.testing.assert_allclose(found, [[0.75, 0.25], [0.5, 0.5]])
+    assert answers(AGE, np.array([[9.0]]), 2.0).tolist() == [[9.0]]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"scale": [1.0, 0.0]},
+        {"scale": [1.0, -1.0]},
+        {"mean": [0.0, 0.0, 0.0]},
+        {"columns": [], "mean": [], "scale": [], "layers": [layer([[], []], [0.0, 0.0])]},
+        {"layers": [layer([[0.0, 0.0], [0.0]], [0.0, 0.0])]},
+        {"layers": [layer([[0.0, 0.0]] * 3, [0.0] * 3)]},
+        {"layers": [layer([[0.0, 0.0]], [0.0, 0.0])]},
+        {"network_share": -0.1},
+        {"temperature": 1e4},
+    ],
+)
+def test_a_head_that_could_not_answer_is_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(ModelError, match="^case head of task grade: "):
+        head(**changes)
+
+
+def test_the_refusal_of_a_head_tells_the_shapes() -> None:
+    with pytest.raises(ModelError, match=r"expected finite layers from 2 features to 2 outputs, got shapes \[\(1,\), \(2,\),"):
+        head(mean=[0.0])
+    with pytest.raises(ModelError, match="from 2 features to 1 outputs"):
+        head(AGE, layers=[layer([[0.0, 0.0]] * 2, [0.0, 0.0])])

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.neural_network import MLPClassifier, MLPRegressor
 
-from nnduet.model.case_head import best_model
-from nnduet.model.case_head_fit import feature_sets, fit_case_head
-from nnduet.model.case_models import Layers, apply_layers, average_models, families, fit_family
+from nnduet.model.case_head import CaseHead, best_model
+from nnduet.model.case_head_fit import feature_sets, fit_case_head, out_of_fold
+from nnduet.model.case_models import ABSENT, Layers, apply_layers, average_models, families, fit_family, linear_families
 from nnduet.schema import Task
 
 GRADE = Task("grade", "binary", ("a", "b"))
@@ -261,3 +262,224 @@ def test_the_other_cases_of_a_patient_do_not_tell_its_value_in_the_inner_cross_v
     assert apart is not None and leaking is not None
     assert leaking.choice["inner_loss"] < 0.2
     assert apart.choice["inner_loss"] > 0.8
+
+
+def test_the_linear_families_come_before_the_perceptron() -> None:
+    assert linear_families(GRADE) == ("shrinkage LDA", "ridge logistic regression")
+    assert families(GRADE) == ("shrinkage LDA", "ridge logistic regression", "perceptron")
+    assert linear_families(AGE) == ("ridge regression",)
+    assert families(AGE) == ("ridge regression", "perceptron")
+
+
+def test_ridge_regression_is_that_of_scikit_learn_with_one_over_its_strength() -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(12, 3)), rng.normal(size=12) + 5
+    fitted = fit_family("ridge regression", AGE, x, y)
+    assert list(fitted) == [1e-3, 1e-2, 1e-1, 1.0, 10.0]
+    for c, layers in fitted.items():
+        np.testing.assert_allclose(apply_layers(layers, x)[:, 0], Ridge(alpha=1 / c).fit(x, y).predict(x))
+
+
+@pytest.mark.parametrize("task", [GRADE, SUBTYPE])
+def test_narrow_logistic_regression_is_that_of_scikit_learn(task: Task) -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(30, 4)), np.arange(30.0) % len(task.classes)
+    fitted = fit_family("ridge logistic regression", task, x, y)
+    assert list(fitted) == [1e-3, 1e-2, 1e-1, 1.0, 10.0]
+    for c, layers in fitted.items():
+        oracle = LogisticRegression(C=c, max_iter=2000, tol=1e-8).fit(x, y.astype(int))
+        assert softmax(apply_layers(layers, x), axis=1) == pytest.approx(oracle.predict_proba(x), abs=1e-3)
+
+
+@pytest.mark.parametrize("task", [GRADE, SUBTYPE, AGE])
+def test_the_perceptron_is_that_of_scikit_learn(task: Task) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(20, 3))
+    y = 50 + 10 * x[:, 0] if task is AGE else np.arange(20.0) % len(task.classes)
+    fitted = fit_family("perceptron", task, x, y, seed=3)
+    assert list(fitted) == [1.0, 10.0]
+    for alpha, layers in fitted.items():
+        assert layers[0][0].shape == (16, 3)
+        options = {"hidden_layer_sizes": (16,), "solver": "lbfgs", "alpha": alpha, "max_iter": 200, "random_state": 3}
+        if task is AGE:
+            oracle = MLPRegressor(**options).fit(x, (y - y.mean()) / y.std())
+            np.testing.assert_allclose(apply_layers(layers, x)[:, 0], oracle.predict(x) * y.std() + y.mean(), rtol=1e-5)
+        else:
+            oracle = MLPClassifier(**options).fit(x, y.astype(int))
+            np.testing.assert_allclose(softmax(apply_layers(layers, x), axis=1), oracle.predict_proba(x), atol=1e-9)
+
+
+@pytest.mark.parametrize("family", families(SUBTYPE))
+def test_a_class_that_no_case_has_gets_a_logit_of_about_nothing_whatever_the_features(family: str) -> None:
+    x = separable([0, 2] * 10)
+    for layers in fit_family(family, SUBTYPE, x, np.array([0.0, 2.0] * 10)).values():
+        logits = apply_layers(layers, x)
+        assert logits[:, 1].tolist() == [ABSENT] * 20
+        assert logits.argmax(1).tolist() == [0, 2] * 10
+
+
+def test_a_hidden_layer_stops_negative_values_and_the_input_is_left_as_it_is() -> None:
+    hidden, last = (np.array([[1.0], [-1.0]]), np.array([0.0, 1.0])), (np.array([[1.0, 10.0]]), np.array([100.0]))
+    assert apply_layers((hidden, last), np.array([[2.0], [-3.0]]))[:, 0].tolist() == [102.0, 140.0]
+
+
+def test_inner_predictions_come_from_models_that_had_not_seen_the_fold() -> None:
+    """Ridge regression with one case to train on answers with that case's value."""
+    x, y = np.zeros((2, 1)), np.array([1.0, 5.0])
+    folds = [(np.array([0]), np.array([1])), (np.array([1]), np.array([0]))]
+    found = out_of_fold(AGE, x, y, folds, "ridge regression")
+    assert [values[:, 0].tolist() for values in found.values()] == [[5.0, 1.0]] * 5
+
+
+def test_cases_in_no_fold_get_the_logit_of_an_absent_class() -> None:
+    x, y = separable([0, 1] * 3), np.array([0.0, 1.0] * 3)
+    found = out_of_fold(GRADE, x, y, [(np.arange(4), np.array([4]))], "shrinkage LDA")
+    assert found[0.0].shape == (6, 2)
+    assert found[0.0][5].tolist() == [ABSENT, ABSENT] and found[0.0][4, 0] > found[0.0][4, 1]
+
+
+def test_one_block_is_one_set_and_stages_alone_compete_alone_and_all_together() -> None:
+    assert feature_sets({"all": range(3)}) == {"all": [0, 1, 2]}
+    assert feature_sets({"stage 0": [0], "stage 1": [1]}) == {"stage 0": [0], "stage 1": [1], "all": [0, 1]}
+    assert feature_sets({"shape": [0], "stage 0": [1]}) == {"shape": [0], "stage 0": [1], "shape + stage 0": [0, 1]}
+    assert feature_sets({"a": [0], "b": [2]}) == {"a": [0], "b": [2], "a + b": [0, 2]}
+    assert list(feature_sets({"backstage": [0], "stage 0": [1]})) == ["backstage", "stage 0", "backstage + stage 0"]
+
+
+def test_three_cases_of_two_classes_are_enough_and_five_values(recwarn: pytest.WarningsRecorder) -> None:
+    labels = np.array([0.0, 1.0] * 3)
+    assert fit_case_head(GRADE, separable([0, 1] * 3), labels, patients(6), models=["shrinkage LDA"]) is not None
+    assert fit_case_head(GRADE, separable([0, 1] * 3)[:5], labels[:5], patients(5), models=["shrinkage LDA"]) is None
+    ages = np.arange(5.0)
+    assert fit_case_head(AGE, separable([0, 1, 2, 3, 4]), ages, patients(5), models=["ridge regression"]) is not None
+    assert not recwarn.list
+
+
+def test_two_patients_are_enough_and_a_fold_without_a_second_class_is_not() -> None:
+    labels = np.array([0.0, 1.0] * 4)
+    mixed, pure = [f"p{i // 4}" for i in range(8)], [f"p{i % 2}" for i in range(8)]
+    assert fit_case_head(GRADE, separable([0, 1] * 4), labels, mixed, models=["shrinkage LDA"]) is not None
+    assert fit_case_head(GRADE, separable([0, 1] * 4), labels, pure, models=["shrinkage LDA"]) is None
+
+
+@pytest.fixture(scope="module")
+def chosen() -> tuple[CaseHead, np.ndarray, np.ndarray]:
+    """A head that is the mean of two linear models on a hard task, its features and its labels."""
+    rng = np.random.default_rng(1)
+    labels = np.arange(60) % 2
+    features = rng.normal(size=(60, 4)) * 3 + 7
+    features[:, 0] += 2.0 * labels
+    models = linear_families(GRADE)
+    fitted = fit_case_head(GRADE, features, labels.astype(float), patients(60), models=models, averaged=[2])
+    assert fitted is not None
+    return fitted, features, labels
+
+
+def test_the_choice_tells_models_losses_and_temperature(chosen: tuple[CaseHead, np.ndarray, np.ndarray]) -> None:
+    fitted, _, _ = chosen
+    assert set(fitted.choice) == {
+        "models",
+        "network_share",
+        "own_temperature",
+        "inner_loss",
+        "inner_loss_of_models",
+        "num_cases",
+    }
+    assert {model["model"] for model in fitted.choice["models"]} == set(linear_families(GRADE))
+    assert all(set(model) == {"model", "features", "strength"} for model in fitted.choice["models"])
+    losses = fitted.choice["inner_loss_of_models"]
+    assert [f"{model['model']} on all" for model in fitted.choice["models"]] == list(losses)
+    assert list(losses.values()) == sorted(losses.values()) == [round(loss, 5) for loss in losses.values()]
+    assert 0.4 < fitted.choice["inner_loss"] < np.log(2)
+    assert fitted.choice["num_cases"] == 60 and fitted.choice["network_share"] == fitted.network_share == 0.0
+
+
+def test_the_stored_mean_and_scale_are_those_of_the_cases(chosen: tuple[CaseHead, np.ndarray, np.ndarray]) -> None:
+    fitted, features, _ = chosen
+    np.testing.assert_allclose(fitted.mean, features.mean(axis=0))
+    np.testing.assert_allclose(fitted.scale, features.std(axis=0), rtol=1e-5)
+    assert fitted.columns.tolist() == [0, 1, 2, 3]
+
+
+def test_the_scores_ascend_and_agree_with_the_inner_loss(chosen: tuple[CaseHead, np.ndarray, np.ndarray]) -> None:
+    """1 - p(true class) of each case: the mean of -log p is the inner loss."""
+    fitted, _, _ = chosen
+    assert (np.diff(fitted.scores) >= 0).all()
+    assert -np.log(1 - fitted.scores).mean() == pytest.approx(fitted.choice["inner_loss"], rel=1e-3)
+
+
+def test_the_head_is_about_as_sure_as_its_held_out_answers(chosen: tuple[CaseHead, np.ndarray, np.ndarray]) -> None:
+    """Temperatures of models and of their mean are in the layers: on what it saw it is a little better than held out."""
+    fitted, features, labels = chosen
+    seen = -np.log(fitted(features)[np.arange(60), labels]).mean()
+    assert fitted.choice["inner_loss"] - 0.15 < seen < fitted.choice["inner_loss"]
+
+
+def test_the_inner_loss_of_a_regression_is_the_share_of_the_variance_that_is_left() -> None:
+    """Noise alone leaves all of it, a plain line nothing."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(60, 1))
+    noise = fit_case_head(AGE, x, 100 * rng.normal(size=60), patients(60), models=["ridge regression"])
+    line = fit_case_head(AGE, x, 100 * x[:, 0] + 7, patients(60), models=["ridge regression"])
+    assert noise is not None and line is not None
+    assert noise.choice["inner_loss"] == pytest.approx(1.0, abs=0.1)
+    assert line.choice["inner_loss"] < 0.001 and line.temperature == 1.0
+    assert line.choice["models"] == [{"model": "ridge regression", "features": "all", "strength": 10.0}]
+    assert np.median(line.scores) < 1 < 30 < np.median(noise.scores)
+
+
+def test_the_network_replaces_a_head_that_knows_nothing_and_is_left_out_where_it_knows_nothing() -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(40, 2)), 50 + 10 * rng.normal(size=40)
+    helped = fit_case_head(AGE, x, y, patients(40), network=y[:, None], models=["ridge regression"])
+    alone = fit_case_head(AGE, y[:, None], y, patients(40), network=x[:, :1], models=["ridge regression"])
+    assert helped is not None and alone is not None
+    assert helped.network_share == helped.choice["network_share"] == 1.0
+    assert alone.network_share == 0.0
+    assert helped.scores == pytest.approx(np.zeros(40))
+
+
+def test_the_network_answers_of_cases_without_a_label_are_left_out_with_them() -> None:
+    rng = np.random.default_rng(0)
+    y = np.r_[np.full(5, np.nan), np.arange(20.0)]
+    network = np.r_[np.full(5, 1e6), np.arange(20.0)][:, None]
+    fitted = fit_case_head(AGE, rng.normal(size=(25, 2)), y, patients(25), network=network, models=["ridge regression"])
+    assert fitted is not None and fitted.network_share == 1.0
+
+
+def test_the_number_of_models_is_chosen_by_the_inner_loss_and_is_at_most_all() -> None:
+    """Two blocks tell half each: the model that reads both is better alone than any mean with the others."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(80, 2))
+    y, blocks = x.sum(axis=1), {"stage 0": [0], "stage 1": [1]}
+    fitted = fit_case_head(AGE, x, y, patients(80), blocks=blocks, models=["ridge regression"])
+    assert fitted is not None
+    assert [model["features"] for model in fitted.choice["models"]] == ["all"]
+    every = fit_case_head(AGE, x, y, patients(80), blocks=blocks, models=["ridge regression"], averaged=[99])
+    assert every is not None and len(every.choice["models"]) == 3
+    assert every.columns.tolist() == [0, 1]
+
+
+def test_the_same_seed_gives_the_same_head() -> None:
+    labels = np.array([0.0, 1.0] * 10)
+    x = np.random.default_rng(0).normal(size=(20, 3))
+    first, again, other = (
+        fit_case_head(GRADE, x, labels, patients(20), models=["shrinkage LDA"], seed=seed) for seed in (0, 0, 1)
+    )
+    assert first is not None and again is not None and other is not None
+    assert first.to_json() == again.to_json() != other.to_json()
+    default = fit_case_head(GRADE, x, labels, patients(20), models=["shrinkage LDA"])
+    assert default is not None and default.to_json() == first.to_json()
+
+
+def test_the_perceptron_competes_on_the_best_set_of_the_linear_families_alone() -> None:
+    labels = np.array([0.0, 1.0] * 12)
+    x = np.random.default_rng(0).normal(size=(24, 2))
+    x[:, 1] += labels
+    blocks = {"stage 0": [0], "stage 1": [1]}
+    fitted = fit_case_head(GRADE, x, labels, patients(24), blocks=blocks, models=["perceptron", "shrinkage LDA"])
+    assert fitted is not None
+    losses = fitted.choice["inner_loss_of_models"]
+    best = min((name for name in losses if name.startswith("shrinkage")), key=losses.__getitem__).partition(" on ")[2]
+    assert [name for name in losses if name.startswith("perceptron")] == [f"perceptron on {best}"]
+    assert len(losses) == 4
