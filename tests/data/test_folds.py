@@ -185,3 +185,10 @@ def test_classes_that_a_side_lacks_are_told_by_fold_side_and_task() -> None:
         "fold 0 train has no case of grade class high, mid",
         "fold 0 val has no case of grade class low",
     ]
+
+
+def test_where_spreading_the_classes_would_leave_a_fold_empty_the_cases_are_balanced_alone() -> None:
+    """Four patients of 1, 2, 5 and 1 cases, a fold for each; the large one has both classes."""
+    cases = ["0a", "1a", "1b", "2a", "2b", "2c", "2d", "2e", "3a"]
+    folds = make_folds(cases, {case: case[0] for case in cases}, dict(zip(cases, "bbbbbbaaa", strict=True)), num_folds=4)
+    assert sorted(len(fold["val"]) for fold in folds) == [1, 1, 2, 5]

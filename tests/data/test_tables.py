@@ -318,3 +318,8 @@ def test_missing_cells_are_told_by_marker_the_most_frequent_first() -> None:
     raw = {"a": "?", "b": "", "c": "?", "d": "1"}
     assert describe_missing("x", raw, {"a": "", "b": "", "c": "", "d": "1"}) == "x: 3 missing (2 '?', 1 empty)"
     assert describe_missing("x", raw, {"d": "1"}) is None
+
+
+def test_the_id_column_of_covariates_can_be_named(tmp_path: Path) -> None:
+    table(tmp_path, "ID,number,height\nx,a,1.7\n")
+    assert read_covariates(tmp_path / "cases.csv", ["height"], "number") == {"a": {"height": 1.7}}

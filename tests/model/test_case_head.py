@@ -186,7 +186,7 @@ def test_the_answers_of_each_case_sum_to_one_and_values_stay() -> None:
     ],
 )
 def test_a_head_that_could_not_answer_is_refused(changes: dict[str, Any]) -> None:
-    with pytest.raises(ModelError, match="^case head of task grade: "):
+    with pytest.raises(ModelError, match=r"^case head of task grade: "):
         head(**changes)
 
 

@@ -182,3 +182,79 @@ def test_the_averages_of_two_tiles_add_up_to_that_of_the_patch() -> None:
 
 def test_the_voxel_scale_does_not_touch_an_average() -> None:
     assert sum_stages(row(1, 3), [row(1, 3)]).features(2.5).tolist() == [[2.0]]
+
+
+def test_the_sums_of_a_patch_that_strides_do_not_divide_are_means_over_parts_that_overlap() -> None:
+    """Three voxels of 1, 0, 0 over two of the source: the middle one counts in both, in 3D as in 2D."""
+    weights = torch.tensor([1.0, 0, 0]).reshape(1, 1, 1, 1, 3)
+    assert region_sums([row(4, 100)], weights)[0].item() == pytest.approx(3 / 2 * 0.5 * 4)
+    assert region_sums([row(4, 100)[:, :, 0]], weights[:, :, 0])[0].item() == pytest.approx(3 / 2 * 0.5 * 4)
+
+
+def test_each_axis_has_a_stride_of_its_own() -> None:
+    weights = torch.arange(16.0).reshape(1, 1, 2, 4, 2)
+    source = torch.tensor([1.0, 10.0]).reshape(1, 1, 1, 2, 1)
+    first, second = weights[:, :, :, :2].sum().item(), weights[:, :, :, 2:].sum().item()
+    assert region_sums([source], weights)[0].item() == pytest.approx(first + 10 * second)
+
+
+def test_a_patch_without_any_weight_has_features_of_zero() -> None:
+    sums = sum_channels(row(4), [row(4)], torch.full((1, 1, 1, 1, 1), 0.0))
+    assert sums.volumes.item() == 0.0
+    assert sums.features().tolist() == [[0.0, 0.0, 0.0]]
+
+
+def test_half_a_voxel_of_context_is_divided_by_one() -> None:
+    """A tile's share of half a voxel: sum 2, mean over at least one voxel 2, one pseudo-voxel of it: (2 + 2) / 1.5."""
+    sums = sum_channels(row(4), [row(4)], torch.full((1, 1, 1, 1, 1), 0.5))
+    assert sums.features()[0, -1].item() == pytest.approx(4 / 1.5)
+
+
+def test_a_faint_probability_is_sharpened_before_it_becomes_a_mask() -> None:
+    """Logits differ by one quarter: sharpened by 8, e² : 1."""
+    two = torch.tensor([0.25, 0.0]).reshape(1, 2, 1, 1)
+    assert region_weights(two, overlapping=False)[0, 0].item() == pytest.approx(1 / (1 + math.exp(2)))
+    assert region_weights(two, overlapping=True)[0, 0].item() == pytest.approx(math.exp(2) / (1 + math.exp(2)))
+
+
+def test_the_rim_of_a_box_is_its_faces_in_3d() -> None:
+    logits = torch.full((1, 1, 5, 5, 5), -30.0)
+    logits[..., 1:4, 1:4, 1:4] = 30.0
+    rim = region_weights(logits, overlapping=True)[0, 1]
+    assert rim.sum().item() == pytest.approx(26)
+    assert rim[2, 2, 2].item() == pytest.approx(0, abs=1e-6)
+
+
+def test_a_rim_of_grey_is_what_is_lost_to_the_darkest_neighbour() -> None:
+    logits = torch.logit(torch.tensor([0.5, 0.75, 0.5, 0.25, 0.5])).reshape(1, 1, 1, 5) / 8
+    rim = region_weights(logits, overlapping=True)[0, 1, 0]
+    torch.testing.assert_close(rim, torch.tensor([0.0, 0.25, 0.25, 0.0, 0.25]))
+
+
+def test_numbers_of_features_add_up_over_regions_channels_and_stages() -> None:
+    """2 regions have 4 volumes; each of 5 weights has a mean and a deviation of 3 channels, and 5 + 7 stage means."""
+    assert num_features(2, 3, [5, 7]) == 4 + 5 * (6 + 12)
+    assert num_features(0, 0, [3, 5]) == 8
+
+
+def test_the_first_block_is_as_long_as_volumes_means_and_deviations() -> None:
+    assert feature_blocks(2, 3, {1: 5})["intensity"] == range(0, 4 + 5 * 6)
+
+
+def test_the_mean_of_several_passes_keeps_a_row() -> None:
+    sums = PooledSums((torch.tensor([[[1.0]], [[3.0]]]),), torch.tensor([[2.0], [6.0]]))
+    assert sums.mean().volumes.tolist() == [[4.0]] and sums.mean().numerators[0].tolist() == [[[2.0]]]
+    assert sums.scatter([2, 0], 3).volumes.tolist() == [[6.0], [0.0], [2.0]]
+
+
+def test_sums_of_other_sources_cannot_be_added() -> None:
+    one, two = (PooledSums((torch.zeros(1, 1, 1),) * number, torch.zeros(1, 1)) for number in (1, 2))
+    with pytest.raises(ValueError, match=r"shorter|longer"):
+        one + two
+
+
+def test_a_deviation_that_rounding_makes_negative_is_zero() -> None:
+    sums = sum_channels(row(0.1, 0.1, 0.1), [], torch.ones(1, 1, 1, 1, 3))
+    assert sums.features()[0, 1].item() == pytest.approx(0.0, abs=1e-3)
+    narrow = PooledSums((torch.tensor([[[3.0, 9.0 - 1e-5]]]),), torch.tensor([[1.0]]))
+    assert narrow.features()[0, 1].item() == 0.0
