@@ -111,6 +111,11 @@ def _mutmut(folder: Path, *arguments: str) -> str:
     return done.stdout
 
 
+def difference(folder: Path, change: str) -> str:
+    """The lines that a change puts in place of others."""
+    return "".join(re.findall(r"^(?:# |[-+](?![-+])).*\n", _mutmut(folder, "show", change), re.MULTILINE))
+
+
 def summary(found: Mapping[str, str]) -> dict[str, Any]:
     """Counts of one module, the share of changes that were noticed, and the names of the others."""
     counts = Counter(found.values())
@@ -147,9 +152,9 @@ def render(result: Mapping[str, Any]) -> str:
     lines = [
         "# Mutation testing of the core",
         "",
-        f"`python benchmarks/mutation.py` with mutmut {result['mutmut']} and Python {result['machine']['python']}. Each change is",
-        "one operator, number, name or text of a module, tried against the tests that are about the module. A change that makes",
-        f"them run on counts as noticed. Target: {TARGET:.0%} noticed, texts of messages counted.",
+        f"`python benchmarks/mutation.py` with mutmut {result['mutmut']} and Python {result['machine']['python']}.",
+        "Each change is one operator, number, name or text of a module, tried against the tests that are about the module.",
+        f"A change that makes them run on counts as noticed. Target: {TARGET:.0%} noticed, texts of messages counted.",
         "",
         "| module | changes | noticed | of these by running on | survived | not run by a test | score | commit |",
         "|---|---|---|---|---|---|---|---|",
@@ -181,8 +186,7 @@ def main() -> int:
             sys.stdout.write(f"{module} {summary(found)}\n")
             if arguments.show:
                 for change in (name for name, status in found.items() if status in UNNOTICED):
-                    difference = re.findall(r"^(?:# |[-+](?![-+])).*\n", _mutmut(Path(name), "show", change), re.MULTILINE)
-                    sys.stdout.write("".join(difference))
+                    sys.stdout.write(difference(Path(name), change))
             sys.stdout.flush()
     scores = [entry["score"] for entry in json.loads(arguments.output.read_text("utf-8"))["modules"].values()]
     return int(min(scores) < TARGET)

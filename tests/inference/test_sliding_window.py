@@ -186,3 +186,141 @@ def test_coarse_to_fine_finds_the_foreground_with_fewer_passes(dim: int) -> None
 )
 def test_a_box_grows_by_a_quarter_and_to_the_patch(box: tuple[slice, ...], expected: tuple[slice, ...]) -> None:
     assert sliding_window._grown(box, (8, 8, 8), (12, 40, 36)) == expected
+
+
+class Recorder:
+    """Answers with the image and its negative as logits and one feature of ones; keeps what it was given."""
+
+    def __init__(self) -> None:
+        self.patches: list[Tensor] = []
+        self.shares: list[Tensor] = []
+
+    def __call__(self, patches: Tensor, share: Tensor) -> tuple[Tensor, PooledSums]:
+        self.patches.append(patches)
+        self.shares.append(share)
+        sums = share.flatten(1).sum(1)[:, None]
+        return torch.cat([patches, -patches], dim=1), PooledSums((sums[..., None],), sums)
+
+
+RAMP = torch.arange(6 * 4 * 5, dtype=torch.float32).reshape(1, 6, 4, 5)
+
+
+@pytest.mark.parametrize("number, sizes", [(1, [1] * 6), (4, [4, 2]), (9, [6])])
+def test_patches_are_given_in_batches_and_the_last_one_is_what_is_left(number: int, sizes: list[int]) -> None:
+    """Three tiles along the first axis, each as it is and mirrored."""
+    run = Recorder()
+    logits, sums = predict_tiles(run, RAMP, (3, 4, 5), step_size=0.5, mirror_axes=(2,), device=CPU, num_patches=number)
+    assert [len(batch) for batch in run.patches] == sizes
+    torch.testing.assert_close(logits, torch.cat([RAMP, -RAMP]))
+    torch.testing.assert_close(sums.volumes, torch.full((2, 1), 120.0))
+
+
+def test_a_device_with_little_memory_gets_one_patch_at_a_time() -> None:
+    run = Recorder()
+    logits, _ = predict_tiles(run, RAMP, (3, 4, 5), step_size=0.5, mirror_axes=(), device=CPU, num_patches=4, frugal=True)
+    assert [len(batch) for batch in run.patches] == [1, 1, 1]
+    torch.testing.assert_close(logits, torch.cat([RAMP, -RAMP]))
+
+
+def test_a_mirrored_pass_sees_patch_and_share_mirrored_alike() -> None:
+    run = Recorder()
+    predict_tiles(run, RAMP, (6, 4, 3), step_size=1.0, mirror_axes=(2,), device=CPU)
+    assert len(run.patches) == 4  # two tiles that overlap, two passes each
+    for plain, mirrored in ((0, 1), (2, 3)):
+        assert torch.equal(run.patches[mirrored], run.patches[plain].flip(4))
+        assert torch.equal(run.shares[mirrored], run.shares[plain].flip(4))
+    assert not torch.equal(run.shares[0], run.shares[0].flip(4))
+
+
+def test_logits_are_added_up_in_the_type_that_is_asked_for() -> None:
+    common: dict[str, Any] = {"step_size": 0.5, "mirror_axes": (), "device": CPU}
+    assert predict_tiles(Recorder(), RAMP, (3, 4, 5), **common)[0].dtype == torch.float32
+    half, sums = predict_tiles(Recorder(), RAMP, (3, 4, 5), **common, accumulator=torch.float16)
+    assert half.dtype == torch.float16 and sums.volumes.dtype == torch.float32
+    torch.testing.assert_close(half.float(), torch.cat([RAMP, -RAMP]), rtol=2e-3, atol=0.2)
+
+
+def test_the_middle_of_a_tile_weighs_more_than_its_rim() -> None:
+    """Of two tiles that overlap by half, each answers by its own constant: near its middle it wins."""
+
+    def numbered(patches: Tensor, share: Tensor) -> tuple[Tensor, PooledSums]:
+        sums = share.flatten(1).sum(1)[:, None]
+        return patches[:, :, :1, :1, :1].expand_as(patches), PooledSums((sums[..., None],), sums)
+
+    image = torch.zeros(1, 8, 8, 12)
+    image[..., 4] = 1.0  # the first voxel of the second tile
+    logits, _ = predict_tiles(numbered, image, (8, 8, 8), step_size=0.5, mirror_axes=(), device=CPU)
+    line = logits[0, 4, 4]
+    assert line[:4].tolist() == [0.0] * 4 and line[8:].tolist() == pytest.approx([1.0] * 4)
+    assert 0 < line[4] < line[5] < line[6] < line[7] < 1
+    assert line[4] < 0.2 and line[7] > 0.8
+
+
+def test_the_outermost_layer_of_a_tile_hardly_counts_for_the_sums() -> None:
+    inner = sliding_window._inner((3, 4), CPU)
+    expected = torch.tensor([[1e-8, 1e-4, 1e-4, 1e-8], [1e-4, 1, 1, 1e-4], [1e-8, 1e-4, 1e-4, 1e-8]])
+    torch.testing.assert_close(inner, expected)
+
+
+def test_a_slice_is_tiled_by_itself_and_a_volume_as_a_whole() -> None:
+    assert list(sliding_window._tiles((2, 4, 6), (4, 4), 0.5)) == [
+        (z, slice(0, 4), slice(x, x + 4)) for z in range(2) for x in (0, 2)
+    ]
+    assert list(sliding_window._tiles((4, 4, 6), (4, 4, 4), 1.0)) == [
+        (slice(0, 4), slice(0, 4), slice(0, 4)),
+        (slice(0, 4), slice(0, 4), slice(2, 6)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("box", "patch", "shape", "expected"),
+    [
+        ((slice(2, 4), slice(20, 22), slice(0, 40)), (8, 8), (6, 40, 40), (slice(2, 4), slice(17, 25), slice(0, 40))),
+        ((slice(5, 6), slice(20, 27), slice(36, 40)), (4, 9, 8), (20, 40, 40), (slice(4, 8), slice(18, 29), slice(32, 40))),
+        ((slice(0, 1), slice(0, 1), slice(0, 1)), (8, 8, 8), (3, 8, 9), (slice(0, 3), slice(0, 8), slice(0, 8))),
+    ],
+)
+def test_a_box_grows_within_the_image_and_its_slices_not_at_all(
+    box: tuple[slice, ...], patch: tuple[int, ...], shape: tuple[int, ...], expected: tuple[slice, ...]
+) -> None:
+    assert sliding_window._grown(box, patch, shape) == expected
+
+
+def test_coarse_to_fine_is_the_coarse_pass_where_there_is_no_foreground_or_only_one_tile() -> None:
+    coarse = {"step_size": 1.0, "mirror_axes": (), "device": CPU}
+    for image, patch in ((RAMP + 1, (3, 4, 5)), (-RAMP - 1, (6, 4, 5)), (-RAMP[:, :, :, :3] - 1, (6, 4, 5))):
+        run = Recorder()
+        logits, _ = predict_coarse_to_fine(run, image, patch, overlapping=False, device=CPU)
+        alone = Recorder()
+        expected, _ = predict_tiles(alone, image, patch, **coarse)  # type: ignore[arg-type]
+        assert len(run.patches) == len(alone.patches)
+        assert torch.equal(logits, expected)
+
+
+def test_coarse_to_fine_looks_again_at_half_a_patch_around_the_foreground() -> None:
+    """Foreground in one voxel of a line of 40: five tiles side by side, then the one patch around it."""
+    image = torch.ones(1, 2, 2, 40)
+    image[..., 20] = -1.0
+    run = Recorder()
+    logits, sums = predict_coarse_to_fine(
+        run, image, (2, 2, 8), overlapping=False, device=CPU, num_patches=5, accumulator=torch.float16
+    )
+    assert [len(batch) for batch in run.patches] == [5, 1]
+    assert logits.dtype == torch.float16
+    torch.testing.assert_close(logits.float(), torch.cat([image, -image]), rtol=1e-2, atol=1e-2)
+    assert sums.volumes.tolist() == [[pytest.approx(160.0)]]
+
+
+def test_coarse_to_fine_reads_regions_that_overlap_by_their_sign() -> None:
+    """Both logits below zero: no region is there, though the second is larger than the first."""
+
+    def negative(patches: Tensor, share: Tensor) -> tuple[Tensor, PooledSums]:
+        sums = share.flatten(1).sum(1)[:, None]
+        calls.append(len(patches))
+        return torch.cat([patches - 3, patches - 2], dim=1), PooledSums((sums[..., None],), sums)
+
+    image, calls = torch.ones(1, 2, 2, 16), list[int]()
+    predict_coarse_to_fine(negative, image, (2, 2, 8), overlapping=True, device=CPU, frugal=True)
+    assert calls == [1, 1]
+    predict_coarse_to_fine(negative, image, (2, 2, 8), overlapping=False, device=CPU, frugal=True)
+    assert calls == [1, 1] * 2 + [1] * 3
