@@ -275,6 +275,14 @@ def test_other_labels_replace_a_finished_dataset_only_on_purpose(folder: Path, t
         assert "c0,c" in (tmp_path / root / "Dataset007_Test" / "classification_labels.csv").read_text()
 
 
+def test_row_112_what_helps_beside_a_finished_dataset_is_what_convert_can_do(folder: Path, tmp_path: Path) -> None:
+    run(source_of(folder), tmp_path)
+    (folder / "cases.csv").write_text((folder / "cases.csv").read_text().replace("c0,a", "c0,c"))
+    with pytest.raises(OutputExistsError) as caught:
+        run(source_of(folder), tmp_path)
+    assert caught.value.remedy.startswith("add --replace (replace=True)")
+
+
 def test_a_reformatted_dataset_json_is_the_same_and_a_broken_one_is_not(folder: Path, tmp_path: Path) -> None:
     run(source_of(folder), tmp_path)
     copy = tmp_path / "preprocessed" / "Dataset007_Test" / "dataset.json"

@@ -103,6 +103,14 @@ def test_a_training_that_is_there_is_not_overwritten(workspace: Workspace) -> No
     assert checkpoint.read_bytes() == b"kept"
 
 
+def test_row_112_what_helps_beside_a_training_that_is_there_is_what_train_can_do(workspace: Workspace) -> None:
+    folder = fold_folder(workspace)
+    (folder / "checkpoint_latest.pth").write_bytes(b"kept")
+    with pytest.raises(OutputExistsError) as caught:
+        train(DATASET_ID, "2d", 0, workspace=workspace)
+    assert caught.value.remedy == f"add --resume to go on, or move {folder} away"
+
+
 def test_a_checkpoint_of_other_plans_is_not_resumed(workspace: Workspace) -> None:
     plans = {**tiny_plans(2), "configurations": {}}
     torch.save(

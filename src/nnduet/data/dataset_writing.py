@@ -108,8 +108,9 @@ def check_existing(plan: DatasetPlan, replace: bool) -> None:
     roots = (raw, plan.preprocessed)
     differing = [root / name for root in roots for name, text in plan.texts.items() if _differs(root / name, text)]
     if differing:
-        listed = ", ".join(map(str, differing))
-        raise OutputExistsError(f"a finished dataset differs in {listed}; replace it on purpose (replace=True, --replace)")
+        help_here = "add --replace (replace=True) to put the new dataset in its place, or choose another --dataset-id"
+        names = ", ".join(map(str, differing))
+        raise OutputExistsError(f"a finished dataset differs in {names}; --replace replaces it", remedy=help_here)
 
 
 def _file_names(plan: DatasetPlan) -> set[str]:

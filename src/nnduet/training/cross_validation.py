@@ -162,7 +162,8 @@ def _state(folder: Path) -> tuple[bool, bool]:
 def _check_unbegun(folders: Sequence[Path]) -> None:
     begun = [str(folder) for folder in folders if any(_state(folder))]
     if begun:
-        raise OutputExistsError(f"a training is there already in {', '.join(begun)}; add --resume, or move them away")
+        help_here = "add --resume to go on, or move these folders away"
+        raise OutputExistsError(f"a training is there already in {', '.join(begun)}; add --resume", remedy=help_here)
 
 
 def _of_fold(progress: Progress | None, fold: int) -> Progress | None:

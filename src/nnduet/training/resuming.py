@@ -77,7 +77,8 @@ def find_start(
 def _check_unbegun(fold: Path) -> None:
     for name in (FINAL, LATEST, PREVIOUS):
         if (fold / name).is_file():
-            raise OutputExistsError(f"{fold / name}: a training is there already; add --resume, or move {fold} away")
+            help_here = f"add --resume to go on, or move {fold} away"
+            raise OutputExistsError(f"{fold / name}: a training is there already; add --resume", remedy=help_here)
 
 
 def _settings_of(plans: Mapping[str, Any]) -> dict[str, Any]:
