@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 
 import pytest
 
 from nnduet.errors import DatasetError, SettingsError
-from nnduet.schema import Task, check_new_tasks, check_tasks, tasks_from_json, tasks_to_json
+from nnduet.schema import Task, Workspace, check_new_tasks, check_tasks, tasks_from_json, tasks_to_json
 
 
 def test_fixed_axes_survive_json() -> None:
@@ -82,3 +83,15 @@ def test_classes_of_old_datasets_keep_their_meaning() -> None:
     assert [task.encode(cell) for cell in task.classes] == [0.0, 1.0, 2.0, 3.0]
     with pytest.raises(DatasetError, match="got 'TRUE'"):
         task.encode("TRUE")
+
+
+def test_row_112_what_helps_where_a_dataset_is_missing_or_there_twice(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path, tmp_path, tmp_path)
+    with pytest.raises(DatasetError, match="got none") as caught:
+        workspace.dataset_name(9)
+    assert caught.value.remedy == "`nnduet convert … --dataset-id 9` makes it; if it lies elsewhere, name its --workspace"
+    for name in ("Dataset009_A", "Dataset009_B"):
+        (tmp_path / name).mkdir()
+    with pytest.raises(DatasetError, match="Dataset009_B") as caught:
+        workspace.dataset_name(9)
+    assert caught.value.remedy == "keep one of them; one id is one dataset"

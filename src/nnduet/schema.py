@@ -287,5 +287,10 @@ class Workspace:
         prefix = f"Dataset{dataset_id:03d}_"
         found = sorted({p.name for folder in (self.raw, self.preprocessed, self.results) for p in folder.glob(prefix + "*")})
         if len(found) != 1:
-            raise DatasetError(f"dataset {dataset_id}: expected one folder {prefix}* in {self.raw}, got {found or 'none'}")
+            several = "keep one of them; one id is one dataset"
+            none = f"`nnduet convert … --dataset-id {dataset_id}` makes it; if it lies elsewhere, name its --workspace"
+            raise DatasetError(
+                f"dataset {dataset_id}: expected one folder {prefix}* in {self.raw}, got {found or 'none'}",
+                remedy=several if found else none,
+            )
         return found[0]
