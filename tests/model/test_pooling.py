@@ -178,6 +178,7 @@ def test_the_averages_of_two_tiles_add_up_to_that_of_the_patch() -> None:
     halves = [torch.tensor([1.0, 1, 0.5, 0]).reshape(1, 1, 4), torch.tensor([0.0, 0, 0.5, 1]).reshape(1, 1, 4)]
     first, second = (sum_stages(image, [image], half) for half in halves)
     assert (first + second).features().tolist() == [[3.0]]
+    assert first.volumes.tolist() == [[2.5]] and first.features().item() == pytest.approx(4.5 / 2.5)
 
 
 def test_the_voxel_scale_does_not_touch_an_average() -> None:
@@ -258,3 +259,12 @@ def test_a_deviation_that_rounding_makes_negative_is_zero() -> None:
     assert sums.features()[0, 1].item() == pytest.approx(0.0, abs=1e-3)
     narrow = PooledSums((torch.tensor([[[3.0, 9.0 - 1e-5]]]),), torch.tensor([[1.0]]))
     assert narrow.features()[0, 1].item() == 0.0
+
+
+def test_regions_and_cases_do_not_wear_each_other_away() -> None:
+    """A full region beside an empty one, in two cases the other way round, in one slice: no rim anywhere."""
+    logits = torch.full((2, 2, 1, 3, 3), -30.0)
+    logits[0, 0] = logits[1, 1] = 30.0
+    weights = region_weights(logits, overlapping=True)
+    torch.testing.assert_close(weights[:, 2:4], torch.zeros(2, 2, 1, 3, 3), rtol=0, atol=1e-6)
+    assert weights[:, :2].sum().item() == pytest.approx(18)
