@@ -15,8 +15,9 @@ from tiny import CONFIGURATIONS, tiny_plans
 from nnduet.data.mask_codes import MaskCodes
 from nnduet.inference import labelling
 from nnduet.inference.case_features import likeliest
-from nnduet.inference.labelling import to_labels
+from nnduet.inference.labelling import to_labels, undecided_box
 from nnduet.inference.mask_logits import MaskLogits
+from nnduet.inference.resampling import Resampling
 
 LABELS: dict[str, Any] = {"background": 0, "organ": 1, "lesion": 2}
 CODES = MaskCodes.of(("ED", "ES"), LABELS)
@@ -174,3 +175,75 @@ def test_the_likeliest_class_is_the_first_of_the_largest_logits() -> None:
     logits = torch.randint(3, (4, 5, 6, 7), generator=torch.Generator().manual_seed(0)).float()  # many are equal
     expected = (logits == logits.amax(dim=0)).int().argmax(dim=0)
     assert torch.equal(likeliest(logits), expected.int())
+
+
+def test_the_box_goes_one_voxel_beyond_what_is_undecided_and_stays_in_the_image() -> None:
+    logits = torch.zeros(2, 5, 6, 7)
+    logits[1] = -1.0
+    assert undecided_box(logits, overlapping=False) is None
+    logits[1, 2, 0, 6] = 0.0  # as likely as background
+    assert undecided_box(logits, overlapping=False) == (slice(1, 4), slice(0, 2), slice(5, 7))
+    logits[1, 3, 2, 3] = 1.0
+    assert undecided_box(logits, overlapping=False) == (slice(1, 5), slice(0, 4), slice(2, 7))
+
+
+def test_of_regions_the_first_counts_as_well_from_a_probability_of_one_half_on() -> None:
+    logits = torch.full((2, 5, 6, 7), -0.01)
+    assert undecided_box(logits, overlapping=True) is None
+    logits[0, 2, 3, 3] = 0.0
+    assert undecided_box(logits, overlapping=True) == (slice(1, 4), slice(2, 5), slice(2, 5))
+
+
+def test_of_several_classes_the_likeliest_decides_what_is_undecided() -> None:
+    logits = torch.zeros(3, 3, 3, 3)
+    logits[0], logits[1], logits[2, 1, 1, 1] = 1.0, -5.0, 2.0
+    assert undecided_box(logits, overlapping=False) == (slice(0, 3),) * 3
+    logits[2, 1, 1, 1] = 0.5
+    assert undecided_box(logits, overlapping=False) is None
+
+
+def test_regions_are_painted_over_one_another_where_they_are_likelier_than_not() -> None:
+    logits = torch.tensor([[1.0, 1.0, 0.0, -1.0], [-1.0, 1.0, 0.0, 1.0]]).reshape(2, 1, 1, 4)
+    assert labelling._paint(logits, [7, 3]).flatten().tolist() == [7, 3, 0, 3]
+
+
+def test_rows_of_a_matrix_are_those_that_the_old_voxels_reach() -> None:
+    """Two old voxels to four new ones in between: the second reaches new voxels 1 to 3."""
+    matrix = torch.tensor([[1.0, 0.0], [0.75, 0.25], [0.25, 0.75], [0.0, 1.0]])
+    reached, rows = labelling._rows(matrix, slice(1, 2))
+    assert reached == slice(1, 4) and rows is not None and rows.flatten().tolist() == [0.25, 0.75, 1.0]
+    assert labelling._rows(None, slice(2, 5)) == (slice(2, 5), None)
+
+
+def test_a_slab_takes_the_old_slices_that_its_new_ones_need() -> None:
+    matrix = torch.tensor([[1.0, 0.0, 0.0], [0.5, 0.5, 0.0], [0.0, 1.0, 0.0], [0.0, 0.5, 0.5]])
+    logits = torch.arange(3.0).reshape(1, 3, 1, 1)
+    slab, rows = labelling._slab(logits, matrix, 2, 4)
+    assert slab.flatten().tolist() == [1.0, 2.0] and rows is not None and rows.tolist() == [[1.0, 0.0], [0.5, 0.5]]
+    slab, rows = labelling._slab(logits, None, 1, 2)
+    assert slab.flatten().tolist() == [1.0] and rows is None
+
+
+def test_the_work_is_cut_into_slabs_of_a_number_of_voxels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Slices of 20 x 16 voxels, the whole of them undecided: 700 voxels are two slices, fewer than one slice is one."""
+    seen: list[tuple[int, ...]] = []
+
+    def decide(logits: torch.Tensor) -> torch.Tensor:
+        seen.append(tuple(logits.shape))
+        return likeliest(logits)
+
+    for voxels, depths in ((700, [2, 2, 2, 2, 1]), (1, [1] * 9), (2**22, [9])):
+        monkeypatch.setattr(labelling, "SLAB_VOXELS", voxels)
+        seen.clear()
+        labels = np.zeros(SHAPE, dtype=np.uint8)
+        logits = blobs(3, background=0).half()
+        logits[0, 0, 0, 0] = logits[0, -1, -1, -1] = -20
+        labelling._by_slabs(logits, labels, Resampling((None, None, None), None, True), decide, overlapping=False)
+        assert seen == [(3, depth, 20, 16) for depth in depths]
+        assert (labels == likeliest(logits.float()).numpy()).all()
+
+
+def test_what_is_left_to_nnunet_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    function = {"resampling_fn_probabilities_kwargs": {"is_seg": False, "order": 3, "order_z": 0, "force_separate_z": None}}
+    compare(blobs(3, background=0), LabelManager(LABELS, None), None, case(SHAPE, (1.0, 1.0, 1.0)), fast=False, **function)
+    assert capsys.readouterr().out == ""
