@@ -192,3 +192,13 @@ def test_where_spreading_the_classes_would_leave_a_fold_empty_the_cases_are_bala
     cases = ["0a", "1a", "1b", "2a", "2b", "2c", "2d", "2e", "3a"]
     folds = make_folds(cases, {case: case[0] for case in cases}, dict(zip(cases, "bbbbbbaaa", strict=True)), num_folds=4)
     assert sorted(len(fold["val"]) for fold in folds) == [1, 1, 2, 5]
+
+
+def test_folds_of_classes_that_are_too_small_to_spread_are_the_same_each_time() -> None:
+    own = {case: case for case in CASES}
+    assert make_folds(CASES, strata=own) == make_folds(CASES, strata=own) == make_folds(CASES)
+
+
+def test_only_the_cases_that_are_repeated_are_named() -> None:
+    with pytest.raises(DatasetError, match="fold 0 train: cases are repeated: b$"):
+        check_folds([{"train": ["a", "b", "b"], "val": ["c"]}], ["a", "b", "c"])
