@@ -200,5 +200,5 @@ def test_folds_of_classes_that_are_too_small_to_spread_are_the_same_each_time() 
 
 
 def test_only_the_cases_that_are_repeated_are_named() -> None:
-    with pytest.raises(DatasetError, match="fold 0 train: cases are repeated: b$"):
+    with pytest.raises(DatasetError, match=r"fold 0 train: cases are repeated: b$"):
         check_folds([{"train": ["a", "b", "b"], "val": ["c"]}], ["a", "b", "c"])

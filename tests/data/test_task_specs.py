@@ -339,3 +339,7 @@ def test_stated_classes_with_the_separating_sign_within_are_found_the_longest_fi
 def test_stated_classes_that_are_not_all_in_the_table_are_split_at_the_sign(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="stated classes must differ and must not be empty"):
         parse_task_specs(["x:ordinal=<1<none"], column(tmp_path, ["<1", "more"]))
+
+
+def test_all_three_axes_may_be_fixed(tmp_path: Path) -> None:
+    assert parse_task_specs(["x:fixed=zyx"], column(tmp_path, ["1", "2"]))[0].fixed_axes == ("z", "y", "x")

@@ -195,3 +195,14 @@ def test_the_refusal_of_a_head_tells_the_shapes() -> None:
         head(mean=[0.0])
     with pytest.raises(ModelError, match="from 2 features to 1 outputs"):
         head(AGE, layers=[layer([[0.0, 0.0]] * 2, [0.0, 0.0])])
+
+
+def test_a_head_may_read_one_column_and_whole_numbers() -> None:
+    stored = tiny_head([0.0, 0.0], columns=1) | {
+        "layers": [layer([[1], [0]], [0, 0])],
+        "mean": [1],
+        "scale": [2],
+        "scores": [0],
+    }
+    found = CaseHead.from_json(GRADE, stored)(np.array([[1 + 2 * np.log(3.0)]]))
+    assert found[0].tolist() == pytest.approx([0.75, 0.25])
