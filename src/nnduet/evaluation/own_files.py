@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from nnduet.errors import DatasetError, OutputExistsError
+from nnduet.data.delimited import read_lines
+from nnduet.errors import DatasetError, OutputExistsError, TableError, UnreadableFileError
 from nnduet.evaluation.stored_metrics import METRICS_FILE, PER_CASE_FILE
 from nnduet.records import read_json
 from nnduet.schema import CASE_COLUMN, GROUP_COLUMN
 
 __all__ = ["check_own_json", "check_own_metrics", "check_own_table"]
 
-_LONGEST_HEADER = 2**16
 _METRIC_PARTS = tuple(f"_{part}" for part in ("dsc", "nsd", "avd_ml", "avd_ratio", "reason", "reference", "prediction"))
 
 
@@ -56,8 +55,7 @@ def check_own_table(
     """
     if not _is_there(path, maker):
         return
-    with path.open(encoding="utf-8", errors="replace", newline="") as stream:
-        first, *others = next(csv.reader([stream.readline(_LONGEST_HEADER)]), None) or [""]
+    first, *others = _header(path, maker)
     known = [
         name == GROUP_COLUMN
         or name.endswith(tuple(endings))
@@ -67,6 +65,14 @@ def check_own_table(
     ]
     if first != CASE_COLUMN or not all(known):
         raise _foreign(path, maker)
+
+
+def _header(path: Path, maker: str) -> list[str]:
+    try:
+        lines = read_lines(path)
+    except (TableError, UnreadableFileError) as error:
+        raise _foreign(path, maker) from error
+    return lines[0][1] if lines else [""]
 
 
 def _is_there(path: Path, maker: str) -> bool:
