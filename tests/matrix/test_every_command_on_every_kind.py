@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import torch
+from figure_texts import check_texts_of_figures
 from kinds import ENDINGS, NUM_CASES, PROPERTIES, Kind, covering_rows, write_user_folder
 from typer.testing import CliRunner
 
@@ -93,6 +94,7 @@ def test_row_99_no_command_meets_a_kind_that_it_does_not_know(kind: Kind, comman
         images = cases / "test_images"
         found = commands.run("benchmark", "-i", images, "-m", model, "-o", "speed", "--rounds", 2, "--no-cold", codes=(0, 1))
         assert found["num_cases"] == 3  # 1: what is so small need not be faster
+    assert check_texts_of_figures(commands.folder / "page_1" / "index.html", width=1200) >= 2  # last: skips without Chromium
 
 
 def train(kind: Kind, cases: Path, commands: Commands) -> Path:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from browser import opened
+from figure_texts import check_texts_of_figures
 from scored_run import NASTY_CASE, NUM_CASES, write_answered_run, write_scored_run
 from test_runs import write_model
 
@@ -99,26 +100,6 @@ def test_on_a_phone_only_tables_scroll_sideways(page: Path) -> None:
         assert browser.evaluate("document.documentElement.scrollWidth") <= 360
 
 
-TEXTS = """() => [...document.querySelectorAll("svg.figure")].filter(svg => svg.checkVisibility()).map(svg => {
-    const frame = svg.getBoundingClientRect();
-    const scale = frame.width / svg.viewBox.baseVal.width;
-    const texts = [...svg.querySelectorAll("text")].map(text => {
-        const box = text.getBoundingClientRect();
-        const size = scale * parseFloat(getComputedStyle(text).fontSize);
-        return {text: text.textContent, size, left: box.left, right: box.right, top: box.top, bottom: box.bottom};
-    });
-    return {title: svg.querySelector("title").textContent, texts,
-            frame: {left: frame.left, right: frame.right, top: frame.top, bottom: frame.bottom}};
-})"""
-
-
-def overlap(one: dict[str, float], other: dict[str, float]) -> bool:
-    """Whether two boxes share more than a pixel each way."""
-    across = min(one["right"], other["right"]) - max(one["left"], other["left"])
-    down = min(one["bottom"], other["bottom"]) - max(one["top"], other["top"])
-    return across > 1 and down > 1
-
-
 @pytest.fixture(scope="module")
 def answers_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("answers")
@@ -147,19 +128,7 @@ def fold_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_row_64_and_118_texts_of_figures_are_readable_and_do_not_overlap(
     kind: str, width: int, request: pytest.FixtureRequest
 ) -> None:
-    with opened(request.getfixturevalue(kind), width=width) as browser:
-        figures = browser.evaluate(TEXTS)
-        page_width = browser.evaluate("document.documentElement.scrollWidth")
-    assert len(figures) >= 4 and page_width <= width
-    for figure in figures:
-        frame, texts = figure["frame"], [text for text in figure["texts"] if text["text"].strip()]
-        assert texts, figure["title"]
-        for index, text in enumerate(texts):
-            assert 9 <= text["size"] <= 20, (figure["title"], text)
-            assert frame["left"] - 2 <= text["left"] and text["right"] <= frame["right"] + 2, (figure["title"], text)
-            assert frame["top"] - 2 <= text["top"] and text["bottom"] <= frame["bottom"] + 2, (figure["title"], text)
-            hit = [other["text"] for other in texts[index + 1 :] if overlap(text, other)]
-            assert not hit, (figure["title"], text["text"], hit)
+    assert check_texts_of_figures(request.getfixturevalue(kind), width=width) >= 4
 
 
 def test_row_118_every_figure_has_its_title_under_it(page: Path) -> None:
