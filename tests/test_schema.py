@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from nnduet.errors import DatasetError, SettingsError
-from nnduet.schema import Task, Workspace, check_new_tasks, check_tasks, tasks_from_json, tasks_to_json
+from nnduet.schema import Task, Workspace, check_new_tasks, check_tasks, folds_with, tasks_from_json, tasks_to_json
 
 
 def test_fixed_axes_survive_json() -> None:
@@ -95,3 +95,13 @@ def test_row_112_what_helps_where_a_dataset_is_missing_or_there_twice(tmp_path: 
     with pytest.raises(DatasetError, match="Dataset009_B") as caught:
         workspace.dataset_name(9)
     assert caught.value.remedy == "keep one of them; one id is one dataset"
+
+
+def test_folds_are_numbers_or_all_and_copies_are_not(tmp_path: Path) -> None:
+    for name in ("fold_10", "fold_2", "fold_all", "fold_0 (copy)", "fold_old", "fold_"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "progress.csv").touch()
+    (tmp_path / "fold_2" / "progress.csv").unlink()
+    assert folds_with(tmp_path, "progress.csv") == ["10", "all"]
+    assert folds_with(tmp_path, "") == ["10", "2", "all"]
+    assert folds_with(tmp_path / "nothing", "") == []

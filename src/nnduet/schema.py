@@ -7,6 +7,7 @@ cell is a missing label.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ __all__ = [
     "AXES",
     "CASE_COLUMN",
     "FOLD_COLUMN",
+    "FOLD_NAME",
     "GROUP_COLUMN",
     "LABELS_FILE",
     "OUTLIER_COLUMN",
@@ -31,6 +33,7 @@ __all__ = [
     "Workspace",
     "check_new_tasks",
     "check_tasks",
+    "folds_with",
     "tasks_from_json",
     "tasks_to_json",
 ]
@@ -46,6 +49,9 @@ FOLD_COLUMN = "fold"
 
 RESULT_NAMES_KEY = "names_in_results"
 """Key of ``dataset.json``: whether ``<task>_results.csv`` names ``cases`` (as without it) or ``files``, with their ending."""
+
+FOLD_NAME = re.compile(r"[0-9]{1,3}|all")
+"""What may stand behind ``fold_``."""
 
 AXES = ("z", "y", "x")
 """Names of the axes of an array as nnU-Net reads it. x, the last, is left-right in images stored LPS or RAS."""
@@ -249,6 +255,15 @@ def tasks_from_json(value: Any, place: str = "classification", *, error: type[NN
     except SettingsError as reason:
         raise error(f"{place}: {reason}") from reason
     return tasks
+
+
+def folds_with(model: Path, entry: str) -> list[str]:
+    """Names after ``fold_`` of the folds of a model that hold a file or folder; ``""`` asks for the folds themselves.
+
+    ``["0", "1"]`` or ``["all"]``, sorted as text; other names, as ``fold_0 (copy)``, are what somebody put aside.
+    """
+    names = ((path, path.name.removeprefix("fold_")) for path in sorted(model.glob("fold_*")))
+    return [name for path, name in names if FOLD_NAME.fullmatch(name) and (path / entry).exists()]
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import numpy as np
 from nnduet.data.files import write_json_atomically
 from nnduet.errors import ModelError
 from nnduet.records import read_json
+from nnduet.schema import folds_with
 
 __all__ = ["TRAINING_CASES_FILE", "training_cases", "write_training_cases"]
 
@@ -34,8 +35,8 @@ def training_cases(model: Path, folds: Sequence[str] = ()) -> frozenset[str]:
     Raises:
         ModelError: a fold's note is damaged.
     """
-    folders = [model / f"fold_{fold}" for fold in folds] or sorted(model.glob("fold_*"))
-    return frozenset(case_id for folder in folders for case_id in _cases_of(folder))
+    names = folds or folds_with(model, "")
+    return frozenset(case_id for name in names for case_id in _cases_of(model / f"fold_{name}"))
 
 
 def _cases_of(fold: Path) -> list[str]:

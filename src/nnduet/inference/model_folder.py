@@ -5,7 +5,6 @@ A model is a folder, as training leaves it, or a bundle, one file that ``nnduet 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -29,7 +28,7 @@ from nnduet.model.plans import check_dataset, check_plans
 from nnduet.model.stored_heads import conformal_scores, parse_case_heads
 from nnduet.names import printable
 from nnduet.records import read_json
-from nnduet.schema import Task, tasks_from_json
+from nnduet.schema import FOLD_NAME, Task, folds_with, tasks_from_json
 
 __all__ = [
     "CARD_FILE",
@@ -56,7 +55,6 @@ CASE_HEAD_FILE = "case_head.json"
 CROSS_VALIDATION_FOLDER = "cross_validation"
 CONFORMAL_FILE = "conformal.json"
 FINAL_CHECKPOINT = "checkpoint_final.pth"
-_FOLD_NAME = re.compile(r"[0-9]{1,3}|all")
 MOST_NAMES_OF_A_WEIGHT = 8
 """nnU-Net's decoders hold their encoder, and its blocks their convolutions twice, so that a file gives each weight 4 names."""
 
@@ -167,8 +165,7 @@ class ModelFolder:
 
 def available_folds(folder: Path, checkpoint: str) -> list[str]:
     """Names after ``fold_`` of the folds that hold the checkpoint; numbers only, or "all" where there are none."""
-    names = sorted(p.parent.name.removeprefix("fold_") for p in folder.glob(f"fold_*/{checkpoint}"))
-    known = [name for name in names if _FOLD_NAME.fullmatch(name)]  # others are copies that somebody put aside
+    known = folds_with(folder, checkpoint)
     return [name for name in known if name != "all"] or known
 
 
@@ -179,7 +176,7 @@ def fold_names(folds: Sequence[str | int]) -> list[str]:
         ModelError: one is neither a number nor "all", or stands twice.
     """
     names = [str(fold) for fold in folds]
-    wrong = [name for name in names if not _FOLD_NAME.fullmatch(name)]
+    wrong = [name for name in names if not FOLD_NAME.fullmatch(name)]
     if wrong or len(set(names)) < len(names):
         raise ModelError(f'folds: expected different numbers, or "all", got {printable(repr(names)[:200])}')
     return names

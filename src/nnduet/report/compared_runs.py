@@ -15,7 +15,7 @@ from nnduet.evaluation.answers import Row, read_rows
 from nnduet.evaluation.bootstrap import FloatArray
 from nnduet.evaluation.evaluate import METRICS_FILE, PER_CASE_FILE
 from nnduet.evaluation.stored_metrics import StoredMetrics, read_metrics
-from nnduet.schema import Task
+from nnduet.schema import Task, folds_with
 
 __all__ = ["ComparedRun", "find_scores", "read_compared_run", "scores_of"]
 
@@ -43,7 +43,7 @@ def find_scores(path: Path) -> Path:
     for folder in looked:
         if (folder / METRICS_FILE).is_file() and (folder / PER_CASE_FILE).is_file():
             return folder
-    scored = sorted(file.parents[1].name for file in path.glob(f"fold_*/validation/{METRICS_FILE}"))
+    scored = [f"fold_{name}" for name in folds_with(path, f"validation/{METRICS_FILE}")]
     hint = f"; name one of its folds ({', '.join(scored)}), or run `nnduet cross-validate`" if scored else ""
     places = ", ".join(str(folder) for folder in looked)
     raise DatasetError(f"{path}: expected {METRICS_FILE} and {PER_CASE_FILE} together in one of {places}{hint}")

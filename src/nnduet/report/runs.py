@@ -26,7 +26,7 @@ from nnduet.evaluation.stored_metrics import (
     read_prediction_run,
 )
 from nnduet.report.stored_model import PROGRESS, StoredModel, find_model, folds_of, read_model
-from nnduet.schema import Task
+from nnduet.schema import Task, folds_with
 
 __all__ = ["CROSS_VALIDATION", "Run", "TaskCases", "find_file", "read_run"]
 
@@ -177,7 +177,7 @@ def find_file(folder: Path, case_id: str) -> Path | None:
 
 def _results_of(path: Path) -> Path | None:
     """The folder with the tables; None without any, or where several folds have some and no cross-validation joins them."""
-    validated = sorted(path.glob("fold_*/validation"))
+    validated = [path / f"fold_{name}" / "validation" for name in folds_with(path, "validation")]
     for folder in (path / CROSS_VALIDATION, path / "validation", path, *(validated if len(validated) == 1 else [])):
         if any((folder / name).is_file() for name in (METRICS_FILE, PER_CASE_FILE, PREDICTIONS_FILE, RUN_FILE)):
             return folder

@@ -16,7 +16,7 @@ from nnduet.data.csv_text import read_records
 from nnduet.data.mask_codes import MaskCodes
 from nnduet.errors import DatasetError, UnreadableFileError
 from nnduet.records import read_json
-from nnduet.schema import Task, TaskType
+from nnduet.schema import Task, TaskType, folds_with
 
 __all__ = [
     "Configuration",
@@ -122,7 +122,7 @@ def folds_of(path: Path) -> dict[str, Path]:
     if (path / PROGRESS).is_file():
         return {path.name: path}
     model = path if (path / "plans.json").is_file() else path.parent
-    return {fold.parent.name: fold.parent for fold in sorted(model.glob(f"fold_*/{PROGRESS}"))}
+    return {f"fold_{name}": model / f"fold_{name}" for name in folds_with(model, PROGRESS)}
 
 
 def is_finished(path: Path) -> bool:

@@ -12,7 +12,7 @@ from nnduet.inference.model_folder import fold_names
 from nnduet.model.case_features import FeatureTable
 from nnduet.names import check_name
 from nnduet.records import convert_json, read_json
-from nnduet.schema import Task, Workspace, tasks_from_json
+from nnduet.schema import Task, Workspace, folds_with, tasks_from_json
 from nnduet.training.fold_metrics import FINAL_METRICS_FILE
 from nnduet.training.freshness import check_fold_cases
 from nnduet.training.head_fitting import TRAINING_FEATURES, VALIDATION_FEATURES
@@ -117,7 +117,7 @@ def read_trained_folds(
     if not tasks:
         raise ModelError(f"{model / 'dataset.json'}: expected a model with tasks, got none")
     dataset = check_name(planned.dataset_name, f"{model / 'plans.json'}: dataset_name", ModelError)
-    names = fold_names(folds) if folds else _validated(model)
+    names = fold_names(folds) if folds else folds_with(model, FINAL_METRICS_FILE)
     absent = [name for name in names if not (model / f"fold_{name}").is_dir()]
     if absent or not names:
         found = sorted(path.name for path in model.glob("fold_*"))
@@ -128,7 +128,3 @@ def read_trained_folds(
     path = table or find_label_table(workspace.folders_of(dataset))
     labels = read_label_table(path, tasks, (), id_column)
     return TrainedFolds(model, tuple(dict.fromkeys(names)), dataset, dataset_json, path, labels, id_column)
-
-
-def _validated(model: Path) -> list[str]:
-    return sorted(path.parent.name.removeprefix("fold_") for path in model.glob(f"fold_*/{FINAL_METRICS_FILE}"))
