@@ -247,3 +247,11 @@ def test_what_is_left_to_nnunet_prints_nothing(capsys: pytest.CaptureFixture[str
     function = {"resampling_fn_probabilities_kwargs": {"is_seg": False, "order": 3, "order_z": 0, "force_separate_z": None}}
     compare(blobs(3, background=0), LabelManager(LABELS, None), None, case(SHAPE, (1.0, 1.0, 1.0)), fast=False, **function)
     assert capsys.readouterr().out == ""
+
+
+def test_a_region_without_another_inside_is_found() -> None:
+    logits = torch.full((2, *SHAPE), -5.0)
+    logits[0, 2:7, 5:14, 3:12] = 1.0
+    manager = LabelManager({"background": 0, "whole": [1, 2], "lesion": 2}, [1, 2])
+    found = compare(logits, manager, None, case((12, 25, 20), (1.5, 0.8, 0.8)))
+    assert set(np.unique(found)) == {0, 1}

@@ -137,6 +137,14 @@ def test_numbers_that_no_fit_gives_are_refused(model: OutlierModel, changes: dic
         OutlierModel.from_json({**model.to_json(), **changes})
 
 
-def test_equal_distances_ascend() -> None:
-    stored = by_hand().to_json() | {"distances": [1.0, 1.0, 2.0]}
+def test_equal_distances_ascend_and_a_small_scale_is_one() -> None:
+    stored = by_hand().to_json() | {"distances": [1.0, 1.0, 2.0], "scale": [1.0, 0.5]}
     assert OutlierModel.from_json(stored).distances.tolist() == [1.0, 1.0, 2.0]
+
+
+def test_a_training_case_far_out_counts_up_to_twenty_deviations() -> None:
+    """One of a hundred cases is nearly ten deviations out, which the variance of one takes in."""
+    features = np.random.default_rng(0).normal(size=(100, 1))
+    features[0] = 1e6
+    fitted = fit_outlier_model(features, [f"p{i}" for i in range(100)])
+    assert fitted is not None and fitted.variances.tolist() == pytest.approx([1.0], rel=1e-3)

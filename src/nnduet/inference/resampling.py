@@ -67,8 +67,8 @@ class Resampling:
         axis = int(coarse) if apart else None
         orders = [order_z if a == axis else order for a in range(3)]
         matrices = tuple(
-            None if old == new else axis_matrix(int(old), int(new), o, a == axis)
-            for a, (old, new, o) in enumerate(zip(old_shape, new_shape, orders, strict=True))
+            None if old == new else axis_matrix(int(old), int(new), o)
+            for old, new, o in zip(old_shape, new_shape, orders, strict=True)
         )
         assert len(matrices) == 3
         return cls(matrices, axis, max(orders) <= 1)
@@ -112,19 +112,12 @@ def is_default(function: Any) -> bool:
 
 
 @lru_cache(maxsize=64)
-def axis_matrix(old: int, new: int, order: int, coarse: bool = False) -> Tensor:
-    """(new, old) float32 that zooms a line of voxels as skimage's ``resize`` with mode "edge" does.
+def axis_matrix(old: int, new: int, order: int) -> Tensor:
+    """(new, old) float32 that zooms a line of voxels by splines of an order as skimage's ``resize`` with mode "edge" does.
 
-    Args:
-        order: of the spline.
-        coarse: as nnU-Net treats its coarse axis, by ``map_coordinates`` with mode "nearest".
+    On its coarse axis nnU-Net calls ``map_coordinates`` with mode "nearest" instead, which comes to the same.
     """
-    identity = np.eye(old)
-    if coarse:
-        positions = old / new * (np.arange(new) + 0.5) - 0.5
-        columns = [ndimage.map_coordinates(line, [positions], order=order, mode="nearest") for line in identity]
-    else:
-        columns = [ndimage.zoom(line, new / old, order=order, mode="nearest", grid_mode=True) for line in identity]
+    columns = [ndimage.zoom(line, new / old, order=order, mode="nearest", grid_mode=True) for line in np.eye(old)]
     matrix: NDArray[np.float64] = np.stack(columns, axis=1)
     matrix[np.abs(matrix) < NEGLIGIBLE] = 0
     return torch.from_numpy(matrix.astype(np.float32))
