@@ -200,9 +200,10 @@ def test_calibration_error_has_fifteen_bins_weighted_by_their_cases():
 
 
 def test_calibration_error_does_not_cancel_between_neighbouring_bins():
-    """0.66 is in the tenth bin of 15, (9/15, 10/15), and 0.67 in the eleventh."""
-    value = expected_calibration_error(np.array([0.66, 0.67]), np.array([True, False]), np.ones((1, 2)))
-    assert value[0] == pytest.approx((0.34 + 0.67) / 2)
+    """0.59 is in the ninth bin of 15, 0.61 and 0.66 in the tenth, from 9/15 to 10/15, and 0.67 in the eleventh."""
+    for low, high in ((0.59, 0.61), (0.66, 0.67)):
+        value = expected_calibration_error(np.array([low, high]), np.array([True, False]), np.ones((1, 2)))
+        assert value[0] == pytest.approx((1 - low + high) / 2)
 
 
 def test_calibration_error_follows_the_weights_of_a_resample():

@@ -255,3 +255,15 @@ def test_a_region_without_another_inside_is_found() -> None:
     manager = LabelManager({"background": 0, "whole": [1, 2], "lesion": 2}, [1, 2])
     found = compare(logits, manager, None, case((12, 25, 20), (1.5, 0.8, 0.8)))
     assert set(np.unique(found)) == {0, 1}
+
+
+@pytest.mark.parametrize("order, fast", [(1, True), (3, False)])
+def test_several_masks_with_more_codes_than_a_byte_holds_are_coded_either_way(order: int, fast: bool) -> None:
+    """Two masks of 17 structures each have 18 x 18 codes."""
+    codes = MaskCodes.of(("ED", "ES"), {"background": 0, **{f"label {value}": value for value in range(1, 18)}})
+    description = codes.to_json()
+    manager = LabelManager(description["labels"], description["regions_class_order"])
+    kwargs = {"resampling_fn_probabilities_kwargs": LINEAR | {"order": order}}
+    known = case((9, 12, 10), (2.0, 1.6, 1.6))
+    found = compare(blobs(34, background=9), manager, codes, known, fast=fast, **kwargs)
+    assert found.dtype == np.uint16 and found.max() > 17
