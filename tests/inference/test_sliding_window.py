@@ -278,6 +278,8 @@ def test_a_slice_is_tiled_by_itself_and_a_volume_as_a_whole() -> None:
         ((slice(2, 4), slice(20, 22), slice(0, 40)), (8, 8), (6, 40, 40), (slice(2, 4), slice(17, 25), slice(0, 40))),
         ((slice(5, 6), slice(20, 27), slice(36, 40)), (4, 9, 8), (20, 40, 40), (slice(4, 8), slice(18, 29), slice(32, 40))),
         ((slice(0, 1), slice(0, 1), slice(0, 1)), (8, 8, 8), (3, 8, 9), (slice(0, 3), slice(0, 8), slice(0, 8))),
+        ((slice(5, 6), slice(5, 6), slice(5, 6)), (8, 8, 8), (6, 6, 6), (slice(0, 6), slice(0, 6), slice(0, 6))),
+        ((slice(3, 4), slice(5, 6), slice(5, 6)), (8, 8), (6, 6, 20), (slice(3, 4), slice(0, 6), slice(2, 10))),
     ],
 )
 def test_a_box_grows_within_the_image_and_its_slices_not_at_all(

@@ -7,8 +7,10 @@ import pytest
 from scipy.special import softmax
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 
+from nnduet.model.calibration import fit_temperature
 from nnduet.model.case_head import CaseHead, best_model
 from nnduet.model.case_head_fit import feature_sets, fit_case_head, out_of_fold
 from nnduet.model.case_models import ABSENT, Layers, apply_layers, average_models, families, fit_family, linear_families
@@ -463,13 +465,28 @@ def test_the_number_of_models_is_chosen_by_the_inner_loss_and_is_at_most_all() -
 def test_the_same_seed_gives_the_same_head() -> None:
     labels = np.array([0.0, 1.0] * 10)
     x = np.random.default_rng(0).normal(size=(20, 3))
-    first, again, other = (
-        fit_case_head(GRADE, x, labels, patients(20), models=["shrinkage LDA"], seed=seed) for seed in (0, 0, 1)
-    )
-    assert first is not None and again is not None and other is not None
-    assert first.to_json() == again.to_json() != other.to_json()
-    default = fit_case_head(GRADE, x, labels, patients(20), models=["shrinkage LDA"])
-    assert default is not None and default.to_json() == first.to_json()
+    models = ["shrinkage LDA", "perceptron"]
+    heads = [
+        fit_case_head(GRADE, x, labels, patients(20), models=models, averaged=[2], **seed)
+        for seed in ({"seed": 0}, {}, {"seed": 1})
+    ]
+    first, default, other = (head.to_json() for head in heads if head is not None)
+    assert first == default != other
+
+
+def test_the_temperature_in_the_layers_is_that_of_the_held_out_answers() -> None:
+    """Noise in half as many features as cases: what the model says of cases that it had not seen is much exaggerated."""
+    x, y = np.random.default_rng(0).normal(size=(60, 30)), np.arange(60.0) % 2
+    fitted = fit_case_head(GRADE, x, y, patients(60), models=["shrinkage LDA"], averaged=[1])
+    assert fitted is not None
+    z = (x - x.mean(axis=0)) / (x.std(axis=0) + 1e-6)
+    folds = list(StratifiedGroupKFold(5, shuffle=True, random_state=0).split(y, y, patients(60)))
+    temperature = fit_temperature(out_of_fold(GRADE, z, y, folds, "shrinkage LDA")[0.0], y)
+    assert temperature > 1.5
+    assert fitted.choice["own_temperature"] == pytest.approx(temperature, rel=0.01)
+    (weights, bias), (plain_weights, plain_bias) = fitted.layers[0], fit_family("shrinkage LDA", GRADE, z, y)[0.0][0]
+    np.testing.assert_allclose(weights, plain_weights / fitted.choice["own_temperature"], rtol=1e-6)
+    np.testing.assert_allclose(bias, plain_bias / fitted.choice["own_temperature"], rtol=1e-6)
 
 
 def test_the_perceptron_competes_on_the_best_set_of_the_linear_families_alone() -> None:
