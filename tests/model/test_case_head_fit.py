@@ -330,7 +330,7 @@ def test_inner_predictions_come_from_models_that_had_not_seen_the_fold() -> None
     x, y = np.zeros((2, 1)), np.array([1.0, 5.0])
     folds = [(np.array([0]), np.array([1])), (np.array([1]), np.array([0]))]
     found = out_of_fold(AGE, x, y, folds, "ridge regression")
-    assert [values[:, 0].tolist() for values in found.values()] == [[5.0, 1.0]] * 5
+    assert [values.tolist() for values in found.values()] == [[[5.0], [1.0]]] * 5
 
 
 def test_cases_in_no_fold_get_the_logit_of_an_absent_class() -> None:
@@ -474,19 +474,24 @@ def test_the_same_seed_gives_the_same_head() -> None:
     assert first == default != other
 
 
-def test_the_temperature_in_the_layers_is_that_of_the_held_out_answers() -> None:
-    """Noise in half as many features as cases: what the model says of cases that it had not seen is much exaggerated."""
+@pytest.mark.parametrize("models", [("shrinkage LDA",), linear_families(GRADE)])
+def test_the_temperatures_in_the_layers_are_those_of_the_held_out_answers(models: tuple[str, ...]) -> None:
+    """Noise in half as many features as cases: what the models say of cases that they had not seen is much exaggerated."""
     x, y = np.random.default_rng(0).normal(size=(60, 30)), np.arange(60.0) % 2
-    fitted = fit_case_head(GRADE, x, y, patients(60), models=["shrinkage LDA"], averaged=[1])
+    fitted = fit_case_head(GRADE, x, y, patients(60), models=models, averaged=[len(models)])
     assert fitted is not None
     z = (x - x.mean(axis=0)) / (x.std(axis=0) + 1e-6)
     folds = list(StratifiedGroupKFold(5, shuffle=True, random_state=0).split(y, y, patients(60)))
-    temperature = fit_temperature(out_of_fold(GRADE, z, y, folds, "shrinkage LDA")[0.0], y)
-    assert temperature > 1.5
-    assert fitted.choice["own_temperature"] == pytest.approx(temperature, rel=0.01)
-    (weights, bias), (plain_weights, plain_bias) = fitted.layers[0], fit_family("shrinkage LDA", GRADE, z, y)[0.0][0]
-    np.testing.assert_allclose(weights, plain_weights / fitted.choice["own_temperature"], rtol=1e-6)
-    np.testing.assert_allclose(bias, plain_bias / fitted.choice["own_temperature"], rtol=1e-6)
+    strengths = {model["model"]: model["strength"] for model in fitted.choice["models"]}
+    held_out = {name: out_of_fold(GRADE, z, y, folds, name)[strength] for name, strength in strengths.items()}
+    own = {name: fit_temperature(logits, y) for name, logits in held_out.items()}
+    common = fit_temperature(np.mean([logits / own[name] for name, logits in held_out.items()], axis=0), y)
+    assert own["shrinkage LDA"] > 1.5
+    assert fitted.choice["own_temperature"] == pytest.approx(common * np.prod(list(own.values())) ** (1 / len(own)), rel=1e-3)
+    plain = {name: fit_family(name, GRADE, z, y)[strength][0] for name, strength in strengths.items()}
+    for part in range(2):
+        expected = np.mean([layer[part] / own[name] / common for name, layer in plain.items()], axis=0)
+        np.testing.assert_allclose(fitted.layers[0][part], expected, rtol=1e-3, atol=1e-6)
 
 
 def test_the_perceptron_competes_on_the_best_set_of_the_linear_families_alone() -> None:
