@@ -170,15 +170,13 @@ def render(result: Mapping[str, Any]) -> str:
         "Each change is one operator, number, name or text of a module, tried against the tests that are about the module.",
         f"A change that makes them run on counts as noticed. Target: {TARGET:.0%} noticed, texts of messages counted.",
         "",
-        "| module | changes | noticed | of these by running on | survived | not run by a test | score | commit |",
-        "|---|---|---|---|---|---|---|---|",
+        "| module | changes | noticed | of these by running on | survived | not run by a test | score |",
+        "|---|---|---|---|---|---|---|",
     ]
     for name, entry in {**result["modules"], "all": _sum(result["modules"].values())}.items():
         noticed = entry["killed"] + entry["timeout"]
         counts = [entry["total"], noticed, entry["timeout"], entry["survived"], entry["no_tests"]]
-        lines.append(
-            f"| {name} | {' | '.join(map(str, counts))} | {noticed / entry['total']:.1%} | {entry.get('commit', '')} |"
-        )
+        lines.append(f"| {name} | {' | '.join(map(str, counts))} | {noticed / entry['total']:.1%} |")
     return "\n".join(lines) + "\n"
 
 

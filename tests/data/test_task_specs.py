@@ -343,3 +343,10 @@ def test_stated_classes_that_are_not_all_in_the_table_are_split_at_the_sign(tmp_
 
 def test_all_three_axes_may_be_fixed(tmp_path: Path) -> None:
     assert parse_task_specs(["x:fixed=zyx"], column(tmp_path, ["1", "2"]))[0].fixed_axes == ("z", "y", "x")
+
+
+def test_axes_stand_behind_a_type_without_classes_too(tmp_path: Path) -> None:
+    table = column(tmp_path, ["1", "2", "3"])
+    for kind, axes in (("regression", ("x",)), ("ordinal", ("y", "z"))):
+        (task,) = parse_task_specs([f"x:{kind}:fixed={''.join(axes)}"], table)
+        assert (task.type, task.fixed_axes) == (kind, axes)
