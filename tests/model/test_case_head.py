@@ -109,10 +109,11 @@ def test_a_head_is_described_by_its_model_its_features_and_the_network() -> None
 
 
 def test_a_head_of_several_models_is_described_by_the_best_and_the_number_of_others() -> None:
-    chosen = [{"model": name, "features": f"block {name}"} for name in "abc"]
+    chosen = [{"model": name, "features": f"block {name}"} for name in "abcd"]
     assert best_model(head(choice={"models": chosen[:1]})) == ("a", "block a")
     assert best_model(head(choice={"models": chosen[:2]})) == ("a and 1 other", "block a")
-    assert best_model(head(choice={"models": chosen})) == ("a and 2 others", "block a")
+    assert best_model(head(choice={"models": chosen[:3]})) == ("a and 2 others", "block a")
+    assert best_model(head(choice={"models": chosen})) == ("a and 3 others", "block a")
     assert best_model(head(choice={})) == ("unknown", "unknown")
 
 
