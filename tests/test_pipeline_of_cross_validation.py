@@ -114,13 +114,13 @@ def test_a_finished_cross_validation_is_repeated_without_training(run: Run) -> N
     again = validate(run.workspace, resume=True, progress=lambda done, total, text: told.append(text))
     assert again.metrics == run.summary.metrics
     assert [digests(fold) for fold in folds] == before
-    assert told == []
+    assert not [text for text in told if ": check case_" not in text]
 
 
-def test_folds_of_another_number_of_epochs_are_refused_and_results_stay(run: Run) -> None:
+def test_folds_with_more_epochs_than_asked_for_are_refused_and_results_stay(run: Run) -> None:
     before = {path.name: path.read_bytes() for path in run.folder.iterdir()}
-    with pytest.raises(ResumeError, match="other 'nnduet' in its plans"):
-        validate(run.workspace, resume=True, epochs=EPOCHS + 1)
+    with pytest.raises(ResumeError, match=f"{EPOCHS} of {EPOCHS} epochs are done; --epochs expected more, got {EPOCHS - 1}"):
+        validate(run.workspace, resume=True, epochs=EPOCHS - 1)
     assert {path.name: path.read_bytes() for path in run.folder.iterdir()} == before
 
 

@@ -47,7 +47,7 @@ from nnduet.training.run import train
 
 OPEN, WRITE, SYNC = 1, 2, 4
 NAMED, SURPRISED = 1, 2
-CHANGING = ("run.json", "cases.jsonl", "debug.json", "progress.png", "progress.csv", ".nnduet-lock")
+CHANGING = (".nnduet-written", "run.json", "cases.jsonl", "debug.json", "progress.png", "progress.csv", ".nnduet-lock")
 """Files that say when or how long; they must be whole, not equal."""
 TURN_OF_A_REPORT = re.compile(r"(?<=/pictures|./volumes)/[0-9a-f]{8}-")
 """Each page has its own pictures, so that an open one keeps its."""

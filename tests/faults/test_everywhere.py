@@ -33,6 +33,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("plan", 8),
         ("train", 8),
         ("predict", 10),
+        ("report", 3),
         ("evaluate", 4),
         ("export", 8),
         ("export ONNX", 2),

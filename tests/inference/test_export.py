@@ -191,7 +191,6 @@ READERS = [
     ("plans.json", {"image_reader_writer": "Tiff3DIO"}, "Tiff3DIO"),
     ("dataset.json", {"file_ending": ".nrrd"}, ".nrrd"),
     ("dataset.json", {"file_ending": ".bmp"}, ".bmp"),
-    ("dataset.json", {"channel_names": {"0": "R", "1": "G", "2": "B"}}, "colour"),
 ]
 
 
@@ -204,6 +203,16 @@ def test_row_96_a_stock_model_whose_images_are_not_read_is_refused_before_anythi
     with pytest.raises(ModelError, match=said):
         import_stock_model(stock, tmp_path / "stock.nnduet")
     assert not list(tmp_path.glob("*.nnduet"))
+
+
+def test_row_96_a_stock_model_of_colour_pictures_is_refused(tmp_path: Path) -> None:
+    model = write_stock_model(
+        write_tiny_model(tmp_path / "model", 2, num_channels=3), tmp_path / "nnUNetTrainer__nnUNetPlans__2d"
+    )
+    description = json.loads((model / "dataset.json").read_text())
+    (model / "dataset.json").write_text(json.dumps(description | {"channel_names": {"0": "R", "1": "G", "2": "B"}}))
+    with pytest.raises(ModelError, match="pictures in colour"):
+        import_stock_model(model, tmp_path / "stock.nnduet")
 
 
 @contextmanager

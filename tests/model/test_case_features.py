@@ -33,8 +33,9 @@ def test_rows_come_in_the_order_asked_for() -> None:
 
 
 def test_a_missing_file_says_how_to_make_it(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="nnduet train --resume"):
+    with pytest.raises(ModelError, match="found no file") as error:
         FeatureTable.load(tmp_path / "features.npz")
+    assert "nnduet train … --resume" in error.value.remedy
 
 
 def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
