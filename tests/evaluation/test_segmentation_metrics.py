@@ -255,3 +255,14 @@ def test_labels_without_foreground_are_named_in_the_refusal():
 
 def test_an_ignore_label_that_is_no_number_is_none():
     assert ignore_label({"background": 0, "ignore": [1, 2]}) is None
+
+
+def test_where_all_of_the_reference_is_ignored_every_score_is_undefined():
+    reference, prediction = np.full((1, 2, 2), 3), np.ones((1, 2, 2), int)
+    for found in (prediction, None):
+        scores = score_segmentation(reference, found, {"a": (1,), "b": (2,)}, spacing_mm=ONE_MM, tolerance_mm=1.0, ignore=3)
+        assert scores == dict.fromkeys("ab", RegionScore(None, None, None, None, "all_ignored", None, None))
+    without = score_segmentation(reference, prediction, {"a": (1,)}, spacing_mm=ONE_MM, tolerance_mm=1.0)["a"]
+    assert without.reason == "empty_reference"
+    other = score_segmentation(prediction, prediction, {"a": (1,)}, spacing_mm=ONE_MM, tolerance_mm=1.0, ignore=3)["a"]
+    assert other.dsc == 1.0

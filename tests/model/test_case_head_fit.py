@@ -505,3 +505,20 @@ def test_the_perceptron_competes_on_the_best_set_of_the_linear_families_alone() 
     best = min((name for name in losses if name.startswith("shrinkage")), key=losses.__getitem__).partition(" on ")[2]
     assert [name for name in losses if name.startswith("perceptron")] == [f"perceptron on {best}"]
     assert len(losses) == 4
+
+
+def test_several_models_are_averaged_where_that_serves_held_out_cases_better() -> None:
+    """Each of three blocks knows a little beside much noise."""
+    labels = np.arange(60) % 2
+    x = np.random.default_rng(0).normal(size=(60, 60))
+    x[:, ::20] += labels[:, None]
+    blocks = {f"stage {i}": range(20 * i, 20 * i + 20) for i in range(3)}
+    heads = {
+        count: fit_case_head(
+            GRADE, x, labels.astype(float), patients(60), blocks=blocks, models=["shrinkage LDA"], averaged=count
+        )
+        for count in ((1,), (3,), (1, 3), (3, 1))
+    }
+    losses = {count: head.choice["inner_loss"] for count, head in heads.items() if head is not None}
+    assert losses[(3,)] < losses[(1,)]
+    assert losses[(1, 3)] == losses[(3, 1)] == losses[(3,)]
