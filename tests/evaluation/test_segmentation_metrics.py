@@ -185,18 +185,22 @@ def test_a_region_may_have_several_labels_in_any_order_and_twice():
 
 
 def test_a_case_of_one_region_in_a_large_image_scores_as_in_a_small_one():
-    """Everything outside what either mask holds is left out, whichever of the two holds it."""
-    small_reference, small_prediction = np.zeros((2, 3, 6), int), np.zeros((2, 3, 6), int)
-    small_reference[:, :, :3], small_prediction[:, :, 2:] = 1, 1
+    """Everything outside what either mask holds is left out, whichever of the two holds it and along whichever axis."""
+    reference, prediction = np.zeros((2, 3, 6), int), np.zeros((2, 3, 6), int)
+    reference[:, :, :3], prediction[:, :, 2:] = 1, 1
     scores = [
         score_segmentation(
-            np.pad(small_reference, margin), np.pad(small_prediction, margin), {"a": (1,)}, spacing_mm=ONE_MM, tolerance_mm=1.0
+            *(np.pad(mask.transpose(axes), margin) for mask in (reference, prediction)),
+            {"a": (1,)},
+            spacing_mm=ONE_MM,
+            tolerance_mm=1.0,
         )["a"]
         for margin in (1, 4)
+        for axes in ((0, 1, 2), (0, 2, 1), (2, 1, 0))
     ]
-    assert scores[0] == scores[1]
-    assert scores[0].dsc == pytest.approx(2 * 6 / (18 + 24))
-    assert 0 < scores[0].nsd < 1
+    for score in scores:
+        assert score.dsc == pytest.approx(2 * 6 / (18 + 24))
+        assert score.nsd == pytest.approx(scores[0].nsd) and 0 < score.nsd < 1
 
 
 def test_a_flat_case_stays_flat_and_a_stack_of_slices_does_not():
