@@ -266,3 +266,8 @@ def test_row_72_a_damaged_record_is_an_error_with_its_name(workspace: Workspace)
     path.write_text(path.read_text()[:40])
     with pytest.raises(NNDuetError, match=r"nnDuetCpuPlans_2d_ingredients\.json: no readable JSON"):
         train_fold(workspace)
+
+
+def test_row_72_cases_without_a_record_are_trained_with_a_note(workspace: Workspace) -> None:
+    cases_folder(workspace).with_name("nnDuetCpuPlans_2d_ingredients.json").unlink()
+    assert any("nothing tells what the preprocessed cases were made of" in note for note in train_fold(workspace).notes)

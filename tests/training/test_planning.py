@@ -103,9 +103,18 @@ def test_an_unknown_preset_is_refused() -> None:
 
 def test_the_reader_follows_from_dataset_json_alone() -> None:
     assert reader_of({"file_ending": ".nii.gz"}).__name__ == "SimpleITKIO"
-    assert reader_of({"file_ending": ".nii.gz", "overwrite_image_reader_writer": "NibabelIO"}).__name__ == "NibabelIO"
+    assert reader_of({"file_ending": ".png", "overwrite_image_reader_writer": "SimpleITKIO"}).__name__ == "SimpleITKIO"
+    assert reader_of({"file_ending": ".png"}).__name__ == "NaturalImage2DIO"
     with pytest.raises(DatasetError, match="file_ending that nnU-Net reads"):
         reader_of({"file_ending": ".xyz"})
+
+
+@pytest.mark.parametrize("reader", ["NibabelIO", "NibabelIOWithReorient", "Tiff3DIO"])
+def test_row_67_a_raw_dataset_whose_reader_turns_images_is_not_planned(reader: str) -> None:
+    named = {"file_ending": ".nii.gz", "overwrite_image_reader_writer": reader}
+    with pytest.raises(DatasetError, match=f"SimpleITKIO or NaturalImage2DIO, got {reader}") as error:
+        reader_of(named)
+    assert "nnduet convert" in error.value.remedy
 
 
 def test_a_dataset_that_was_not_converted_to_its_end_is_refused(tmp_path: Path) -> None:

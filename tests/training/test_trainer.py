@@ -18,6 +18,7 @@ from batchgeneratorsv2.transforms.spatial.mirroring import MirrorTransform
 from small_dataset import edit_plans
 from tiny import DATASET_ID, tiny_workspace
 
+from nnduet.errors import ModelError
 from nnduet.inference.model_folder import load_checkpoint
 from nnduet.inference.predictor import Predictor
 from nnduet.schema import Workspace
@@ -242,3 +243,10 @@ def answers_of(fold: Path) -> list[dict[str, str]]:
     """Rows of the validation cases whose true grade is known; the last case has none."""
     with (fold / "validation" / "classification.csv").open(newline="") as handle:
         return [row for row in csv.DictReader(handle) if row["case_id"] != f"case_{NUM_CASES - 1:02d}"]
+
+
+def test_row_67_stock_plans_of_a_reader_that_turns_images_are_not_trained(prepared: tuple[Workspace, Path]) -> None:
+    plans = json.loads(prepared[1].read_text()) | {"image_reader_writer": "NibabelIOWithReorient"}
+    dataset_json = json.loads((prepared[1].parent / "dataset.json").read_text())
+    with pytest.raises(ModelError, match="which nnDuet reads alike, got 'NibabelIOWithReorient'"):
+        nnUNetTrainerMultitask(plans, "2d", 0, dataset_json, torch.device("cpu"))

@@ -13,10 +13,11 @@ from nnduet.data.contrast import check_contrast
 from nnduet.data.images import FILE_ENDINGS, ImageHeader, check_same_geometry, read_header, read_image
 from nnduet.errors import GeometryError, ModelError
 
-__all__ = ["check_array", "check_readable", "read_case", "read_headers"]
+__all__ = ["READERS", "check_array", "check_readable", "read_case", "read_headers"]
 
 _NATURAL = "NaturalImage2DIO"
-_READERS = ("SimpleITKIO", _NATURAL)
+READERS = ("SimpleITKIO", _NATURAL)
+"""Those of nnU-Net's readers whose arrays nnDuet's own reading gives."""
 _NATURAL_SPACING = (999.0, 1.0, 1.0)
 """What nnU-Net's reader of pictures says (nnunetv2 imageio/natural_image_reader_writer.py)."""
 
@@ -43,8 +44,8 @@ def check_readable(plans: Mapping[str, Any], dataset_json: Mapping[str, Any], pl
 
 
 def _check_reader(name: str, place: str) -> None:
-    if name not in _READERS:
-        raise ModelError(f"{place}: image_reader_writer expected one of {_READERS}, which nnDuet reads alike, got {name!r}")
+    if name not in READERS:
+        raise ModelError(f"{place}: image_reader_writer expected one of {READERS}, which nnDuet reads alike, got {name!r}")
 
 
 def read_headers(paths: Sequence[Path]) -> list[ImageHeader]:

@@ -16,6 +16,7 @@ from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from
 from nnunetv2.utilities.json_export import recursive_fix_for_json_export
 
 from nnduet.errors import DatasetError, SettingsError
+from nnduet.inference.reading import READERS
 from nnduet.training.settings import CPU_SETTINGS, TrainingSettings
 
 __all__ = ["PRESETS", "CpuPlanner", "patch_within", "plans_name_of", "preset_of", "reader_of"]
@@ -47,12 +48,18 @@ def reader_of(dataset_json: Mapping[str, Any]) -> Any:
     """nnU-Net's reader for a dataset: the one that its ``dataset.json`` names, else the first for its file ending.
 
     Raises:
-        DatasetError: there is none.
+        DatasetError: there is none, or one that sees other arrays than prediction, e.g. turned ones.
     """
     try:
-        return determine_reader_writer_from_dataset_json(dict(dataset_json), verbose=False)
+        reader = determine_reader_writer_from_dataset_json(dict(dataset_json), verbose=False)
     except (RuntimeError, KeyError, AttributeError) as error:
         raise DatasetError(f"dataset.json: expected a file_ending that nnU-Net reads: {error}") from error
+    if reader.__name__ not in READERS:
+        raise DatasetError(
+            f"dataset.json: expected files that nnDuet predicts from, by {' or '.join(READERS)}, got {reader.__name__}",
+            remedy="`nnduet convert` the cases; it reads them in the orientation in which they are stored",
+        )
+    return reader
 
 
 class MediumPlanner(_OwnPlans, nnUNetPlannerResEncM):  # type: ignore[misc]

@@ -34,6 +34,11 @@ __all__ = ["TrainingSummary", "remove_outdated_results", "train"]
 
 Progress = Callable[[int, int, str], None]
 
+_UNRECORDED = (
+    "nothing tells what the preprocessed cases were made of, so that images, masks and plans that changed since go unnoticed; "
+    "`nnduet plan` makes them again with a record"
+)
+
 
 @dataclass(frozen=True)
 class TrainingSummary:
@@ -111,7 +116,7 @@ def train(
         if start.checkpoint:
             trainer.load_checkpoint(str(start.checkpoint))  # the path: nnU-Net takes no dict; the file was read safely above
         unfinished = trainer.current_epoch < trainer.num_epochs
-        notes = (*start.notes, *trainer.notes())
+        notes = (*start.notes, *(() if made_of.cases else (_UNRECORDED,)), *trainer.notes())
         if rank == 0 and (unfinished or not measured):
             for case_id in mend_preprocessed(workspace, dataset, plans, configuration, preprocess_case, progress):
                 trainer.print_to_log_file(f"WARNING: preprocessed files of {case_id} changed on the disk and were made again")

@@ -20,6 +20,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import Tensor, nn
 
 from nnduet.errors import DivergedError, NNDuetError, SettingsError
+from nnduet.inference.reading import check_readable
 from nnduet.model.hardware import autocast_dtype, keep_freed_memory
 from nnduet.model.heads import JointNetwork, task_probabilities
 from nnduet.model.losses import class_loss
@@ -63,6 +64,7 @@ class nnUNetTrainerMultitask(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801
         dataset_json: dict[str, Any],
         device: torch.device = torch.device("cuda"),  # noqa: B008
     ) -> None:
+        check_readable(plans, dataset_json, "plans.json and dataset.json")
         plans.setdefault("continue_training", False)
         self.settings = TrainingSettings.from_json(plans.get(PLANS_KEY, {}).get("training", {}))
         plans[PLANS_KEY] = {
