@@ -7,6 +7,7 @@ work; on a finished dataset it changes nothing.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from nnduet.data.checking import Progress, check_cases
@@ -130,6 +131,17 @@ def _check_target_name(workspace: Workspace, dataset_id: int, name: str) -> str:
     return folder
 
 
+def _check_described_labels(labels: Mapping[str, Any], source: Source) -> None:
+    """Refuse labels that nnU-Net would not take, naming the file that declares them."""
+    try:
+        check_labels(labels)
+        check_regions(labels, source.extra.get(REGIONS_KEY))
+        if source.mask_names and labels:
+            MaskCodes.of(source.mask_names, labels)
+    except DatasetError as error:
+        raise DatasetError(f"{DATASET_FILE}: {error}", remedy=error.remedy) from error
+
+
 def _check_source(source: Source) -> str:
     """The output's file ending, after checks that need no voxels."""
     if not source.cases:
@@ -141,10 +153,7 @@ def _check_source(source: Source) -> str:
     if unlabelled:
         raise DatasetError(f"{len(unlabelled)} training cases have no mask: {', '.join(unlabelled[:10])}")
     if source.labels is not None:
-        check_labels(source.labels)
-        check_regions(source.labels, source.extra.get(REGIONS_KEY))
-    if source.mask_names and source.labels:
-        MaskCodes.of(source.mask_names, source.labels)
+        _check_described_labels(source.labels, source)
     for case in source.cases:
         if len(case.masks) != max(len(source.mask_names), 1):
             raise DatasetError(f"{case.case_id}: expected {len(source.mask_names) or 1} masks, got {len(case.masks)}")

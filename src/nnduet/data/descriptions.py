@@ -14,7 +14,7 @@ from typing import Any
 from nnduet.data.mask_codes import MASKS_KEY
 from nnduet.errors import DatasetError
 from nnduet.names import check_distinct_names, check_name, printable
-from nnduet.records import read_json
+from nnduet.records import MAX_DIGITS, read_json
 from nnduet.schema import RESULT_NAMES_KEY
 
 __all__ = ["REGIONS_KEY", "Description", "check_labels", "check_regions", "read_description"]
@@ -97,7 +97,7 @@ def _labels(content: Mapping[str, Any], path: Path, notes: list[str]) -> dict[st
         if len(set(labels.values())) < len(labels):
             raise DatasetError(f"{path}: labels expected names that differ, got {labels}")
         notes.append(f"{path.name}: labels turned around to name: value, as nnU-Net's second version wants them")
-        labels = {value: int(name) for name, value in labels.items()}
+        labels = {value: _number(name) for name, value in labels.items()}
     odd = [name for name in labels if name.casefold() == "background" and name != "background"]
     if len(odd) == 1 and "background" not in labels:
         notes.append(f"{path.name}: label {odd[0]} read as background")
@@ -112,14 +112,14 @@ def _number(value: Any) -> int | None:
     """A whole number from 0 on, also written as text; None for anything else."""
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value
-    return int(value) if isinstance(value, str) and value.isascii() and value.isdecimal() else None
+    return int(value) if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) <= MAX_DIGITS else None
 
 
 def _check_reader(content: Mapping[str, Any], path: Path, notes: list[str]) -> None:
     reader = content.get("overwrite_image_reader_writer")
     if reader is None:
         return
-    if reader not in _EQUAL_READERS:
+    if not isinstance(reader, str) or reader not in _EQUAL_READERS:
         raise DatasetError(
             f"{path}: overwrite_image_reader_writer expected one of {', '.join(sorted(_EQUAL_READERS))}, got {reader!r}; "
             "nnDuet reads NIfTI and PNG, remove the key if the files are of these formats"

@@ -289,7 +289,7 @@ def load_model(files: ModelFiles, folds: Sequence[str | int] | None = None) -> M
         raise ModelError(f"{place}: expected fold_*/{FINAL_CHECKPOINT}, found none; has the training finished?")
     stored = {name: files.fold(name) for name in names}
     first = stored[names[0]]
-    if PLANS_KEY not in plans:
+    if not isinstance(plans.get(PLANS_KEY), dict):  # null where somebody emptied it
         raise ModelError(
             f'{place / "plans.json"}: expected an object "{PLANS_KEY}"; this model was not trained by nnDuet; `nnduet import` '
             "makes a model of it that segments"
