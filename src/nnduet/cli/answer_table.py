@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from nnduet.cells import format_number
 from nnduet.console import say, show_table
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def answer_rows(
         [
             case_id,
             *(c for t in tasks for c in _cells(t, a.tasks[t.name], abstention, a.outlier_score)),
-            _number(a.outlier_score),
+            format_number(a.outlier_score, ".2f"),
         ]
         for case_id, a in shown
     ]
@@ -70,7 +71,3 @@ def _cells(task: Task, answer: TaskPrediction, abstention: Abstention | None, ou
         return [answer.text, f"{answer.confidence:.2f}", "|".join(answer.prediction_set), reason]
     low_high = f"{answer.interval[0]:.6g} to {answer.interval[1]:.6g}" if answer.interval else ""
     return [f"{answer.text} {task.unit}".rstrip(), low_high, reason]
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.2f}"
