@@ -43,20 +43,20 @@ from numpy.typing import NDArray
 from render_results import cell, met
 from road import DATASET_ID, REPOSITORY, SETS, commit, machine
 
+from nnduet.case_head.descriptors import describe_regions
+from nnduet.case_head.feature_table import FeatureTable
+from nnduet.case_head.fit import fit_case_head
+from nnduet.case_head.head import CaseHead
 from nnduet.console import progress_bar
-from nnduet.data.conversion import convert
-from nnduet.data.files import write_json_atomically, write_text_atomically
-from nnduet.data.layouts import read_folder
+from nnduet.datasets.conversion import convert
+from nnduet.datasets.layouts import read_folder
 from nnduet.evaluation.bootstrap import draw_resamples, weighted_mean
 from nnduet.evaluation.evaluate import evaluate
-from nnduet.evaluation.requests import references_of_dataset
+from nnduet.evaluation.reference_sets import references_of_dataset
 from nnduet.inference.case_features import grid_spacing_mm
-from nnduet.inference.tables import write_tables
-from nnduet.model.case_features import FeatureTable
-from nnduet.model.case_head import CaseHead
-from nnduet.model.case_head_fit import fit_case_head
-from nnduet.model.descriptors import describe_regions
-from nnduet.model.hardware import select_precision
+from nnduet.inference.result_tables import write_tables
+from nnduet.io.files import write_json_atomically, write_text_atomically
+from nnduet.network.hardware import select_precision
 from nnduet.report.compare import compare_runs
 from nnduet.schema import SPLITS_FILE, Task, Workspace
 from nnduet.training.head_fitting import TRAINING_FEATURES, VALIDATION_FEATURES, answer_table

@@ -20,16 +20,16 @@ from accuracy import DATASET_ID, SETS, SHOWN, Bench, parser_of
 from render_results import cell
 
 from nnduet.console import progress_bar
-from nnduet.data.files import write_text_atomically
-from nnduet.inference.model_folder import (
+from nnduet.inference.predictor import Predictor
+from nnduet.io.files import write_text_atomically
+from nnduet.model_store.model_folder import (
     CASE_HEAD_FILE,
     CONFORMAL_FILE,
     CROSS_VALIDATION_FOLDER,
     available_folds,
     load_checkpoint,
 )
-from nnduet.inference.predictor import Predictor
-from nnduet.inference.shipped_models import SHIPPED
+from nnduet.model_store.shipped_models import SHIPPED
 from nnduet.training.checkpoints import FINAL
 from nnduet.training.cross_validation import cross_validate
 

@@ -15,8 +15,8 @@ import torch
 from road import REPOSITORY, commit, machine
 
 from nnduet.console import progress_bar
-from nnduet.data.files import write_json_atomically
 from nnduet.demo import run_demo
+from nnduet.io.files import write_json_atomically
 
 
 def main() -> None:

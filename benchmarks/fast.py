@@ -19,13 +19,13 @@ from accuracy import DATASET_ID, RESULTS, Bench, dice_by_case, parser_of
 from road import commit, images_of_cases, machine
 
 from nnduet.console import progress_bar
-from nnduet.data.case_files import find_cases
-from nnduet.data.files import write_json_atomically
 from nnduet.evaluation.evaluate import evaluate
-from nnduet.evaluation.requests import references_of_dataset
-from nnduet.inference.folder import predict_case
+from nnduet.evaluation.reference_sets import references_of_dataset
+from nnduet.inference.folder_runs import predict_case
 from nnduet.inference.predictor import Predictor
-from nnduet.inference.tables import write_tables
+from nnduet.inference.result_tables import write_tables
+from nnduet.io.case_files import find_cases
+from nnduet.io.files import write_json_atomically
 
 NON_INFERIOR = -0.003
 """Dice: the interval of the mean difference must lie above this."""

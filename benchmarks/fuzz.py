@@ -37,8 +37,8 @@ def sound_files(folder: Path) -> dict[str, bytes]:
     from PIL import Image
     from tiny import write_tiny_model
 
-    from nnduet.inference.bundles import write_bundle
-    from nnduet.inference.model_folder import FolderFiles
+    from nnduet.model_store.bundles import write_bundle
+    from nnduet.model_store.model_folder import FolderFiles
 
     volume, png = raw_nifti(folder / "sound.nii").read_bytes(), BytesIO()
     Image.fromarray(np.arange(30, dtype=np.uint8).reshape(5, 6)).save(png, "png")
@@ -109,7 +109,7 @@ def main() -> int:
         fuzz(arguments.child, arguments.folder / f"corpus-{arguments.child}", arguments.seconds)
     from road import commit, machine
 
-    from nnduet.data.files import write_json_atomically
+    from nnduet.io.files import write_json_atomically
 
     results = {}
     with tempfile.TemporaryDirectory() as name:

@@ -16,11 +16,11 @@ import numpy as np
 from road import REPOSITORY, commit, machine
 from speed import prepare
 
-from nnduet.data.files import write_json_atomically
-from nnduet.data.images import Geometry, write_image
-from nnduet.inference.folder import predict_folder
+from nnduet.inference.folder_runs import predict_folder
 from nnduet.inference.memory import peak_bytes
 from nnduet.inference.predictor import Predictor
+from nnduet.io.files import write_json_atomically
+from nnduet.io.images import Geometry, write_image
 
 GEOMETRY = Geometry((300, 512, 512), (1.0, 0.8, 0.8))
 TARGET_BYTES = 24 * 2**30

@@ -19,7 +19,7 @@ from typing import Any
 
 from road import REPOSITORY, commit, machine
 
-from nnduet.data.files import write_json_atomically
+from nnduet.io.files import write_json_atomically
 from nnduet.report.page import write_report
 from nnduet.report.runs import Run, read_run
 

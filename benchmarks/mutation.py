@@ -2,7 +2,7 @@
 
     pip install mutmut==3.8.1
     python benchmarks/mutation.py                               # every module, into docs/results/mutation.{json,md}
-    python benchmarks/mutation.py --only data/folds.py --show   # one module, and the changes that no test noticed
+    python benchmarks/mutation.py --only datasets/folds.py --show   # one module, and the changes that no test noticed
 
 Each module runs in a copy of the repository against the test files that are about it, so that a change counts as noticed only
 where it should be. A change that makes the tests run 15 times as long counts as noticed as well. What is said of the survivors
@@ -28,7 +28,7 @@ from typing import Any
 
 from road import commit, machine
 
-from nnduet.data.files import write_json_atomically, write_text_atomically
+from nnduet.io.files import write_json_atomically, write_text_atomically
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 RESULTS = REPOSITORY / "docs" / "results"
@@ -38,20 +38,20 @@ TESTS = {
     "inference/labelling.py": ("inference/test_labelling.py",),
     "inference/sliding_window.py": ("inference/test_sliding_window.py",),
     "inference/resampling.py": ("inference/test_resampling.py", "inference/test_labelling.py"),
-    "model/pooling.py": ("model/test_pooling.py",),
-    "model/case_head.py": ("model/test_case_head.py", "model/test_case_head_fit.py"),
-    "model/case_head_fit.py": ("model/test_case_head_fit.py",),
-    "model/case_models.py": ("model/test_case_head.py", "model/test_case_head_fit.py"),
-    "model/calibration.py": ("model/test_calibration.py",),
-    "model/outliers.py": ("model/test_outliers.py",),
-    "evaluation/calibration_metrics.py": ("evaluation/test_classification_metrics.py",),
-    "evaluation/classification_metrics.py": ("evaluation/test_classification_metrics.py",),
-    "evaluation/rank_metrics.py": ("evaluation/test_classification_metrics.py",),
-    "evaluation/segmentation_metrics.py": ("evaluation/test_segmentation_metrics.py",),
-    "data/tables.py": ("data/test_tables.py",),
-    "data/folds.py": ("data/test_folds.py",),
-    "data/task_specs.py": ("data/test_task_specs.py",),
-    "data/class_order.py": ("data/test_class_order.py", "data/test_task_specs.py"),
+    "network/pooling.py": ("network/test_pooling.py",),
+    "case_head/head.py": ("case_head/test_head.py", "case_head/test_fit.py"),
+    "case_head/fit.py": ("case_head/test_fit.py",),
+    "case_head/families.py": ("case_head/test_head.py", "case_head/test_fit.py"),
+    "case_head/calibration.py": ("case_head/test_calibration.py",),
+    "case_head/outliers.py": ("case_head/test_outliers.py",),
+    "evaluation/metrics/calibration.py": ("evaluation/metrics/test_classification.py",),
+    "evaluation/metrics/classification.py": ("evaluation/metrics/test_classification.py",),
+    "evaluation/metrics/ranking.py": ("evaluation/metrics/test_classification.py",),
+    "evaluation/metrics/segmentation.py": ("evaluation/metrics/test_segmentation.py",),
+    "datasets/case_tables.py": ("datasets/test_case_tables.py",),
+    "datasets/folds.py": ("datasets/test_folds.py",),
+    "datasets/task_specs.py": ("datasets/test_task_specs.py",),
+    "datasets/class_order.py": ("datasets/test_class_order.py", "datasets/test_task_specs.py"),
 }
 """Modules of the core and the files with the tests that are about them."""
 

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nnduet.data.files import write_text_atomically
 from nnduet.evaluation.summary import format_summary
+from nnduet.io.files import write_text_atomically
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 RESULTS = REPOSITORY / "docs" / "results"

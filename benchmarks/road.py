@@ -27,16 +27,16 @@ from typing import Any
 import torch
 
 from nnduet.console import progress_bar
-from nnduet.data.conversion import convert
-from nnduet.data.files import write_json_atomically
-from nnduet.data.layouts import read_folder
+from nnduet.datasets.conversion import convert
+from nnduet.datasets.layouts import read_folder
 from nnduet.evaluation.evaluate import evaluate
-from nnduet.evaluation.requests import references_of_dataset
+from nnduet.evaluation.reference_sets import references_of_dataset
 from nnduet.evaluation.summary import format_summary
-from nnduet.inference.folder import predict_folder
+from nnduet.inference.folder_runs import predict_folder
 from nnduet.inference.memory import peak_bytes
 from nnduet.inference.predictor import Predictor
-from nnduet.model.hardware import processor_name
+from nnduet.io.files import write_json_atomically
+from nnduet.network.hardware import processor_name
 from nnduet.schema import Workspace
 from nnduet.training.history import HISTORY_FILE
 from nnduet.training.planning import plan

@@ -19,8 +19,8 @@ import psutil
 from road import REPOSITORY, commit, machine
 
 from nnduet import Predictor
-from nnduet.data.files import write_json_atomically
-from nnduet.data.images import Geometry, write_image
+from nnduet.io.files import write_json_atomically
+from nnduet.io.images import Geometry, write_image
 
 MODEL = "lidc-nodule"
 MOST_GROWTH = 0.05

@@ -28,20 +28,20 @@ from nnunetv2.preprocessing.resampling.default_resampling import resample_data_o
 from road import REPOSITORY, commit, machine
 from torch.utils.flop_counter import FlopCounterMode
 
+from nnduet.benchmark.cold_start import OWN
+from nnduet.benchmark.speed import DICE_BOUND, compare_speed
 from nnduet.console import progress_bar
-from nnduet.data.conversion import convert
-from nnduet.data.files import write_json_atomically
-from nnduet.data.layouts import read_subtype_folders
-from nnduet.data.phantom import write_phantom
-from nnduet.evaluation.cold_start import OWN
-from nnduet.evaluation.speed import DICE_BOUND, compare_speed
-from nnduet.inference.model_folder import load_model
+from nnduet.datasets.conversion import convert
+from nnduet.datasets.layouts import read_subtype_folders
+from nnduet.datasets.phantom import write_phantom
 from nnduet.inference.resampling import Resampling
-from nnduet.inference.shipped_models import open_model
-from nnduet.model.network import PLANS_KEY
+from nnduet.io.files import write_json_atomically
+from nnduet.model_store.model_folder import load_model
+from nnduet.model_store.shipped_models import open_model
+from nnduet.network.network import PLANS_KEY
 from nnduet.schema import Workspace
 from nnduet.training.checkpoints import FINAL, LATEST
-from nnduet.training.host import host_environment
+from nnduet.training.nnunet_environment import host_environment
 from nnduet.training.planners import plans_name_of
 from nnduet.training.planning import plan
 from nnduet.training.settings import TrainingSettings

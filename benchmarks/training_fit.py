@@ -19,11 +19,11 @@ from accuracy import DATASET_ID, RESULTS, SETS, Bench, dice_by_case, mean_dice, 
 from road import commit, images_of_cases, machine
 
 from nnduet.console import progress_bar
-from nnduet.data.files import write_json_atomically
 from nnduet.evaluation.evaluate import evaluate
-from nnduet.evaluation.requests import references_of_dataset
-from nnduet.inference.folder import predict_folder
+from nnduet.evaluation.reference_sets import references_of_dataset
+from nnduet.inference.folder_runs import predict_folder
 from nnduet.inference.predictor import Predictor
+from nnduet.io.files import write_json_atomically
 
 CASES = 100
 """Training cases that are predicted, drawn at random."""

@@ -28,15 +28,15 @@ from road import REPOSITORY, commit, machine
 from scipy.stats import ttest_ind
 
 from nnduet.console import progress_bar
-from nnduet.data.conversion import convert
-from nnduet.data.files import write_json_atomically
-from nnduet.data.layouts import read_subtype_folders
-from nnduet.data.phantom import write_phantom
-from nnduet.model.hardware import select_precision
-from nnduet.model.network import PLANS_KEY
+from nnduet.datasets.conversion import convert
+from nnduet.datasets.layouts import read_subtype_folders
+from nnduet.datasets.phantom import write_phantom
+from nnduet.io.files import write_json_atomically
+from nnduet.network.hardware import select_precision
+from nnduet.network.network import PLANS_KEY
 from nnduet.process import thread_variables
 from nnduet.schema import Workspace
-from nnduet.training.host import host_environment
+from nnduet.training.nnunet_environment import host_environment
 from nnduet.training.planners import plans_name_of
 from nnduet.training.planning import plan
 from nnduet.training.settings import TrainingSettings

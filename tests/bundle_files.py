@@ -7,7 +7,7 @@ import json
 import zipfile
 from pathlib import Path
 
-from nnduet.inference.bundles import MANIFEST, write_archive
+from nnduet.model_store.bundles import MANIFEST, write_archive
 
 
 def entries_of(path: Path) -> dict[str, bytes]:

@@ -41,8 +41,8 @@ def model_2d(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def bundle(model_2d: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """``model_2d`` as one file. Read only."""
-    from nnduet.inference.bundles import write_bundle
-    from nnduet.inference.model_folder import FolderFiles
+    from nnduet.model_store.bundles import write_bundle
+    from nnduet.model_store.model_folder import FolderFiles
 
     path = tmp_path_factory.mktemp("bundle") / "tiny.nnduet"
     write_bundle(FolderFiles(model_2d), path)

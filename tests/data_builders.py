@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
-from nnduet.data.geometry import Geometry
-from nnduet.data.images import write_image, write_segmentation
+from nnduet.io.geometry import Geometry
+from nnduet.io.images import write_image, write_segmentation
 from nnduet.schema import Workspace
 
 SHAPE = (4, 5, 6)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nnduet.evaluation.answers import TaskAnswers
+from nnduet.evaluation.answer_tables import TaskAnswers
 from nnduet.evaluation.task_scores import score_task
 from nnduet.schema import Task
 

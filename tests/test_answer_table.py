@@ -14,9 +14,9 @@ from tiny import TASKS, write_tiny_dataset
 
 from nnduet.cli.answer_table import MOST_ROWS, answer_rows, describe_run
 from nnduet.inference.abstention import Abstention
-from nnduet.inference.answers import CaseAnswers, TaskPrediction
 from nnduet.inference.prediction_summary import PredictionSummary, summarise
 from nnduet.inference.predictor import Predictor
+from nnduet.inference.task_predictions import CaseAnswers, TaskPrediction
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

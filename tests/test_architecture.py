@@ -13,9 +13,22 @@ import pytest
 import nnduet
 
 PACKAGE = Path(nnduet.__file__).parent
-ROOMS = ("data", "model", "inference", "evaluation", "training", "report")  # left to right; then the commands
+ROOMS = (  # left to right; then the commands
+    "io",
+    "datasets",
+    "network",
+    "case_head",
+    "model_store",
+    "runtimes",
+    "inference",
+    "evaluation",
+    "training",
+    "report",
+    "benchmark",
+)
 CONTRACTS = {"cells", "errors", "interrupts", "names", "process", "records", "schema"}
-MAY_IMPORT_NNUNET = ("model/network.py", "inference/", "training/")
+MAY_IMPORT_NNUNET = ("network/network.py", "model_store/", "inference/", "training/", "benchmark/timed_arm.py")
+NEEDS_NO_TORCH = ("io/", "datasets/", "case_head/", "evaluation/")
 
 MODULES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
 
@@ -73,6 +86,12 @@ def _modules_after(statement: str) -> set[str]:
 def test_importing_the_package_or_the_command_line_is_cheap(statement: str) -> None:
     heavy = {"torch", "nnunetv2", "numpy", "SimpleITK", "monai", "sklearn", "rich.progress"}
     assert not heavy & _modules_after(statement)
+
+
+def test_case_heads_and_metrics_need_no_torch() -> None:
+    modules = [module for module in MODULES if module.startswith(NEEDS_NO_TORCH)]
+    names = ", ".join("nnduet." + module.removesuffix(".py").replace("/", ".").removesuffix(".__init__") for module in modules)
+    assert "torch" not in _modules_after(f"import {names}")
 
 
 def test_an_unknown_attribute_of_the_package_is_an_attribute_error() -> None:

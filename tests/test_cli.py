@@ -18,7 +18,7 @@ from typer.testing import CliRunner, Result
 
 import nnduet
 from nnduet.cli import app, main
-from nnduet.data.phantom import write_phantom
+from nnduet.datasets.phantom import write_phantom
 from nnduet.errors import ModelError, PartialFailureError
 from nnduet.process import SPINS
 from nnduet.schema import Workspace
@@ -161,7 +161,7 @@ def test_row_113_folds_are_named_alike_in_every_command_that_takes_several(
         assert _run(command, ".", *options).exit_code == 0
         assert recorder.options["folds"] == [0, 1]
     recorder = Recorder({"file": "f", "bytes": 1, "folds": ["0"]})
-    stand_in("nnduet.inference.export", export_model=recorder, import_stock_model=recorder)
+    stand_in("nnduet.runtimes.export", export_model=recorder, import_stock_model=recorder)
     for command in ("export", "import"):
         assert _run(command, ".", "t.nnduet", *options).exit_code == 0
         assert recorder.arguments[2] == ["0", "1"]
@@ -197,8 +197,8 @@ def test_convert_dry_run_writes_nothing(phantom: Path, tmp_path: Path) -> None:
 
 def test_convert_passes_only_the_options_that_were_given(stand_in: Callable[..., None], tmp_path: Path) -> None:
     read, write = Recorder("source"), Recorder(_summary(dataset="D"))
-    stand_in("nnduet.data.layouts", read_folder=read, read_subtype_folders=None)
-    stand_in("nnduet.data.conversion", convert=write)
+    stand_in("nnduet.datasets.layouts", read_folder=read, read_subtype_folders=None)
+    stand_in("nnduet.datasets.conversion", convert=write)
     result = _run(
         *("convert", tmp_path, "--dataset-id", 3, "--name", "D", "--task", "grade:ordinal", "--task", "age"),
         *("--covariate", "height", "--table", "t.csv", "--replace", "--workspace", tmp_path / "ws", "--map-label", "255=1"),
@@ -215,8 +215,8 @@ def test_row_104_convert_passes_over_rows_of_other_cases_where_it_is_asked_to(
     stand_in: Callable[..., None], tmp_path: Path
 ) -> None:
     read = Recorder("source")
-    stand_in("nnduet.data.layouts", read_folder=read, read_subtype_folders=None)
-    stand_in("nnduet.data.conversion", convert=Recorder(_summary(dataset="D")))
+    stand_in("nnduet.datasets.layouts", read_folder=read, read_subtype_folders=None)
+    stand_in("nnduet.datasets.conversion", convert=Recorder(_summary(dataset="D")))
     result = _run("convert", tmp_path, "--dataset-id", 3, "--name", "D", "--task", "grade", "--ignore-extra-rows")
     assert result.exit_code == 0, result.stderr
     assert read.options == {"task_specs": ["grade"], "label_map": None, "ignore_extra_rows": True}
@@ -249,8 +249,8 @@ def test_convert_takes_a_folder_of_masks_or_several_by_name(
     stand_in: Callable[..., None], tmp_path: Path, values: list[str], expected: object
 ) -> None:
     read = Recorder("source")
-    stand_in("nnduet.data.layouts", read_folder=read, read_subtype_folders=None)
-    stand_in("nnduet.data.conversion", convert=Recorder(_summary(dataset="D")))
+    stand_in("nnduet.datasets.layouts", read_folder=read, read_subtype_folders=None)
+    stand_in("nnduet.datasets.conversion", convert=Recorder(_summary(dataset="D")))
     (tmp_path / "cases").mkdir()
     options = [part for value in values for part in ("--labels", value)]
     result = _run("convert", "cases", "--dataset-id", 3, "--name", "D", *options)
@@ -341,7 +341,7 @@ def test_wrong_command_lines_exit_with_2(arguments: tuple[object, ...]) -> None:
 
 def _predict(stand_in: Callable[..., None], load: Recorder, run: Recorder, *more: object) -> Result:
     stand_in("nnduet.inference.predictor", Predictor=SimpleNamespace(load=load))
-    stand_in("nnduet.inference.folder", predict_folder=run)
+    stand_in("nnduet.inference.folder_runs", predict_folder=run)
     return _run("predict", "-i", ".", "-o", "out", "-m", ".", *more)
 
 

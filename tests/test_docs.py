@@ -25,8 +25,8 @@ from typer.testing import CliRunner
 
 import nnduet
 from nnduet.cli import app
-from nnduet.data.images import Geometry, write_segmentation
-from nnduet.data.phantom import write_phantom
+from nnduet.datasets.phantom import write_phantom
+from nnduet.io.images import Geometry, write_segmentation
 
 ROOT = Path(__file__).parents[1]
 PAGES = ("README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")))
@@ -37,7 +37,7 @@ NOT_RUN = {
     "pip": "installs from the network",
     "torchrun": "wants several GPUs",
     "nnUNetv2_train": "tests/test_stock_commands.py runs stock nnU-Net",
-    "nnduet benchmark": "starts a process per arm and round: tests/evaluation/test_speed.py",
+    "nnduet benchmark": "starts a process per arm and round: tests/benchmark/test_speed.py",
 }
 SETTINGS = {"iterations_per_epoch": 2, "validation_iterations": 1}
 MODEL_OF = "nnduet_data/nnUNet_results/Dataset{}/nnUNetTrainerMultitask__nnDuetCpuPlans__3d_fullres"

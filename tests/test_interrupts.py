@@ -17,7 +17,7 @@ import pytest
 from tiny import CONFIGURATIONS, tiny_workspace, write_tiny_dataset
 
 import nnduet
-from nnduet.data.files import is_temporary
+from nnduet.io.files import is_temporary
 
 AT_A_MOMENT = """
 import os, sys

@@ -23,14 +23,14 @@ from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 from PIL import Image
 from small_dataset import CASES, FLIPPED, PERMUTED, edit_plans, workspace_in, write_pictures, write_volumes
 
-from nnduet.data.conversion import convert
-from nnduet.data.layouts import read_folder
+from nnduet.datasets.conversion import convert
+from nnduet.datasets.layouts import read_folder
 from nnduet.errors import OutputExistsError
 from nnduet.evaluation.evaluate import evaluate
-from nnduet.evaluation.requests import references_of_dataset
-from nnduet.inference.folder import PredictionSummary, predict_folder
-from nnduet.inference.model_folder import load_checkpoint
+from nnduet.evaluation.reference_sets import references_of_dataset
+from nnduet.inference.folder_runs import PredictionSummary, predict_folder
 from nnduet.inference.predictor import Predictor
+from nnduet.model_store.model_folder import load_checkpoint
 from nnduet.schema import Workspace
 from nnduet.training.planning import plan
 from nnduet.training.run import TrainingSummary, train

@@ -14,10 +14,10 @@ import pytest
 from small_dataset import edit_plans
 from tiny import DATASET, DATASET_ID, SPACING_MM, tiny_case, tiny_workspace
 
-from nnduet.data.files import file_digest
+from nnduet.case_head.calibration import conformal_threshold
 from nnduet.errors import ResumeError
 from nnduet.inference.predictor import Predictor
-from nnduet.model.calibration import conformal_threshold
+from nnduet.io.files import file_digest
 from nnduet.schema import Workspace
 from nnduet.training.cross_validation import CrossValidationSummary, cross_validate
 from nnduet.training.planning import plan

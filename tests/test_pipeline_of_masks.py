@@ -14,14 +14,14 @@ import SimpleITK
 import torch
 from small_dataset import CASES, edit_plans, workspace_in, write_volumes
 
-from nnduet.data.conversion import convert
-from nnduet.data.images import check_image, read_segmentation
-from nnduet.data.layouts import read_folder
-from nnduet.data.mask_codes import MaskCodes
+from nnduet.datasets.conversion import convert
+from nnduet.datasets.layouts import read_folder
+from nnduet.datasets.mask_codes import MaskCodes
 from nnduet.evaluation.evaluate import evaluate
-from nnduet.evaluation.requests import ReferenceSet, references_of_dataset
-from nnduet.inference.folder import PredictionSummary, predict_folder
+from nnduet.evaluation.reference_sets import ReferenceSet, references_of_dataset
+from nnduet.inference.folder_runs import PredictionSummary, predict_folder
 from nnduet.inference.predictor import Predictor
+from nnduet.io.images import check_image, read_segmentation
 from nnduet.schema import Workspace
 from nnduet.training.planning import plan
 from nnduet.training.run import TrainingSummary, train

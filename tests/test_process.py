@@ -21,8 +21,8 @@ REPORTERS = {"openvino", "onnxruntime", "onnxscript"}
 FROM_PYTHON = """
 import sys
 from nnduet import Predictor
-from nnduet.inference.export import export_model
-from nnduet.inference.folder import predict_folder
+from nnduet.runtimes.export import export_model
+from nnduet.inference.folder_runs import predict_folder
 from pathlib import Path
 model, images, output = map(Path, sys.argv[1:])
 for runtime in ("torch", "openvino", "onnx"):

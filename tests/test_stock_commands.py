@@ -18,12 +18,12 @@ import SimpleITK
 import torch
 from small_dataset import PERMUTED, edit_plans, workspace_in, write_volumes
 
-from nnduet.data.conversion import convert
-from nnduet.data.layouts import read_folder
+from nnduet.datasets.conversion import convert
+from nnduet.datasets.layouts import read_folder
 from nnduet.errors import SettingsError
-from nnduet.inference.model_folder import load_checkpoint
 from nnduet.inference.predictor import Predictor
-from nnduet.model.heads import JointNetwork
+from nnduet.model_store.model_folder import load_checkpoint
+from nnduet.network.heads import JointNetwork
 from nnduet.schema import Workspace
 from nnduet.training.planners import plans_name_of
 from nnduet.training.planning import plan

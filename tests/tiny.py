@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from nnduet.data.conversion import convert
-from nnduet.data.images import Geometry, write_image, write_segmentation
-from nnduet.data.layouts import read_folder
-from nnduet.data.mask_codes import MaskCodes
+from nnduet.datasets.conversion import convert
+from nnduet.datasets.layouts import read_folder
+from nnduet.datasets.mask_codes import MaskCodes
+from nnduet.io.images import Geometry, write_image, write_segmentation
 from nnduet.schema import Task, Workspace, tasks_to_json
 
 SHAPES = {2: (1, 32, 32), 3: (12, 20, 20)}
@@ -140,7 +140,7 @@ def tiny_network(
     import torch
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-    from nnduet.model.network import build_joint_network
+    from nnduet.network.network import build_joint_network
 
     torch.manual_seed(seed)
     manager = PlansManager(plans or tiny_plans(dim, num_channels))
@@ -219,7 +219,7 @@ def change_weights(path: Path, change: Callable[[dict[str, Any]], dict[str, Any]
     """Change the weights of a checkpoint, which from then on is one of nnU-Net's own trainer."""
     import torch
 
-    from nnduet.inference.model_folder import load_checkpoint
+    from nnduet.model_store.model_folder import load_checkpoint
 
     checkpoint = load_checkpoint(path)
     checkpoint["network_weights"] = change(checkpoint["network_weights"])

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from tiny import DATASET, tiny_dataset_json
 
-from nnduet.data.images import Geometry, write_segmentation
-from nnduet.model.case_features import FeatureTable
+from nnduet.case_head.feature_table import FeatureTable
+from nnduet.io.images import Geometry, write_segmentation
 from nnduet.schema import LABELS_FILE, Workspace
 
 NUM_CASES = 48

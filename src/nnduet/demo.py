@@ -9,14 +9,14 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from nnduet.data.conversion import convert
-from nnduet.data.files import claim_folder, is_claimed, remove_claimed, write_json_atomically
-from nnduet.data.layouts import read_subtype_folders
-from nnduet.data.phantom import write_phantom
+from nnduet.datasets.conversion import convert
+from nnduet.datasets.layouts import read_subtype_folders
+from nnduet.datasets.phantom import write_phantom
 from nnduet.errors import OutputExistsError
 from nnduet.evaluation.evaluate import evaluate
-from nnduet.inference.folder import predict_folder
+from nnduet.inference.folder_runs import predict_folder
 from nnduet.inference.predictor import Predictor
+from nnduet.io.files import claim_folder, is_claimed, remove_claimed, write_json_atomically
 from nnduet.report.explained_cases import ExplainedCases
 from nnduet.report.page import write_report
 from nnduet.report.runs import read_run

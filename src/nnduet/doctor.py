@@ -100,7 +100,7 @@ def _cpu() -> Check:
 def _accelerators() -> Iterator[Check]:
     import torch
 
-    from nnduet.model.hardware import autocast_dtype, cpu_has_bf16, select_device
+    from nnduet.network.hardware import autocast_dtype, cpu_has_bf16, select_device
 
     for index in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(index)
@@ -184,7 +184,7 @@ def _network_test() -> Iterator[Check]:
     """One training step of a tiny convolution net on the device that ``auto`` picks."""
     import torch
 
-    from nnduet.model.hardware import select_device
+    from nnduet.network.hardware import select_device
 
     device = select_device("auto")
     net = torch.nn.Sequential(torch.nn.Conv3d(1, 4, 3, padding=1), torch.nn.InstanceNorm3d(4), torch.nn.Conv3d(4, 2, 1)).to(

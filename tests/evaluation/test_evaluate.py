@@ -10,9 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nnduet.data.csv_text import csv_text
-from nnduet.data.geometry import Geometry
-from nnduet.data.images import write_image, write_segmentation
 from nnduet.errors import (
     AmbiguousFileError,
     CorruptFileError,
@@ -22,9 +19,12 @@ from nnduet.errors import (
     TableError,
     UnreadableFileError,
 )
-from nnduet.evaluation.answers import read_rows
+from nnduet.evaluation.answer_tables import read_rows
 from nnduet.evaluation.evaluate import METRICS_FILE, PER_CASE_FILE, evaluate
 from nnduet.evaluation.summary import SummaryRow, format_summary
+from nnduet.io.csv_text import csv_text
+from nnduet.io.geometry import Geometry
+from nnduet.io.images import write_image, write_segmentation
 from nnduet.schema import Task
 
 LABELS = {"background": 0, "organ": 1, "lesion": 2}

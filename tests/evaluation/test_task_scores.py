@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import sklearn.metrics as oracle
 
-from nnduet.evaluation.answers import TaskAnswers
+from nnduet.evaluation.answer_tables import TaskAnswers
 from nnduet.evaluation.task_scores import score_task
 from nnduet.schema import Task
 

@@ -11,10 +11,10 @@ import pytest
 import sklearn.metrics as oracle
 from tiny import tiny_head
 
+from nnduet.case_head.head import CaseHead
 from nnduet.errors import DatasetError
-from nnduet.evaluation.answers import TaskAnswers
+from nnduet.evaluation.answer_tables import TaskAnswers
 from nnduet.evaluation.uncertainty import kept_weights, measure_uncertainty, nonconformity
-from nnduet.model.case_head import CaseHead
 from nnduet.schema import Task
 
 GRADE = Task("grade", "binary", ("low", "high"))

@@ -24,21 +24,21 @@ import numpy as np
 from small_dataset import edit_plans, write_volumes
 from tiny import tiny_case, write_tiny_model
 
-from nnduet.data.conversion import convert
-from nnduet.data.files import is_temporary
-from nnduet.data.geometry import Geometry
-from nnduet.data.images import write_image
-from nnduet.data.layouts import read_folder
+from nnduet.datasets.conversion import convert
+from nnduet.datasets.layouts import read_folder
 from nnduet.errors import NNDuetError, ResumeError
 from nnduet.evaluation.evaluate import evaluate
-from nnduet.inference.bundles import write_bundle
-from nnduet.inference.export import export_model
-from nnduet.inference.folder import predict_folder
-from nnduet.inference.model_folder import FolderFiles, load_checkpoint
+from nnduet.inference.folder_runs import predict_folder
 from nnduet.inference.predictor import Predictor
+from nnduet.io.files import is_temporary
+from nnduet.io.geometry import Geometry
+from nnduet.io.images import write_image
+from nnduet.model_store.bundles import write_bundle
+from nnduet.model_store.model_folder import FolderFiles, load_checkpoint
 from nnduet.records import read_json
 from nnduet.report.page import write_report
 from nnduet.report.runs import read_run
+from nnduet.runtimes.export import export_model
 from nnduet.schema import Workspace
 from nnduet.training.checkpoints import FINAL, LATEST, PREVIOUS
 from nnduet.training.ingredients import INGREDIENTS_FILE, Ingredients

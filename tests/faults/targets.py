@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from nnduet.data.images import read_image
-from nnduet.data.tables import read_table
+from nnduet.datasets.case_tables import read_table
 from nnduet.errors import NNDuetError
-from nnduet.inference.bundles import BundleFiles
+from nnduet.io.images import read_image
+from nnduet.model_store.bundles import BundleFiles
 from nnduet.records import read_json as read_record
 
 __all__ = ["MOST_BYTES", "TARGETS", "read_bundle", "read_cases", "read_json", "read_png", "read_volume"]

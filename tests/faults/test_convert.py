@@ -22,7 +22,7 @@ from data_builders import AFFINE, GRID, dataset, raw_nifti, shared, ten_cases, t
 from typer.testing import CliRunner
 
 from nnduet.cli import app
-from nnduet.data.images import read_image, write_image
+from nnduet.io.images import read_image, write_image
 
 NOISE = np.random.default_rng(0).integers(0, 1000, (6, 5, 4)).astype(np.int16)
 RAW = Path("work/nnUNet_raw/Dataset007_Test")

@@ -27,12 +27,12 @@ from PIL import Image as PillowImage
 from typer.testing import CliRunner
 
 from nnduet.cli import app
-from nnduet.data.conversion import convert
-from nnduet.data.files import locked
-from nnduet.data.images import read_image, write_image, write_segmentation
-from nnduet.data.layouts import read_folder
+from nnduet.datasets.conversion import convert
+from nnduet.datasets.layouts import read_folder
 from nnduet.errors import LockedError
-from nnduet.inference.reading import read_case, read_headers
+from nnduet.io.case_images import read_case, read_headers
+from nnduet.io.files import locked
+from nnduet.io.images import read_image, write_image, write_segmentation
 
 RAW = Path("work/nnUNet_raw/Dataset007_Test")
 MINIMAL = {"channel_names": {"0": "MR"}, "labels": {"background": 0, "ball": 1}}
@@ -248,7 +248,7 @@ def test_row_82_own_folds_beside_the_preprocessed_data_stay(folder: Path) -> Non
 @pytest.mark.parametrize("name", ["CON", "a:b", "trailing.", "a\u202eb", "x" * 201])
 def test_row_84_case_ids_obey_the_one_rule_of_names(tmp_path: Path, name: str) -> None:
     if len(name) > 200:  # no file system takes it: it can only come from Python
-        pytest.skip("tested in tests/data/test_sources.py")
+        pytest.skip("tested in tests/datasets/test_sources.py")
     refused(dataset(tmp_path / "user", {name: "a", **ten_cases()}), "DATASET", "case id")
 
 

@@ -27,7 +27,7 @@ from PIL import Image
 from targets import read_bundle, read_cases, read_json, read_png, read_volume
 
 from nnduet.errors import NNDuetError
-from nnduet.inference.model_folder import FolderFiles, load_model
+from nnduet.model_store.model_folder import FolderFiles, load_model
 
 EXAMPLES, MOST_SECONDS = 10_000, 60.0
 CELLS = st.text(alphabet=st.sampled_from([*"a1,;\t\n\r\"'\ufeff\x00é -."]), max_size=60)

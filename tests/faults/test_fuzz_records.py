@@ -28,18 +28,18 @@ from tiny import (
     write_tiny_model,
 )
 
-from nnduet.data.conversion import convert
-from nnduet.data.layouts import read_folder
+from nnduet.datasets.conversion import convert
+from nnduet.datasets.layouts import read_folder
 from nnduet.errors import NNDuetError, TooLargeError
 from nnduet.evaluation.evaluate import evaluate
-from nnduet.evaluation.requests import references_of_json
-from nnduet.inference.answers import CaseAnswers, TaskPrediction
-from nnduet.inference.bundles import MANIFEST, write_bundle
+from nnduet.evaluation.reference_sets import references_of_json
 from nnduet.inference.case_records import RECORDS_FILE
-from nnduet.inference.folder import predict_folder
-from nnduet.inference.model_folder import FolderFiles, load_model, read_case_heads
+from nnduet.inference.folder_runs import predict_folder
 from nnduet.inference.predictor import Predictor
-from nnduet.inference.tables import write_tables
+from nnduet.inference.result_tables import write_tables
+from nnduet.inference.task_predictions import CaseAnswers, TaskPrediction
+from nnduet.model_store.bundles import MANIFEST, write_bundle
+from nnduet.model_store.model_folder import FolderFiles, load_model, read_case_heads
 from nnduet.report.compare import compare_runs
 from nnduet.report.page import write_report
 from nnduet.report.runs import read_run

@@ -16,13 +16,13 @@ import torch
 from bundle_files import entries_of, write_entries
 from tiny import TASK_SPECS, write_tiny_dataset
 
-from nnduet.data.images import read_image
-from nnduet.data.layouts import read_folder
-from nnduet.data.tables import read_table
+from nnduet.datasets.case_tables import read_table
+from nnduet.datasets.layouts import read_folder
 from nnduet.errors import CorruptFileError, ModelError, NNDuetError
-from nnduet.evaluation.requests import references_of_json
-from nnduet.inference.model_folder import FolderFiles, load_checkpoint, load_model
+from nnduet.evaluation.reference_sets import references_of_json
 from nnduet.inference.predictor import Predictor
+from nnduet.io.images import read_image
+from nnduet.model_store.model_folder import FolderFiles, load_checkpoint, load_model
 
 FINAL = "checkpoint_final.pth"
 

@@ -16,7 +16,7 @@ from tiny import Canary
 
 from nnduet import Predictor
 from nnduet.errors import CorruptFileError, ModelError
-from nnduet.inference.bundles import BundleFiles
+from nnduet.model_store.bundles import BundleFiles
 from nnduet.training.checkpoints import FINAL
 
 WEIGHTS = "fold_0/weights.safetensors"

@@ -12,13 +12,13 @@ import pytest
 from bundle_files import entries_of, write_entries
 from tiny import TASK_SPECS, write_tiny_dataset
 
-from nnduet.data.conversion import convert
-from nnduet.data.layouts import read_folder
-from nnduet.data.mask_codes import MaskCodes
+from nnduet.datasets.conversion import convert
+from nnduet.datasets.layouts import read_folder
+from nnduet.datasets.mask_codes import MaskCodes
 from nnduet.errors import NNDuetError
-from nnduet.inference.bundles import write_bundle
-from nnduet.inference.model_folder import FolderFiles, available_folds, load_model
 from nnduet.inference.predictor import Predictor
+from nnduet.model_store.bundles import write_bundle
+from nnduet.model_store.model_folder import FolderFiles, available_folds, load_model
 from nnduet.schema import Workspace, tasks_from_json
 
 HOSTILE = {

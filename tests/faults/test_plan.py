@@ -16,10 +16,10 @@ import psutil
 import pytest
 from small_dataset import workspace_in, write_volumes
 
-from nnduet.data.conversion import convert
-from nnduet.data.images import read_image, write_image
-from nnduet.data.layouts import read_folder
+from nnduet.datasets.conversion import convert
+from nnduet.datasets.layouts import read_folder
 from nnduet.errors import WorkerError
+from nnduet.io.images import read_image, write_image
 from nnduet.schema import Workspace
 from nnduet.training.planning import plan
 from nnduet.training.preprocessed import damaged_cases

@@ -17,7 +17,7 @@ from tiny import DATASET_ID, Canary
 from nnduet.errors import CorruptFileError, DatasetError, NNDuetError
 from nnduet.schema import Workspace
 from nnduet.training.case_properties import read_properties
-from nnduet.training.evidence import Evidence
+from nnduet.training.patch_evidence import Evidence
 from nnduet.training.preprocessed import PreprocessedCases, checksums_of
 from nnduet.training.run import train
 

@@ -20,10 +20,10 @@ import torch
 from tiny import SPACING_MM, tiny_case, write_tiny_dataset
 
 from nnduet import Predictor
-from nnduet.data.files import locked
-from nnduet.data.images import Geometry, write_image
 from nnduet.errors import LockedError, ModelError, TooLargeError
-from nnduet.inference.folder import predict_folder
+from nnduet.inference.folder_runs import predict_folder
+from nnduet.io.files import locked
+from nnduet.io.images import Geometry, write_image
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -208,7 +208,7 @@ def test_after_kill_9_the_same_command_with_resume_completes_the_folder(model_3d
     program = (
         "import os, signal, sys\n"
         "from pathlib import Path\n"
-        "from nnduet.inference.folder import predict_folder\n"
+        "from nnduet.inference.folder_runs import predict_folder\n"
         "from nnduet.inference.predictor import Predictor\n"
         "def die(done, total, text):\n"
         "    done == 5 and os.kill(os.getpid(), signal.SIGKILL)\n"

@@ -11,8 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from nnduet.cli import app
-from nnduet.data.geometry import Geometry
-from nnduet.data.images import write_segmentation
+from nnduet.io.geometry import Geometry
+from nnduet.io.images import write_segmentation
 
 NONE = np.zeros((4, 4, 4), np.uint8)
 SOME = NONE.copy()

@@ -14,8 +14,8 @@ from planned import cases_folder, copy_of, edit_json, model_of, plan_pictures, p
 from tiny import DATASET, DATASET_ID
 from trained import CASES, write_labels, write_trained_folder
 
-from nnduet.data.files import write_json_atomically
 from nnduet.errors import NNDuetError, OutputExistsError, StaleError
+from nnduet.io.files import write_json_atomically
 from nnduet.records import read_json
 from nnduet.schema import LABELS_FILE, Workspace
 from nnduet.training.cross_validation import cross_validate

@@ -22,11 +22,11 @@ import torch
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 from small_dataset import edit_plans, workspace_in, write_volumes
 
-from nnduet.data.conversion import convert
-from nnduet.data.files import locked
-from nnduet.data.layouts import read_folder
+from nnduet.datasets.conversion import convert
+from nnduet.datasets.layouts import read_folder
 from nnduet.errors import CorruptFileError, DivergedError, LockedError, ResumeError
-from nnduet.inference.model_folder import load_checkpoint
+from nnduet.io.files import locked
+from nnduet.model_store.model_folder import load_checkpoint
 from nnduet.schema import Workspace
 from nnduet.training.checkpoints import FINAL, LATEST, PREVIOUS
 from nnduet.training.planning import plan

@@ -13,7 +13,7 @@ from tiny import SPACING_MM, tiny_case
 
 import nnduet.inference.predictor as module
 from nnduet.inference.predictor import Prediction, Predictor
-from nnduet.model.heads import JointNetwork
+from nnduet.network.heads import JointNetwork
 
 IMAGE = tiny_case(0, 3)[0]
 ALWAYS = 10**6

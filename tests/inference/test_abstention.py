@@ -6,7 +6,7 @@ import pytest
 
 from nnduet.errors import SettingsError
 from nnduet.inference.abstention import Abstention
-from nnduet.inference.answers import TaskPrediction
+from nnduet.inference.task_predictions import TaskPrediction
 from nnduet.schema import Task
 
 GRADE, AGE = Task("grade", "binary", ("a", "b")), Task("age", "regression")

@@ -12,7 +12,7 @@ from tiny import write_tiny_dataset, write_tiny_model
 
 from nnduet.errors import PartialFailureError, ResumeError
 from nnduet.inference.case_records import RECORDS_FILE
-from nnduet.inference.folder import predict_folder
+from nnduet.inference.folder_runs import predict_folder
 from nnduet.inference.predictor import Predictor
 
 TABLES = ("classification.csv", "grade_results.csv", "age_results.csv")

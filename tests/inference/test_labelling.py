@@ -12,7 +12,7 @@ from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from tiny import CONFIGURATIONS, tiny_plans
 
-from nnduet.data.mask_codes import MaskCodes
+from nnduet.datasets.mask_codes import MaskCodes
 from nnduet.inference import labelling
 from nnduet.inference.case_features import likeliest
 from nnduet.inference.labelling import to_labels, undecided_box

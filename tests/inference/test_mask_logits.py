@@ -10,7 +10,7 @@ from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from tiny import tiny_plans
 
-from nnduet.data.mask_codes import MaskCodes
+from nnduet.datasets.mask_codes import MaskCodes
 from nnduet.inference.mask_logits import MaskLogits, most_likely
 
 CODES = MaskCodes.of(("ED", "ES"), {"background": 0, "organ": 1, "lesion": 2})

@@ -13,11 +13,11 @@ import pytest
 import torch
 from tiny import SPACING_MM, tiny_case
 
+from nnduet.case_head.descriptors import describe_regions
 from nnduet.errors import TooLargeError
 from nnduet.inference import memory
 from nnduet.inference.memory import choose_accumulator, needed_bytes, peak_bytes
 from nnduet.inference.predictor import Predictor
-from nnduet.model.descriptors import describe_regions
 
 SHAPE = (100, 200, 200)
 CASE = {"channels": 1, "outputs": 3, "folds": 1}

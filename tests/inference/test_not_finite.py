@@ -13,15 +13,15 @@ import SimpleITK
 import torch
 from tiny import SPACING_MM, TASKS, tiny_case, tiny_head, write_tiny_dataset, write_tiny_model
 
-from nnduet.data.images import check_image
+from nnduet.case_head.head import CaseHead
 from nnduet.errors import CorruptFileError, ModelError, NNDuetError, PartialFailureError, SettingsError, ValuesError
 from nnduet.inference.abstention import Abstention
-from nnduet.inference.answers import TaskPrediction
-from nnduet.inference.bundles import write_bundle
-from nnduet.inference.folder import predict_folder
-from nnduet.inference.model_folder import FolderFiles
+from nnduet.inference.folder_runs import predict_folder
 from nnduet.inference.predictor import Predictor
-from nnduet.model.case_head import CaseHead
+from nnduet.inference.task_predictions import TaskPrediction
+from nnduet.io.images import check_image
+from nnduet.model_store.bundles import write_bundle
+from nnduet.model_store.model_folder import FolderFiles
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 from tiny import tiny_head, write_tiny_dataset, write_tiny_model
 
-from nnduet.data.files import file_digest
-from nnduet.data.images import read_segmentation
 from nnduet.errors import NNDuetError, OutputExistsError, SettingsError
-from nnduet.inference.bundles import write_bundle
-from nnduet.inference.folder import predict_file, predict_folder
-from nnduet.inference.model_folder import FolderFiles
+from nnduet.inference.folder_runs import predict_file, predict_folder
 from nnduet.inference.output_folder import mask_paths
 from nnduet.inference.predictor import Predictor
+from nnduet.io.files import file_digest
+from nnduet.io.images import read_segmentation
+from nnduet.model_store.bundles import write_bundle
+from nnduet.model_store.model_folder import FolderFiles
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -12,10 +12,10 @@ import pytest
 import torch
 from tiny import SPACING_MM, tiny_case, tiny_head, write_tiny_dataset, write_tiny_model
 
-from nnduet.data.images import Geometry, check_image, write_image
 from nnduet.errors import GeometryError, ModelError, NNDuetError, SettingsError
-from nnduet.inference.answers import TaskPrediction, combine
 from nnduet.inference.predictor import Prediction, Predictor
+from nnduet.inference.task_predictions import TaskPrediction, combine
+from nnduet.io.images import Geometry, check_image, write_image
 from nnduet.schema import Task
 
 GRADE = Task("grade", "binary", ("a", "b"))

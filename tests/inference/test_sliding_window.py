@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from nnduet.inference import sliding_window
 from nnduet.inference.sliding_window import mirror_combinations, predict_coarse_to_fine, predict_tiles
-from nnduet.model.heads import JointNetwork
-from nnduet.model.pooling import PooledSums
+from nnduet.network.heads import JointNetwork
+from nnduet.network.pooling import PooledSums
 from nnduet.schema import Task
 
 CPU = torch.device("cpu")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from allpairspy import AllPairs
 
-from nnduet.data.images import Geometry, write_image, write_segmentation
+from nnduet.io.images import Geometry, write_image, write_segmentation
 
 __all__ = ["NUM_CASES", "Kind", "covering_rows", "write_user_folder"]
 

@@ -21,7 +21,7 @@ from kinds import ENDINGS, NUM_CASES, PROPERTIES, Kind, covering_rows, write_use
 from typer.testing import CliRunner
 
 from nnduet.cli import app
-from nnduet.inference.model_folder import load_checkpoint
+from nnduet.model_store.model_folder import load_checkpoint
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from nnduet.data.geometry import Geometry
-from nnduet.data.images import write_image, write_segmentation
 from nnduet.evaluation.evaluate import evaluate
+from nnduet.io.geometry import Geometry
+from nnduet.io.images import write_image, write_segmentation
 from nnduet.schema import Task
 
 NASTY = "a <script>alert(1)</script> & 'b'"

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nnduet.data.geometry import Geometry
-from nnduet.data.images import write_segmentation
 from nnduet.errors import DatasetError, SettingsError, TableError
 from nnduet.evaluation.evaluate import METRICS_FILE, PER_CASE_FILE, evaluate
+from nnduet.io.geometry import Geometry
+from nnduet.io.images import write_segmentation
 from nnduet.report.compare import COMPARISON_FILE, COMPARISON_TABLE, compare_runs, find_scores
 from nnduet.schema import Task
 

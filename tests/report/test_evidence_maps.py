@@ -16,12 +16,12 @@ from tiny import ENDINGS, SHAPES, SPACING_MM, TASKS, tiny_case, tiny_network, wr
 from torch import nn
 from torch.nn import functional
 
-from nnduet.data.images import Geometry, read_image, write_image
 from nnduet.errors import ModelError, SettingsError
 from nnduet.inference.sliding_window import predict_tiles
-from nnduet.model.heads import JointNetwork, task_probabilities
-from nnduet.model.pooling import PooledSums
-from nnduet.report.evidence import EvidenceMaps, class_gradients, class_score, contribution_map, region_shares
+from nnduet.io.images import Geometry, read_image, write_image
+from nnduet.network.heads import JointNetwork, task_probabilities
+from nnduet.network.pooling import PooledSums
+from nnduet.report.evidence_maps import EvidenceMaps, class_gradients, class_score, contribution_map, region_shares
 from nnduet.schema import Task
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -10,7 +10,7 @@ from tiny import write_tiny_dataset
 
 from nnduet import Predictor
 from nnduet.errors import ModelError, SettingsError
-from nnduet.inference.folder import predict_folder
+from nnduet.inference.folder_runs import predict_folder
 from nnduet.report.explained_cases import ExplainedCases
 from nnduet.report.page import write_report
 from nnduet.report.runs import read_run

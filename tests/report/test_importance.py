@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nnduet.model.case_features import FeatureTable
-from nnduet.model.case_head import CaseHead
+from nnduet.case_head.feature_table import FeatureTable
+from nnduet.case_head.head import CaseHead
 from nnduet.report.importance import NETWORK, block_importances
 from nnduet.schema import Task
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nnduet.data.geometry import Geometry
-from nnduet.data.images import write_segmentation
 from nnduet.evaluation.evaluate import evaluate
+from nnduet.io.geometry import Geometry
+from nnduet.io.images import write_segmentation
 from nnduet.report.compare import compare_runs
 from nnduet.report.page import write_report
 from nnduet.report.runs import read_run

@@ -16,9 +16,9 @@ import pytest
 from PIL import Image
 from scored_run import NUM_CASES, write_scored_run
 
-from nnduet.data.geometry import Geometry
-from nnduet.data.images import write_image, write_segmentation
 from nnduet.errors import DatasetError, DiskFullError, OutputExistsError
+from nnduet.io.geometry import Geometry
+from nnduet.io.images import write_image, write_segmentation
 from nnduet.report.compare import COMPARISON_FILE, COMPARISON_TABLE, compare_runs
 from nnduet.report.overlay import preview_files
 from nnduet.report.page import write_report

@@ -13,9 +13,9 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from nnduet.cli.reports import compare, preview
-from nnduet.data.geometry import Geometry
-from nnduet.data.images import write_image, write_segmentation
 from nnduet.evaluation.evaluate import evaluate
+from nnduet.io.geometry import Geometry
+from nnduet.io.images import write_image, write_segmentation
 from nnduet.schema import Task
 
 app = typer.Typer(pretty_exceptions_enable=False)

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from scored_run import write_answered_run, write_scored_run
 
+from nnduet.case_head.descriptors import descriptor_names
+from nnduet.case_head.feature_table import FeatureTable
 from nnduet.errors import DatasetError, NNDuetError, UnreadableFileError
-from nnduet.model.case_features import FeatureTable
-from nnduet.model.descriptors import descriptor_names
 from nnduet.report.facts import facts_of, warnings_of
 from nnduet.report.importance import importances
 from nnduet.report.page import write_report

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from playwright.sync_api import Locator, Page
 
 import nnduet.report
-from nnduet.data.geometry import Geometry
+from nnduet.io.geometry import Geometry
 from nnduet.report.volumes import CaseVolumes, write_volumes
 
 Picture = NDArray[np.int16]

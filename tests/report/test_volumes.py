@@ -16,8 +16,8 @@ import pytest
 from numpy.typing import NDArray
 
 import nnduet.report
-from nnduet.data.geometry import Geometry
 from nnduet.errors import GeometryError, LabelError
+from nnduet.io.geometry import Geometry
 from nnduet.report.volumes import CaseVolumes, write_volumes
 
 VENDOR = Path(nnduet.report.__file__).parent / "vendor"

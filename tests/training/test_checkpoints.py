@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from nnduet.data.files import is_whole, sums_of
 from nnduet.errors import DiskFullError, ResumeError, StorageError
+from nnduet.io.files import is_whole, sums_of
 from nnduet.training import checkpoints
 from nnduet.training.checkpoints import (
     FINAL,

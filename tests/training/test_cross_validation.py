@@ -11,8 +11,8 @@ import pytest
 import torch
 from tiny import DATASET, DATASET_ID, tiny_dataset_json, tiny_plans
 
-from nnduet.data.images import Geometry, write_segmentation
 from nnduet.errors import DatasetError, NNDuetError, OutputExistsError, SettingsError
+from nnduet.io.images import Geometry, write_segmentation
 from nnduet.schema import Workspace
 from nnduet.training import cross_validation
 from nnduet.training.cross_validation import CrossValidationSummary, cross_validate

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from tiny import TASKS, tiny_head
 
-from nnduet.data.images import Geometry, write_segmentation
 from nnduet.errors import DatasetError, TableError
-from nnduet.evaluation.requests import ReferenceSet
+from nnduet.evaluation.reference_sets import ReferenceSet
+from nnduet.io.images import Geometry, write_segmentation
 from nnduet.schema import Task
 from nnduet.training.out_of_fold import gather_predictions, measure_predictions
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from tiny import DATASET, tiny_dataset_json
 
-from nnduet.model.case_features import FeatureTable
+from nnduet.case_head.feature_table import FeatureTable
 from nnduet.schema import LABELS_FILE, Task, Workspace
 from nnduet.training.head_fitting import TRAINING_FEATURES, VALIDATION_FEATURES, fit_heads
 from nnduet.training.labels import CaseLabels, inner_fold

@@ -21,7 +21,7 @@ from tiny import CONFIGURATIONS, DATASET, DATASET_ID, tiny_workspace
 
 from nnduet.errors import DatasetError, SettingsError
 from nnduet.schema import LABELS_FILE, SPLITS_FILE, Workspace
-from nnduet.training.host import host_environment
+from nnduet.training.nnunet_environment import host_environment
 from nnduet.training.planners import CpuPlanner, patch_within, plans_name_of, reader_of
 from nnduet.training.planning import (
     FINGERPRINT_SAMPLES_PER_CASE,

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 from trained import BLOCKS, CASES, age_of, held_out, is_low, write_labels, write_trained_folder
 
+from nnduet.case_head.feature_table import FeatureTable
 from nnduet.errors import SettingsError
-from nnduet.model.case_features import FeatureTable
 from nnduet.schema import Workspace
 from nnduet.training.probe_figure import Panel, write_figure
 from nnduet.training.probing import ProbeSummary, probe_model

@@ -10,8 +10,8 @@ from nnduet.console import say, show_table
 
 if TYPE_CHECKING:
     from nnduet.inference.abstention import Abstention
-    from nnduet.inference.answers import TaskPrediction
     from nnduet.inference.prediction_summary import PredictionSummary
+    from nnduet.inference.task_predictions import TaskPrediction
     from nnduet.schema import Task
 
 __all__ = ["answer_rows", "describe_run", "show_answers"]

@@ -81,7 +81,7 @@ def convert(
     kept |= {"channels": channel} if channel else {}
     kept |= {"tolerance_mm": tolerate_mm} if tolerate_mm else {}
     with reporting(as_json) as report:
-        from nnduet.data.conversion import convert as convert_source
+        from nnduet.datasets.conversion import convert as convert_source
 
         if layout == "subtype-folders":
             source = _subtype_folders(folder, task, num_folds, kept)
@@ -95,15 +95,15 @@ def convert(
 
 
 def _subtype_folders(folder: Path, task: list[str] | None, num_folds: int, kept: dict[str, Any]) -> Any:
-    from nnduet.data.layouts import read_subtype_folders
+    from nnduet.datasets.layouts import read_subtype_folders
 
     task_name = task[0] if task else "subtype"
     return read_subtype_folders(folder, task_name=task_name, num_folds=num_folds, **kept)
 
 
 def _folder(folder: Path, task: list[str] | None, given: dict[str, Any]) -> Any:
-    from nnduet.data.layouts import read_folder
-    from nnduet.data.sources import parse_mask_folders
+    from nnduet.datasets.layouts import read_folder
+    from nnduet.datasets.sources import parse_mask_folders
 
     masks = {"labels": parse_mask_folders(given["labels"], folder)} if given.get("labels") else {}
     return read_folder(folder, task_specs=task or (), **given | masks)

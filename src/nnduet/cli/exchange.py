@@ -30,7 +30,7 @@ def export(
     chosen = parse_folds(fold)
     with reporting(as_json) as report:
         quiet_environment()
-        from nnduet.inference.export import export_model
+        from nnduet.runtimes.export import export_model
 
         summary = export_model(model, target, [str(entry) for entry in chosen] if chosen else None)
         report(summary, lambda: _show(summary))
@@ -46,7 +46,7 @@ def import_(
     chosen = parse_folds(fold)
     with reporting(as_json) as report:
         quiet_environment()
-        from nnduet.inference.export import import_stock_model
+        from nnduet.runtimes.export import import_stock_model
 
         summary = import_stock_model(model, target, [str(entry) for entry in chosen] if chosen else None)
         report(summary, lambda: _show(summary))

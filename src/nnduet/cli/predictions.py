@@ -111,11 +111,11 @@ def predict(
         known = _read_covariates(predictor, covariates, id_column) if covariates else None
         with progress_bar("predict") as progress:
             if _is_mask(output):
-                from nnduet.inference.folder import predict_file
+                from nnduet.inference.folder_runs import predict_file
 
                 summary = predict_file(predictor, images, output, covariates=known, abstention=rules)
             else:
-                from nnduet.inference.folder import predict_folder
+                from nnduet.inference.folder_runs import predict_folder
 
                 with _showing_the_others(predictor, rules, as_json):
                     summary = predict_folder(
@@ -128,7 +128,7 @@ def predict(
 
 
 def _read_covariates(predictor: Any, table: Path, id_column: str | None) -> dict[str, dict[str, float]]:
-    from nnduet.data.tables import read_covariates
+    from nnduet.datasets.case_tables import read_covariates
 
     names: tuple[str, ...] = predictor.model.layout.covariates
     return read_covariates(table, names, id_column)
@@ -140,7 +140,7 @@ def _note_missing(missing: Mapping[str, int], num_cases: int) -> None:
 
 
 def _is_mask(output: Path) -> bool:
-    from nnduet.data.images import FILE_ENDINGS
+    from nnduet.io.images import FILE_ENDINGS
 
     return output.name.lower().endswith(FILE_ENDINGS) and not output.is_dir()
 
@@ -177,9 +177,9 @@ def benchmark(
     chosen = parse_folds(folds)
     with reporting(as_json) as report:
         quiet_environment()
-        from nnduet.evaluation.cold_start import OWN
-        from nnduet.evaluation.speed import compare_speed
-        from nnduet.inference.shipped_models import find_model
+        from nnduet.benchmark.cold_start import OWN
+        from nnduet.benchmark.speed import compare_speed
+        from nnduet.model_store.shipped_models import find_model
 
         with progress_bar("benchmark") as progress:
             found = compare_speed(
@@ -263,7 +263,7 @@ def evaluate(
         quiet_environment()
         from nnduet.evaluation.evaluate import evaluate as score
         from nnduet.evaluation.own_files import check_own_metrics
-        from nnduet.evaluation.requests import references_of_dataset, references_of_json, references_of_model
+        from nnduet.evaluation.reference_sets import references_of_dataset, references_of_json, references_of_model
 
         if output is not None:
             check_own_metrics(output)
@@ -294,7 +294,7 @@ def evaluate(
 def _model_place(model: str | None) -> Path | None:
     if model is None:
         return None
-    from nnduet.inference.shipped_models import find_model
+    from nnduet.model_store.shipped_models import find_model
 
     return find_model(model)
 

@@ -1,1 +1,1 @@
-
+"""Predictions against references: metrics, bootstrap intervals, calibration."""

@@ -11,10 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nnduet.data.case_files import list_images
-from nnduet.data.files import write_json_atomically, write_text_atomically
 from nnduet.errors import DatasetError, SettingsError
-from nnduet.evaluation.answers import (
+from nnduet.evaluation.answer_tables import (
     PREDICTIONS_FILE,
     Row,
     TaskAnswers,
@@ -36,6 +34,8 @@ from nnduet.evaluation.segmentation_cases import (
 from nnduet.evaluation.stored_metrics import METRICS_FILE, PER_CASE_FILE, read_prediction_run
 from nnduet.evaluation.task_scores import score_task
 from nnduet.evaluation.training_cases import training_cases
+from nnduet.io.case_files import list_images
+from nnduet.io.files import write_json_atomically, write_text_atomically
 from nnduet.schema import GROUP_COLUMN, Task
 
 __all__ = ["METRICS_FILE", "PER_CASE_FILE", "evaluate"]

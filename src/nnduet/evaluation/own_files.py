@@ -6,9 +6,9 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from nnduet.data.delimited import read_lines
 from nnduet.errors import DatasetError, OutputExistsError, TableError, UnreadableFileError
 from nnduet.evaluation.stored_metrics import METRICS_FILE, PER_CASE_FILE
+from nnduet.io.delimited import read_lines
 from nnduet.records import read_json
 from nnduet.schema import CASE_COLUMN, GROUP_COLUMN
 

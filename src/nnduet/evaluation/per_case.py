@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from nnduet.data.csv_text import records_text
-from nnduet.evaluation.answers import PREDICTIONS_FILE, TaskAnswers, answer_columns
+from nnduet.evaluation.answer_tables import PREDICTIONS_FILE, TaskAnswers, answer_columns
 from nnduet.evaluation.segmentation_cases import CaseScore
+from nnduet.io.csv_text import records_text
 from nnduet.schema import CASE_COLUMN, Task
 
 __all__ = ["missing_predictions", "per_case_csv"]

@@ -10,9 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from nnduet.data.case_files import list_images
-from nnduet.data.checking import read_mask
-from nnduet.data.images import MAX_IMAGE_BYTES, Image, check_declared, check_same_geometry
+from nnduet.datasets.checking import read_mask
 from nnduet.errors import (
     AmbiguousFileError,
     CorruptFileError,
@@ -23,7 +21,7 @@ from nnduet.errors import (
     UnreadableFileError,
 )
 from nnduet.evaluation.bootstrap import Resamples, weighted_mean
-from nnduet.evaluation.segmentation_metrics import (
+from nnduet.evaluation.metrics.segmentation import (
     ALL_IGNORED,
     RegionScore,
     check_tolerance,
@@ -31,6 +29,8 @@ from nnduet.evaluation.segmentation_metrics import (
     region_labels,
     score_segmentation,
 )
+from nnduet.io.case_files import list_images
+from nnduet.io.images import MAX_IMAGE_BYTES, Image, check_declared, check_same_geometry
 
 __all__ = ["CaseScore", "MaskScoring", "Progress", "case_ids_of", "score_cases", "summarise_regions"]
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from nnduet.evaluation import classification_metrics as by_counts
-from nnduet.evaluation.answers import TaskAnswers
+from nnduet.evaluation.answer_tables import TaskAnswers
 from nnduet.evaluation.bootstrap import FloatArray, Resamples, draw_resamples, weighted_mean
-from nnduet.evaluation.calibration_metrics import brier_score, expected_calibration_error
-from nnduet.evaluation.rank_metrics import auroc, spearman
+from nnduet.evaluation.metrics import classification as by_counts
+from nnduet.evaluation.metrics.calibration import brier_score, expected_calibration_error
+from nnduet.evaluation.metrics.ranking import auroc, spearman
 
 __all__ = ["score_task"]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from nnduet.data.files import write_json_atomically
 from nnduet.errors import ModelError
+from nnduet.io.files import write_json_atomically
 from nnduet.records import read_json
 from nnduet.schema import folds_with
 

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from nnduet.case_head import calibration
+from nnduet.case_head.head import CaseHead
 from nnduet.errors import DatasetError
-from nnduet.evaluation.answers import TaskAnswers
+from nnduet.evaluation.answer_tables import TaskAnswers
 from nnduet.evaluation.bootstrap import FloatArray, Resamples, draw_resamples, weighted_mean
-from nnduet.evaluation.rank_metrics import auroc
-from nnduet.model import calibration
-from nnduet.model.case_head import CaseHead
+from nnduet.evaluation.metrics.ranking import auroc
 
 __all__ = ["ABSTAINING_SHARES", "DEFINITIONS", "ERROR_RATES", "kept_weights", "measure_uncertainty", "nonconformity"]
 
@@ -39,7 +39,7 @@ DEFINITIONS = {
 def nonconformity(answers: TaskAnswers) -> FloatArray:
     """How unlike the answer the truth is, (N,): 1 - p(true class), or the absolute error of a regression.
 
-    Source: Sadinle, Lei and Wasserman 2019, as in :mod:`nnduet.model.calibration`.
+    Source: Sadinle, Lei and Wasserman 2019, as in :mod:`nnduet.case_head.calibration`.
     """
     outputs = answers.probabilities if answers.task.is_classification else answers.prediction[:, None]
     return calibration.nonconformity(answers.task, outputs, answers.reference)

@@ -1,1 +1,1 @@
-"""Sliding window, the predictor and prediction of folders."""
+"""From an image to a mask and answers: preprocessing, sliding window, the predictor, whole folders."""

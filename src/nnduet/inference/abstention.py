@@ -13,7 +13,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from nnduet.errors import SettingsError
-from nnduet.inference.answers import TaskPrediction
+from nnduet.inference.task_predictions import TaskPrediction
 from nnduet.schema import Task
 
 __all__ = ["OF_CLASSES", "Abstention", "Rule"]

@@ -10,41 +10,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from nnduet.case_head.descriptors import describe_regions
+from nnduet.case_head.feature_layout import FeatureLayout
 from nnduet.inference.memory import check_described
-from nnduet.model.descriptors import describe_regions, descriptor_names
-from nnduet.model.heads import JointNetwork
-from nnduet.model.pooling import PooledSums
+from nnduet.network.pooling import PooledSums
 
-__all__ = ["CaseFeatures", "FeatureLayout", "extract", "grid_spacing_mm", "region_masks", "slice_thickness_mm"]
-
-
-@dataclass(frozen=True)
-class FeatureLayout:
-    """Which columns hold what; ``blocks`` are in order and without gaps."""
-
-    blocks: Mapping[str, range]
-    covariates: tuple[str, ...]
-
-    @classmethod
-    def of(cls, network: JointNetwork, regions: Sequence[str], num_channels: int, covariates: Sequence[str]) -> FeatureLayout:
-        """The network's own blocks, then "shape" unless it pools plain averages, then "covariates" if there are any."""
-        blocks = dict(network.feature_blocks)
-        end = max((columns.stop for columns in blocks.values()), default=0)
-        shapes = len(descriptor_names(regions, num_channels)) if network.pooling == "regions" else 0
-        for name, length in (("shape", shapes), ("covariates", len(covariates))):
-            if length:
-                blocks[name] = range(end, end + length)
-            end += length
-        return cls(blocks, tuple(covariates))
-
-    @property
-    def size(self) -> int:
-        """Number F of features."""
-        return max(columns.stop for columns in self.blocks.values())
-
-    def covariate_values(self, given: Mapping[str, float]) -> NDArray[np.float64]:
-        """(number of covariates,) in order, NaN where not given."""
-        return np.array([given.get(name, np.nan) for name in self.covariates], dtype=float)
+__all__ = ["CaseFeatures", "extract", "grid_spacing_mm", "region_masks", "slice_thickness_mm"]
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nnduet.data.files import file_digest, write_text_atomically
 from nnduet.errors import DatasetError, ResumeError
-from nnduet.inference.answers import CaseAnswers, TaskPrediction
 from nnduet.inference.predictor import Predictor
+from nnduet.inference.task_predictions import CaseAnswers, TaskPrediction
+from nnduet.io.files import file_digest, write_text_atomically
 from nnduet.records import parse_json
 from nnduet.schema import Task
 

@@ -18,7 +18,7 @@ from nnunetv2.inference.export_prediction import convert_predicted_logits_to_seg
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nnduet.data.mask_codes import MaskCodes
+from nnduet.datasets.mask_codes import MaskCodes
 from nnduet.inference.case_features import grid_spacing_mm, likeliest
 from nnduet.inference.mask_logits import MaskLogits
 from nnduet.inference.resampling import Resampling
@@ -40,7 +40,7 @@ def to_labels(
         logits: (K, Z, Y, X) on the preprocessed grid.
         properties: of the preprocessed case.
         label_manager: nnU-Net's, of the model.
-        codes: where a case has several masks, see :class:`~nnduet.data.mask_codes.MaskCodes`.
+        codes: where a case has several masks, see :class:`~nnduet.datasets.mask_codes.MaskCodes`.
     """
     shape = tuple(int(n) for n in properties["shape_after_cropping_and_before_resampling"])
     resampling = _resampling(logits, shape, properties, plans, configuration)

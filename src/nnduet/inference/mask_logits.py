@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from nnduet.data.mask_codes import MaskCodes
+from nnduet.datasets.mask_codes import MaskCodes
 
 __all__ = ["MaskLogits", "most_likely"]
 

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nnduet.data.images import FILE_ENDINGS
 from nnduet.errors import OutputExistsError, SettingsError
 from nnduet.inference.case_records import RECORDS_FILE, EarlierRun, read_earlier_run
-from nnduet.inference.model_folder import ModelSource
-from nnduet.inference.tables import CLASSIFICATION_FILE
+from nnduet.inference.result_tables import CLASSIFICATION_FILE
+from nnduet.io.images import FILE_ENDINGS
+from nnduet.model_store.model_folder import ModelSource
 from nnduet.names import check_name, printable
 from nnduet.schema import Task
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from nnduet.errors import PartialFailureError, listed
 from nnduet.inference.abstention import Abstention
-from nnduet.inference.answers import CaseAnswers
 from nnduet.inference.predictor import Predictor
+from nnduet.inference.task_predictions import CaseAnswers
 from nnduet.schema import Task
 
 __all__ = ["FailedCasesError", "PredictionSummary", "summarise"]

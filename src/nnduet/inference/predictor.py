@@ -13,25 +13,25 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from nnduet.data.images import Geometry
-from nnduet.data.mask_codes import MaskCodes
+from nnduet.case_head.head import describe_head
+from nnduet.datasets.mask_codes import MaskCodes
 from nnduet.errors import ModelError, SettingsError, TooLargeError, ValuesError
-from nnduet.inference.answers import CaseAnswers, TaskPrediction, answer, rows_of
 from nnduet.inference.case_features import CaseFeatures, extract, grid_spacing_mm, slice_thickness_mm
 from nnduet.inference.labelling import to_labels
 from nnduet.inference.memory import choose_accumulator, naming_shortage
-from nnduet.inference.model_folder import FINAL_CHECKPOINT, Member, ModelFolder, load_model
-from nnduet.inference.model_network import network_for
 from nnduet.inference.preprocessing import preprocess, preprocessed_shape
-from nnduet.inference.reading import check_array, read_case, read_headers
-from nnduet.inference.runtimes import MemberPasses
-from nnduet.inference.shipped_models import open_model
 from nnduet.inference.sliding_window import predict_coarse_to_fine, predict_tiles
-from nnduet.model.case_head import describe_head
-from nnduet.model.hardware import select_device
-from nnduet.model.heads import JointNetwork
-from nnduet.model.network import use_cpu_layers
-from nnduet.model.pooling import PooledSums
+from nnduet.inference.task_predictions import CaseAnswers, TaskPrediction, answer, rows_of
+from nnduet.io.case_images import check_array, read_case, read_headers
+from nnduet.io.images import Geometry
+from nnduet.model_store.model_folder import FINAL_CHECKPOINT, Member, ModelFolder, load_model
+from nnduet.model_store.model_network import network_for
+from nnduet.model_store.shipped_models import open_model
+from nnduet.network.hardware import select_device
+from nnduet.network.heads import JointNetwork
+from nnduet.network.network import use_cpu_layers
+from nnduet.network.pooling import PooledSums
+from nnduet.runtimes.member_passes import MemberPasses
 from nnduet.schema import Task
 
 __all__ = ["Prediction", "Predictor", "Prepared"]
@@ -98,7 +98,7 @@ class Predictor:
         tta: mirror over the axes that training mirrored.
         error_rate: share of cases, in (0, 1), whose true class may lie outside the prediction set.
         runtime, precision: what computes the network, and in which number format, see
-            :class:`~nnduet.inference.runtimes.MemberPasses`.
+            :class:`~nnduet.runtimes.member_passes.MemberPasses`.
         fast: fewer tiles and no mirroring, see :func:`~nnduet.inference.sliding_window.predict_coarse_to_fine`; it goes
             before ``step_size`` and ``tta``, and costs accuracy.
 

@@ -8,7 +8,7 @@ every voxel of the case exactly once.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from acvl_utils.cropping_and_padding.padding import pad_nd_image
@@ -16,13 +16,10 @@ from nnunetv2.inference.sliding_window_prediction import compute_gaussian, compu
 from torch import Tensor
 
 from nnduet.inference.labelling import undecided_box
-from nnduet.model.pooling import PooledSums
+from nnduet.network.pooling import PooledSums
+from nnduet.runtimes.joint_pass import JointPass
 
-__all__ = ["JointPass", "mirror_combinations", "predict_coarse_to_fine", "predict_tiles"]
-
-JointPass = Callable[[Tensor, Tensor], tuple[Tensor, PooledSums]]
-"""Patches (B, C, *patch) and their tiles' shares (B, 1, *patch) to logits (B, K, *patch) and sums of B rows. Both hold
-until the next call, which may write to the same memory."""
+__all__ = ["mirror_combinations", "predict_coarse_to_fine", "predict_tiles"]
 
 
 def mirror_combinations(axes: Sequence[int]) -> list[tuple[int, ...]]:

@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from nnduet.data.csv_text import records_text
-from nnduet.data.files import write_json_atomically, write_text_atomically
-from nnduet.data.tables import read_table
+from nnduet.datasets.case_tables import read_table
 from nnduet.errors import DatasetError, SettingsError, TableError
-from nnduet.evaluation.answers import Row, TaskAnswers, patients_of
+from nnduet.evaluation.answer_tables import Row, TaskAnswers, patients_of
 from nnduet.evaluation.bootstrap import Resamples, draw_resamples, weighted_mean
 from nnduet.evaluation.own_files import check_own_json, check_own_table
+from nnduet.io.csv_text import records_text
+from nnduet.io.files import write_json_atomically, write_text_atomically
 from nnduet.report.compared_runs import ComparedRun, find_scores, read_compared_run, scores_of
 from nnduet.report.compared_tasks import compare_task, difference_of_answers, paired_answers
 from nnduet.report.paired_differences import add_holm, largest_changes, paired_entry

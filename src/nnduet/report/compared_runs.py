@@ -11,7 +11,7 @@ import numpy as np
 
 from nnduet.cells import is_missing, parse_number
 from nnduet.errors import DatasetError, SettingsError, TableError
-from nnduet.evaluation.answers import Row, read_rows
+from nnduet.evaluation.answer_tables import Row, read_rows
 from nnduet.evaluation.bootstrap import FloatArray
 from nnduet.evaluation.evaluate import METRICS_FILE, PER_CASE_FILE
 from nnduet.evaluation.stored_metrics import StoredMetrics, read_metrics

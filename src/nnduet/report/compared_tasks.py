@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from nnduet.errors import DatasetError
-from nnduet.evaluation import classification_metrics as by_counts
-from nnduet.evaluation.answers import Row, TaskAnswers, answer_columns, collect_answers
+from nnduet.evaluation.answer_tables import Row, TaskAnswers, answer_columns, collect_answers
 from nnduet.evaluation.bootstrap import FloatArray, draw_resamples, weighted_mean
-from nnduet.evaluation.calibration_metrics import brier_score
-from nnduet.evaluation.rank_metrics import auroc
+from nnduet.evaluation.metrics import classification as by_counts
+from nnduet.evaluation.metrics.calibration import brier_score
+from nnduet.evaluation.metrics.ranking import auroc
 from nnduet.report.compared_runs import ComparedRun
 from nnduet.report.paired_differences import largest_changes, paired_entry
 from nnduet.schema import Task

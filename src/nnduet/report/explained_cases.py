@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnduet.errors import ModelError, SettingsError
-from nnduet.evaluation.answers import PREDICTIONS_FILE, read_rows
-from nnduet.report.evidence import EvidenceMaps
+from nnduet.evaluation.answer_tables import PREDICTIONS_FILE, read_rows
+from nnduet.report.evidence_maps import EvidenceMaps
 from nnduet.report.runs import Run, TaskCases
 
 __all__ = ["ExplainedCases"]

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nnduet.case_head.descriptors import descriptor_names
+from nnduet.case_head.feature_table import FeatureTable
+from nnduet.case_head.head import CaseHead
 from nnduet.errors import ModelError
-from nnduet.model.case_features import FeatureTable
-from nnduet.model.case_head import CaseHead
-from nnduet.model.descriptors import descriptor_names
 from nnduet.records import read_json
 from nnduet.report.drawing import Drawing
 from nnduet.report.figures import importance_bars

@@ -19,9 +19,9 @@ from PIL import Image, ImageColor
 from PIL.PngImagePlugin import PngInfo
 from scipy.ndimage import maximum_filter, minimum_filter
 
-from nnduet.data.files import write_bytes_atomically
-from nnduet.data.images import check_same_geometry, read_image, read_segmentation
 from nnduet.errors import GeometryError, LabelError, OutputExistsError, SettingsError
+from nnduet.io.files import write_bytes_atomically
+from nnduet.io.images import check_same_geometry, read_image, read_segmentation
 
 __all__ = ["PALETTE", "PLANES", "legend", "preview_files", "render_overlay"]
 
@@ -85,7 +85,7 @@ def render_overlay(
         prediction: integers (Z, Y, X), 0 for background; None or an empty mask draws nothing.
         reference: the same.
         spacing_mm: (Z, Y, X); pixels of the picture are square in millimetres.
-        direction: nine cosines as in :class:`nnduet.data.geometry.Geometry`. Volumes are turned by whole axes, so that anterior
+        direction: nine cosines as in :class:`nnduet.io.geometry.Geometry`. Volumes are turned by whole axes, so that anterior
             (axial) or superior (others) is above, and the patient's right, or anterior (sagittal), on the left.
         labels: {name: value}, for the colours, see :func:`legend`.
         size: height of the picture in pixels.

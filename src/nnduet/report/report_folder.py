@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnduet.data.files import claim_folder, is_claimed, remove_temporaries, write_bytes_atomically, write_text_atomically
 from nnduet.errors import OutputExistsError
+from nnduet.io.files import claim_folder, is_claimed, remove_temporaries, write_bytes_atomically, write_text_atomically
 
 __all__ = ["INDEX", "MAKER", "ReportFolder", "writing_report"]
 

@@ -12,10 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnduet.cells import number_or_nan
-from nnduet.data.images import FILE_ENDINGS
-from nnduet.data.mask_codes import MaskCodes
+from nnduet.datasets.mask_codes import MaskCodes
 from nnduet.errors import DatasetError
-from nnduet.evaluation.answers import PREDICTIONS_FILE, Row, answer_columns, read_rows
+from nnduet.evaluation.answer_tables import PREDICTIONS_FILE, Row, answer_columns, read_rows
 from nnduet.evaluation.evaluate import METRICS_FILE, PER_CASE_FILE
 from nnduet.evaluation.stored_metrics import (
     RUN_FILE,
@@ -25,6 +24,7 @@ from nnduet.evaluation.stored_metrics import (
     read_metrics,
     read_prediction_run,
 )
+from nnduet.io.images import FILE_ENDINGS
 from nnduet.report.stored_model import PROGRESS, StoredModel, find_model, folds_of, read_model
 from nnduet.schema import Task, folds_with
 

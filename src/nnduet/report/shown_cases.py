@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from nnduet.data.files import write_bytes_atomically
-from nnduet.data.images import Image, read_image, read_segmentation
 from nnduet.errors import GeometryError, NNDuetError
+from nnduet.io.files import write_bytes_atomically
+from nnduet.io.images import Image, read_image, read_segmentation
 from nnduet.report.explained_cases import ExplainedCases
 from nnduet.report.overlay import PLANES, render_overlay
 from nnduet.report.report_folder import ReportFolder

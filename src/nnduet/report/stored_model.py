@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnduet.cells import number_or_nan
-from nnduet.data.csv_text import read_records
-from nnduet.data.mask_codes import MaskCodes
+from nnduet.datasets.mask_codes import MaskCodes
 from nnduet.errors import DatasetError, UnreadableFileError
+from nnduet.io.csv_text import read_records
 from nnduet.records import read_json
 from nnduet.schema import Task, TaskType, folds_with
 

@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nnduet.data.files import write_text_atomically
-from nnduet.data.geometry import Geometry
-from nnduet.data.nifti import encode_nifti
 from nnduet.errors import GeometryError, LabelError
+from nnduet.io.files import write_text_atomically
+from nnduet.io.geometry import Geometry
+from nnduet.io.nifti import encode_nifti
 
 __all__ = ["CaseVolumes", "write_volumes"]
 

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from nnduet.data.files import file_digest, is_whole, link_atomically, naming_disk_errors, sums_of, write_sums
 from nnduet.errors import ResumeError, StoppedError
-from nnduet.inference.model_folder import FINAL_CHECKPOINT
+from nnduet.io.files import file_digest, is_whole, link_atomically, naming_disk_errors, sums_of, write_sums
+from nnduet.model_store.model_folder import FINAL_CHECKPOINT
 
 __all__ = [
     "FINAL",

@@ -12,12 +12,12 @@ from typing import Any
 
 import torch
 
-from nnduet.data.folds import Folds
+from nnduet.datasets.folds import Folds
 from nnduet.errors import DatasetError, OutputExistsError, SettingsError
 from nnduet.evaluation.evaluate import METRICS_FILE
-from nnduet.evaluation.requests import ReferenceSet, references_of_json
-from nnduet.inference.model_folder import CROSS_VALIDATION_FOLDER
-from nnduet.inference.tables import result_ending
+from nnduet.evaluation.reference_sets import ReferenceSet, references_of_json
+from nnduet.inference.result_tables import result_ending
+from nnduet.model_store.model_folder import CROSS_VALIDATION_FOLDER
 from nnduet.records import read_json
 from nnduet.schema import LABELS_FILE, SPLITS_FILE, Workspace
 from nnduet.training.checkpoints import FINAL, LATEST, PREVIOUS

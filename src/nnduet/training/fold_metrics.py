@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nnduet.case_head.head import CaseHead, describe_head
 from nnduet.evaluation.evaluate import evaluate
-from nnduet.inference.answers import CaseAnswers
-from nnduet.model.case_head import CaseHead, describe_head
+from nnduet.inference.task_predictions import CaseAnswers
 from nnduet.training.collapse import Alarm, whole_case_alarms
 from nnduet.training.labels import CaseLabels
 from nnduet.training.provenance import provenance

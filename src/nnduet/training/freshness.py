@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nnduet.data.files import file_digest
 from nnduet.errors import ResumeError, StaleError
+from nnduet.io.files import file_digest
 from nnduet.records import read_json
 from nnduet.schema import SPLITS_FILE, Workspace
 from nnduet.training.ingredients import (

@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from nnduet.data.files import write_text_atomically
-from nnduet.inference.answers import CaseAnswers, TaskPrediction, answer
-from nnduet.inference.model_folder import CASE_HEAD_FILE, Member, read_case_heads
-from nnduet.model.case_features import FeatureTable
-from nnduet.model.case_head import CaseHead
-from nnduet.model.case_head_fit import fit_case_head
-from nnduet.model.outliers import OutlierModel, fit_outlier_model
+from nnduet.case_head.feature_table import FeatureTable
+from nnduet.case_head.fit import fit_case_head
+from nnduet.case_head.head import CaseHead
+from nnduet.case_head.outliers import OutlierModel, fit_outlier_model
+from nnduet.inference.task_predictions import CaseAnswers, TaskPrediction, answer
+from nnduet.io.files import write_text_atomically
+from nnduet.model_store.model_folder import CASE_HEAD_FILE, Member, read_case_heads
 from nnduet.schema import Task
 from nnduet.training.labels import CaseLabels
 

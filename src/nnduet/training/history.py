@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from nnduet.cells import format_number
-from nnduet.data.csv_text import read_records, records_text
-from nnduet.data.files import write_text_atomically
+from nnduet.io.csv_text import read_records, records_text
+from nnduet.io.files import write_text_atomically
 from nnduet.schema import Task
 
 __all__ = ["HISTORY_FILE", "SELECTION_COLUMNS", "History", "SparsePlots"]

@@ -18,8 +18,8 @@ from typing import Any
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 
-from nnduet.data.files import file_digest, write_text_atomically
 from nnduet.errors import DatasetError
+from nnduet.io.files import file_digest, write_text_atomically
 from nnduet.records import read_json
 from nnduet.training.labels import CaseLabels
 

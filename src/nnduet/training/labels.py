@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from nnduet.data.tables import read_table
+from nnduet.datasets.case_tables import read_table
 from nnduet.errors import DatasetError, TableError
-from nnduet.model.heads import INNER_FOLDS
+from nnduet.network.heads import INNER_FOLDS
 from nnduet.schema import CASE_COLUMN, GROUP_COLUMN, LABELS_FILE, Task
 
 __all__ = ["CaseLabels", "find_label_table", "inner_fold", "read_case_labels", "read_label_table"]

@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 
 from nnduet.cells import number_or_nan
-from nnduet.data.case_files import list_images
-from nnduet.data.csv_text import records_text
-from nnduet.data.files import link_atomically, write_json_atomically, write_text_atomically
 from nnduet.errors import DatasetError
-from nnduet.evaluation.answers import Row, TaskAnswers, answer_columns, collect_answers, read_rows
+from nnduet.evaluation.answer_tables import Row, TaskAnswers, answer_columns, collect_answers, read_rows
 from nnduet.evaluation.evaluate import METRICS_FILE, evaluate
-from nnduet.evaluation.requests import ReferenceSet
+from nnduet.evaluation.reference_sets import ReferenceSet
 from nnduet.evaluation.uncertainty import DEFINITIONS, measure_uncertainty, nonconformity
-from nnduet.inference.model_folder import CASE_HEAD_FILE, CONFORMAL_FILE, read_case_heads
-from nnduet.inference.tables import CLASSIFICATION_FILE, write_results
+from nnduet.inference.result_tables import CLASSIFICATION_FILE, write_results
+from nnduet.io.case_files import list_images
+from nnduet.io.csv_text import records_text
+from nnduet.io.files import link_atomically, write_json_atomically, write_text_atomically
+from nnduet.model_store.model_folder import CASE_HEAD_FILE, CONFORMAL_FILE, read_case_heads
 from nnduet.schema import FOLD_COLUMN, OUTLIER_COLUMN, Task
 from nnduet.training.provenance import provenance
 
@@ -36,7 +36,7 @@ def gather_predictions(model: Path, parts: Parts, tasks: tuple[Task, ...], outpu
     Args:
         model: folder with a finished ``fold_K`` per part.
         parts: {fold: its validation cases}; no case in two of them.
-        ending: what follows a case in ``<task>_results.csv``, see ``inference.tables``.
+        ending: what follows a case in ``<task>_results.csv``, see ``inference.result_tables``.
 
     Raises:
         DatasetError: a fold did not validate exactly the cases of its part, or its table has other columns.

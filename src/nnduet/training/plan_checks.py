@@ -8,7 +8,7 @@ from typing import Any
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnduet.errors import ModelError, SettingsError
-from nnduet.model import plans as model_plans
+from nnduet.model_store import plans as model_plans
 
 __all__ = ["check_configuration"]
 
@@ -18,7 +18,7 @@ def check_configuration(plans: Mapping[str, Any], configuration: str) -> dict[st
 
     Raises:
         SettingsError: it is not there, inherits from nothing or in a circle, is a cascade's second stage, or cannot be that of
-            a network, see :func:`nnduet.model.plans.check_configuration`.
+            a network, see :func:`nnduet.model_store.plans.check_configuration`.
     """
     known = plans.get("configurations")
     if not isinstance(known, Mapping) or configuration not in known:

@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from nnduet.data.files import write_json_atomically
 from nnduet.errors import OutputExistsError, SettingsError
+from nnduet.io.files import write_json_atomically
 from nnduet.records import read_json
 from nnduet.training.plan_checks import check_configuration
 

@@ -16,7 +16,7 @@ from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from
 from nnunetv2.utilities.json_export import recursive_fix_for_json_export
 
 from nnduet.errors import DatasetError, SettingsError
-from nnduet.inference.reading import READERS
+from nnduet.io.case_images import READERS
 from nnduet.training.settings import CPU_SETTINGS, TrainingSettings
 
 __all__ = ["PRESETS", "CpuPlanner", "patch_within", "plans_name_of", "preset_of", "reader_of"]

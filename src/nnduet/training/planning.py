@@ -16,15 +16,15 @@ from nnunetv2.experiment_planning.plan_and_preprocess_api import plan_experiment
 from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from nnduet.data.files import copy_atomically, locked, naming_disk_errors, sync_folder, write_json_atomically
 from nnduet.errors import DatasetError, OutputExistsError, SettingsError
-from nnduet.model.network import PLANS_KEY
+from nnduet.io.files import copy_atomically, locked, naming_disk_errors, sync_folder, write_json_atomically
 from nnduet.names import check_name
+from nnduet.network.network import PLANS_KEY
 from nnduet.records import read_json
 from nnduet.schema import LABELS_FILE, SPLITS_FILE, Workspace
 from nnduet.training.freshness import check_copies, ingredients_file
-from nnduet.training.host import host_environment
 from nnduet.training.ingredients import ingredients_of, raw_entries, write_ingredients
+from nnduet.training.nnunet_environment import host_environment
 from nnduet.training.plan_checks import check_configuration
 from nnduet.training.plan_files import (
     NO_CHANGES,

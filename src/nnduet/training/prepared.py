@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from nnduet.data.folds import Folds, parse_folds
+from nnduet.datasets.folds import Folds, parse_folds
 from nnduet.errors import DatasetError, SettingsError
 from nnduet.names import check_name
 from nnduet.records import read_json

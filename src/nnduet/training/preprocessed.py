@@ -11,8 +11,8 @@ import blosc2
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from nnduet.data.files import file_digest, locked, naming_disk_errors, write_json_atomically
 from nnduet.errors import CorruptFileError, DatasetError
+from nnduet.io.files import file_digest, locked, naming_disk_errors, write_json_atomically
 from nnduet.names import printable
 from nnduet.records import read_json
 from nnduet.schema import Workspace

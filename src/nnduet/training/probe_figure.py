@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnduet.data.files import write_bytes_atomically
+from nnduet.io.files import write_bytes_atomically
 
 __all__ = ["Panel", "write_figure"]
 

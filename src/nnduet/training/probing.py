@@ -14,15 +14,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nnduet.data.csv_text import records_text
-from nnduet.data.files import write_json_atomically, write_text_atomically
+from nnduet.case_head.families import linear_families
+from nnduet.case_head.feature_table import FeatureTable
+from nnduet.case_head.fit import fit_case_head
+from nnduet.case_head.head import CaseHead
 from nnduet.errors import SettingsError
-from nnduet.evaluation.answers import TaskAnswers
+from nnduet.evaluation.answer_tables import TaskAnswers
 from nnduet.evaluation.task_scores import score_task
-from nnduet.model.case_features import FeatureTable
-from nnduet.model.case_head import CaseHead
-from nnduet.model.case_head_fit import fit_case_head
-from nnduet.model.case_models import linear_families
+from nnduet.io.csv_text import records_text
+from nnduet.io.files import write_json_atomically, write_text_atomically
 from nnduet.schema import Task, Workspace
 from nnduet.training.labels import CaseLabels
 from nnduet.training.probe_figure import Panel, write_figure

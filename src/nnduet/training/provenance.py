@@ -8,7 +8,7 @@ import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
-from nnduet.model.hardware import processor_name
+from nnduet.network.hardware import processor_name
 
 __all__ = ["provenance"]
 

@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nnduet.data.files import replace_together, scratch_folder, write_json_atomically
+from nnduet.case_head.head import CaseHead, best_model
 from nnduet.errors import DatasetError, ModelError
-from nnduet.inference.tables import result_ending, write_tables
-from nnduet.model.case_head import CaseHead, best_model
+from nnduet.inference.result_tables import result_ending, write_tables
+from nnduet.io.files import replace_together, scratch_folder, write_json_atomically
 from nnduet.schema import Workspace
 from nnduet.training.fold_metrics import FINAL_METRICS_FILE, FoldTruth, measure_fold
 from nnduet.training.head_fitting import answer_table, fit_heads

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from nnduet.errors import OutputExistsError, ResumeError, SettingsError
-from nnduet.inference.model_folder import load_checkpoint
-from nnduet.model.network import PLANS_KEY, has_regions
+from nnduet.model_store.model_folder import load_checkpoint
+from nnduet.network.network import PLANS_KEY, has_regions
 from nnduet.training.checkpoints import FINAL, LATEST, PREVIOUS, find_checkpoint
 from nnduet.training.ingredients import changed_settings
 from nnduet.training.plan_checks import check_configuration

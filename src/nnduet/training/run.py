@@ -10,18 +10,18 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nnduet.data.files import locked
 from nnduet.evaluation.evaluate import METRICS_FILE
-from nnduet.inference.model_folder import CONFORMAL_FILE, CROSS_VALIDATION_FOLDER
-from nnduet.model.hardware import select_device
-from nnduet.model.network import PLANS_KEY
+from nnduet.io.files import locked
+from nnduet.model_store.model_folder import CONFORMAL_FILE, CROSS_VALIDATION_FOLDER
+from nnduet.network.hardware import select_device
+from nnduet.network.network import PLANS_KEY
 from nnduet.records import read_json
 from nnduet.schema import LABELS_FILE, Workspace, tasks_from_json
 from nnduet.training.checkpoints import demote_final, stoppable
 from nnduet.training.freshness import check_fresh, check_same_ingredients
-from nnduet.training.host import host_environment
 from nnduet.training.ingredients import INGREDIENTS_FILE, Ingredients, labels_digest, write_ingredients
 from nnduet.training.labels import read_case_labels
+from nnduet.training.nnunet_environment import host_environment
 from nnduet.training.planning import preprocess_case
 from nnduet.training.prepared import check_prepared, find_plans, model_folder, read_plans, read_prepared
 from nnduet.training.preprocessed import mend_preprocessed

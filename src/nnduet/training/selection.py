@@ -19,11 +19,11 @@ import torch
 from numpy.typing import NDArray
 
 from nnduet.errors import SettingsError
-from nnduet.evaluation.classification_metrics import confusion_counts, macro_f1
+from nnduet.evaluation.metrics.classification import confusion_counts, macro_f1
 from nnduet.inference import case_features
-from nnduet.inference.answers import network_outputs
-from nnduet.inference.model_folder import load_checkpoint
 from nnduet.inference.predictor import Predictor
+from nnduet.inference.task_predictions import network_outputs
+from nnduet.model_store.model_folder import load_checkpoint
 from nnduet.schema import Task
 from nnduet.training.history import SELECTION_COLUMNS
 from nnduet.training.validation import trained_model

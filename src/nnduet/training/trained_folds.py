@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nnduet.case_head.feature_table import FeatureTable
 from nnduet.errors import ModelError, TableError
-from nnduet.inference.model_folder import fold_names
-from nnduet.model.case_features import FeatureTable
+from nnduet.model_store.model_folder import fold_names
 from nnduet.names import check_name
 from nnduet.records import convert_json, read_json
 from nnduet.schema import Task, Workspace, folds_with, tasks_from_json

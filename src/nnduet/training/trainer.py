@@ -20,19 +20,19 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import Tensor, nn
 
 from nnduet.errors import DivergedError, NNDuetError, SettingsError
-from nnduet.inference.reading import check_readable
-from nnduet.model.hardware import autocast_dtype, keep_freed_memory
-from nnduet.model.heads import JointNetwork, task_probabilities
-from nnduet.model.losses import class_loss
-from nnduet.model.network import HEAD_SETTINGS, PLANS_KEY, build_joint_network, has_regions, use_cpu_layers
+from nnduet.io.case_images import check_readable
+from nnduet.network.hardware import autocast_dtype, keep_freed_memory
+from nnduet.network.heads import JointNetwork, task_probabilities
+from nnduet.network.losses import class_loss
+from nnduet.network.network import HEAD_SETTINGS, PLANS_KEY, build_joint_network, has_regions, use_cpu_layers
 from nnduet.schema import tasks_from_json
 from nnduet.training.checkpoints import remove_passing_checkpoints, replace_checkpoint
 from nnduet.training.collapse import CollapseWatch, alarms_of_json, never_armed_note
-from nnduet.training.evidence import Evidence
 from nnduet.training.history import History, SparsePlots
 from nnduet.training.labels import inner_fold, read_case_labels
 from nnduet.training.mirroring import fixed_patch_axes, keep_sides
 from nnduet.training.optimizer import JointOptimizer, PolynomialDecay, build_optimizer
+from nnduet.training.patch_evidence import Evidence
 from nnduet.training.preprocessed import PreprocessedCases
 from nnduet.training.ranks import patient_group, wait_for_first
 from nnduet.training.selection import select_checkpoint, take_selected_checkpoint, withhold

@@ -10,19 +10,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from nnduet.data.files import write_json_atomically
-from nnduet.data.images import check_image, write_segmentation
+from nnduet.case_head.feature_table import FeatureTable
+from nnduet.case_head.head import CaseHead
+from nnduet.case_head.outliers import OutlierModel
 from nnduet.errors import ModelError
 from nnduet.evaluation.training_cases import write_training_cases
-from nnduet.inference.answers import network_outputs
-from nnduet.inference.model_folder import CASE_HEAD_FILE, Member, ModelFolder, read_case_heads
-from nnduet.inference.model_network import layout_of
 from nnduet.inference.predictor import Prediction, Predictor
-from nnduet.inference.tables import result_ending, write_tables
-from nnduet.model.case_features import FeatureTable
-from nnduet.model.case_head import CaseHead
-from nnduet.model.heads import TaskHeads
-from nnduet.model.outliers import OutlierModel
+from nnduet.inference.result_tables import result_ending, write_tables
+from nnduet.inference.task_predictions import network_outputs
+from nnduet.io.files import write_json_atomically
+from nnduet.io.images import check_image, write_segmentation
+from nnduet.model_store.model_folder import CASE_HEAD_FILE, Member, ModelFolder, read_case_heads
+from nnduet.model_store.model_network import layout_of
+from nnduet.network.heads import TaskHeads
 from nnduet.training.collapse import Alarm
 from nnduet.training.fold_metrics import FINAL_METRICS_FILE, FoldTruth, measure_fold
 from nnduet.training.head_fitting import TRAINING_FEATURES, VALIDATION_FEATURES, fit_heads

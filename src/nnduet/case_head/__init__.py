@@ -1,0 +1,1 @@
+"""The case head on frozen features: feature table, families, fit, calibration, outliers. No torch."""

@@ -1,0 +1,1 @@
+"""From what users have to datasets that nnU-Net reads: layouts, case tables, checks, folds."""

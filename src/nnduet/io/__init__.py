@@ -1,0 +1,1 @@
+"""Readers and writers: images with their geometry, tables, folders of cases; atomic and guarded."""

@@ -1,1 +1,0 @@
-"""The joint network, its pooling, heads and losses, and the case head."""

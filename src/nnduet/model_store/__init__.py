@@ -1,0 +1,1 @@
+"""Trained models as files: folders, bundles, shipped and stock models."""

@@ -1,0 +1,272 @@
+"""Segmentation metrics against values worked out by hand."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from nnduet.errors import LabelError, SettingsError
+from nnduet.evaluation.metrics.segmentation import (
+    RegionScore,
+    dice_coefficient,
+    ignore_label,
+    normalized_surface_distance,
+    region_labels,
+    score_segmentation,
+    volume_difference,
+)
+
+ONE_MM = (1.0, 1.0, 1.0)
+
+
+def box(shape: tuple[int, ...], *bounds: tuple[int, int]) -> np.ndarray:
+    mask = np.zeros(shape, dtype=bool)
+    mask[tuple(slice(*b) for b in bounds)] = True
+    return mask
+
+
+def nsd(a, b, *, spacing_mm=ONE_MM, tolerance_mm=2.0):
+    return normalized_surface_distance(a, b, spacing_mm=spacing_mm, tolerance_mm=tolerance_mm)
+
+
+def test_dice_of_two_half_overlapping_cubes_is_one_half():
+    left = box((4, 4, 8), (0, 4), (0, 4), (0, 4))
+    right = box((4, 4, 8), (0, 4), (0, 4), (2, 6))
+    assert dice_coefficient(left, right) == 0.5  # 2 * 32 / (64 + 64)
+
+
+def test_volume_difference_of_8_against_12_voxels_of_5_cubic_mm_is_20_cubic_mm_and_one_half():
+    reference, prediction = box((4, 4, 4), (0, 2), (0, 2), (0, 2)), box((4, 4, 4), (0, 3), (0, 2), (0, 2))
+    assert volume_difference(reference, prediction, spacing_mm=(5.0, 1.0, 1.0)) == (0.02, 0.5)
+
+
+def test_surface_distance_forgives_a_shift_of_exactly_the_tolerance():
+    cube = box((20, 20, 20), (5, 15), (5, 15), (5, 15))
+    assert nsd(cube, np.roll(cube, 2, axis=0)) == 1.0
+    assert nsd(cube, np.roll(cube, 3, axis=0)) < 1.0
+
+
+def test_surface_distance_forgives_the_tolerance_when_the_header_keeps_spacing_in_float32():
+    cube, spacing = box((1, 30, 30), (0, 1), (5, 15), (5, 15)), float(np.float32(0.4))
+    assert 5 * spacing > 2.0
+    assert nsd(cube, np.roll(cube, 5, axis=1), spacing_mm=(1.0, spacing, spacing)) == 1.0
+
+
+def test_surface_distance_of_a_rectangle_shifted_by_5_pixels_counts_contour_within_2():
+    """10 x 15 pixels; contour = 2*9 + 2*14 straight steps and 4 corners of sqrt(1/2).
+
+    Within 2 mm of the other contour: 7 steps on each of the two sides, 2 + 2 steps on the end that lies inside the other
+    rectangle, and the two corners of that end.
+    """
+    rectangle = box((1, 40, 40), (0, 1), (10, 20), (10, 25))
+    corner = math.sqrt(0.5)
+    expected = (2 * 7 + 4 + 2 * corner) / (46 + 4 * corner)
+    assert nsd(rectangle, np.roll(rectangle, 5, axis=1)) == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_one_slice_image_ignores_its_slice_thickness():
+    rectangle = box((1, 40, 40), (0, 1), (10, 20), (10, 25))
+    moved = np.roll(rectangle, 5, axis=1)
+    assert nsd(rectangle, moved, spacing_mm=(99.0, 1.0, 1.0)) == nsd(rectangle, moved)
+
+
+@pytest.mark.parametrize("axes", [(0, 1, 2), (1, 0, 2), (1, 2, 0)], ids=["5 mm in z", "5 mm in y", "5 mm in x"])
+def test_surface_distance_of_a_box_moved_by_one_thick_slice(axes):
+    """10 x 15 x 20 voxels of 5 x 0.7 x 0.8 mm, moved by one voxel of 5 mm, tolerance 2 mm.
+
+    Wrong are the outer layer (face, bevelled edges, corners) and, on the other end, the interior cells of the face more than
+    two cells away from its rim: 10 x 15 cells. Marching cubes cuts each edge by a half voxel.
+    """
+    thick, y, x = 5.0, 0.7, 0.8
+    face = 14 * 19 * y * x
+    edges = 2 * 14 * y * math.hypot(thick / 2, x / 2) + 2 * 19 * x * math.hypot(thick / 2, y / 2)
+    corner = 0.5 * math.sqrt((thick * y / 4) ** 2 + (y * x / 4) ** 2 + (thick * x / 4) ** 2)
+    sides = 2 * 9 * 14 * thick * y + 2 * 9 * 19 * thick * x + 4 * 9 * thick * math.hypot(y / 2, x / 2)
+    surface = 2 * (face + edges + 4 * corner) + sides
+    wrong = face + edges + 4 * corner + 10 * 15 * y * x
+    reference = box((20, 30, 40), (5, 15), (5, 20), (5, 25))
+    prediction = np.roll(reference, 1, axis=0)
+    score = nsd(reference.transpose(axes), prediction.transpose(axes), spacing_mm=[(thick, y, x)[axis] for axis in axes])
+    assert score == pytest.approx(1 - wrong / surface, abs=1e-6)
+
+
+def test_a_mask_that_fills_the_image_has_a_surface():
+    full = np.ones((4, 4, 4), dtype=bool)
+    assert nsd(full, full) == 1.0
+
+
+def test_far_apart_masks_have_surface_distance_zero():
+    assert nsd(box((30, 9, 9), (0, 3), (0, 9), (0, 9)), box((30, 9, 9), (20, 23), (0, 9), (0, 9))) == 0.0
+
+
+@pytest.mark.parametrize("tolerance_mm", [-1.0, math.inf, math.nan])
+def test_an_impossible_tolerance_is_refused(tolerance_mm):
+    with pytest.raises(SettingsError, match="tolerance_mm"):
+        nsd(np.ones((2, 2, 2), bool), np.ones((2, 2, 2), bool), tolerance_mm=tolerance_mm)
+
+
+SOME = box((4, 4, 4), (0, 2), (0, 2), (0, 2)).astype(np.uint8)  # 8 voxels of 1 mm: 0.008 ml
+NONE = np.zeros((4, 4, 4), dtype=np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("reference", "prediction", "expected"),
+    [
+        (NONE, NONE, RegionScore(None, None, 0.0, None, "both_empty", 0.0, 0.0)),
+        (NONE, SOME, RegionScore(0.0, 0.0, 0.008, None, "empty_reference", 0.0, 0.008)),
+        (SOME, NONE, RegionScore(0.0, 0.0, 0.008, 1.0, "empty_prediction", 0.008, 0.0)),
+        (SOME, SOME, RegionScore(1.0, 1.0, 0.0, 0.0, "", 0.008, 0.008)),
+        (SOME, None, RegionScore(0.0, 0.0, 0.008, 1.0, "missing_prediction", 0.008)),
+        (NONE, None, RegionScore(0.0, 0.0, 0.0, None, "missing_prediction", 0.0)),
+    ],
+    ids=["both empty", "empty reference", "empty prediction", "equal", "missing", "missing and empty reference"],
+)
+def test_empty_masks_follow_the_table_of_the_module(reference, prediction, expected):
+    scores = score_segmentation(reference, prediction, {"organ": (1,)}, spacing_mm=ONE_MM, tolerance_mm=2.0)
+    assert scores == {"organ": expected}
+
+
+def test_a_region_joins_its_labels_and_the_union_is_added():
+    regions = region_labels({"background": 0, "whole": [1, 2], "lesion": 2, "ignore": 3})
+    assert regions == {"whole": (1, 2), "lesion": (2,), "foreground": (1, 2)}
+    reference = np.array([[[1, 1, 2, 0]]])
+    prediction = np.array([[[1, 2, 2, 0]]])
+    scores = score_segmentation(reference, prediction, regions, spacing_mm=ONE_MM, tolerance_mm=0.0)
+    assert scores["whole"].dsc == 1.0
+    assert scores["foreground"] == scores["whole"]
+    assert scores["lesion"].dsc == pytest.approx(2 / 3)
+
+
+def test_the_union_gives_way_to_a_narrower_region_named_foreground():
+    regions = region_labels({"background": 0, "foreground": 1, "lesion": 2})
+    assert regions == {"foreground": (1,), "lesion": (2,), "any_foreground": (1, 2)}
+
+
+def test_labels_without_foreground_are_refused():
+    with pytest.raises(LabelError, match="at least one foreground region"):
+        region_labels({"background": 0})
+
+
+def test_ignored_reference_voxels_are_left_out_of_the_prediction():
+    labels = {"background": 0, "organ": 1, "ignore": 2}
+    reference, prediction = np.array([[[1, 1, 2, 2]]]), np.array([[[1, 1, 1, 1]]])
+    assert ignore_label(labels) == 2
+    assert ignore_label({"background": 0, "organ": 1}) is None
+    scores = score_segmentation(
+        reference, prediction, region_labels(labels), spacing_mm=ONE_MM, tolerance_mm=2.0, ignore=ignore_label(labels)
+    )
+    assert scores["organ"].dsc == 1.0
+    assert scores["organ"].avd_ml == 0.0
+
+
+def test_a_tolerance_of_zero_is_a_tolerance_and_a_half_voxel_is_more_than_it():
+    cube = box((12, 12, 12), (3, 9), (3, 9), (3, 9))
+    assert nsd(cube, cube, tolerance_mm=0.0) == 1.0
+    assert nsd(cube, np.roll(cube, 1, axis=0), spacing_mm=(0.5, 1.0, 1.0), tolerance_mm=0.49) < 1.0
+
+
+def test_the_surface_distance_of_two_empty_masks_is_undefined_and_of_one_is_zero():
+    empty, full = np.zeros((3, 3, 3), dtype=bool), np.ones((3, 3, 3), dtype=bool)
+    assert nsd(empty, empty) is None
+    assert nsd(empty, full) == nsd(full, empty) == 0.0
+
+
+def test_a_region_may_have_several_labels_in_any_order_and_twice():
+    reference, prediction = np.array([[[3, 1, 2, 0]]]), np.array([[[1, 2, 3, 3]]])
+    regions = {"all": (3, 1, 2), "again": (1, 2, 2, 3), "pair": (1, 3)}
+    scores = score_segmentation(reference, prediction, regions, spacing_mm=(1.0, 2.0, 5.0), tolerance_mm=0.0)
+    assert scores["all"] == scores["again"]
+    assert scores["all"].dsc == pytest.approx(6 / 7)
+    assert (scores["all"].reference_ml, scores["all"].prediction_ml, scores["all"].avd_ml) == (0.03, 0.04, 0.01)
+    assert scores["all"].avd_ratio == pytest.approx(1 / 3)
+    assert scores["pair"].dsc == pytest.approx(2 / 5)
+
+
+def test_a_case_of_one_region_in_a_large_image_scores_as_in_a_small_one():
+    """Everything outside what either mask holds is left out, whichever of the two holds it and along whichever axis."""
+    reference, prediction = np.zeros((2, 3, 6), int), np.zeros((2, 3, 6), int)
+    reference[:, :, :3], prediction[:, :, 2:] = 1, 1
+    scores = [
+        score_segmentation(
+            *(np.pad(mask.transpose(axes), margin) for mask in (reference, prediction)),
+            {"a": (1,)},
+            spacing_mm=ONE_MM,
+            tolerance_mm=1.0,
+        )["a"]
+        for margin in (1, 4)
+        for axes in ((0, 1, 2), (0, 2, 1), (2, 1, 0))
+    ]
+    for score in scores:
+        assert score.dsc == pytest.approx(2 * 6 / (18 + 24))
+        assert score.nsd == pytest.approx(scores[0].nsd) and 0 < score.nsd < 1
+
+
+def test_a_flat_case_stays_flat_and_a_stack_of_slices_does_not():
+    """One slice of 5 x 5 counts its contour; the thickness of the slice says nothing."""
+    reference = np.zeros((1, 9, 9), int)
+    reference[:, 2:7, 2:7] = 1
+    prediction = np.roll(reference, 1, axis=1)
+    thin, thick = (
+        score_segmentation(reference, prediction, {"a": (1,)}, spacing_mm=(z, 1.0, 1.0), tolerance_mm=0.5)["a"]
+        for z in (1.0, 9.0)
+    )
+    assert thin.nsd == thick.nsd
+    assert thick.reference_ml == 9 * thin.reference_ml == 0.225
+    stack = score_segmentation(
+        np.pad(reference, ((1, 1), (0, 0), (0, 0))),
+        np.pad(prediction, ((1, 1), (0, 0), (0, 0))),
+        {"a": (1,)},
+        spacing_mm=ONE_MM,
+        tolerance_mm=0.5,
+    )["a"]
+    assert stack.nsd != thin.nsd
+
+
+def test_a_missing_prediction_loses_the_whole_volume_of_each_region():
+    reference = np.array([[[1, 1, 2, 0]]])
+    scores = score_segmentation(reference, None, {"a": (1,), "b": (2,)}, spacing_mm=(1.0, 2.0, 5.0), tolerance_mm=1.0)
+    assert scores == {
+        "a": RegionScore(0.0, 0.0, 0.02, 1.0, "missing_prediction", 0.02),
+        "b": RegionScore(0.0, 0.0, 0.01, 1.0, "missing_prediction", 0.01),
+    }
+
+
+def test_a_score_without_volumes_has_none():
+    score = RegionScore(None, None, 0.0, None)
+    assert (score.reason, score.reference_ml, score.prediction_ml) == ("", 0.0, None)
+
+
+def test_the_union_of_regions_is_ascending_and_leaves_out_background_and_ignore():
+    labels = {"background": 0, "late": 5, "both": [1, 2], "with background": [0, 2], "ignore": 6}
+    assert region_labels(labels) == {
+        "late": (5,),
+        "both": (1, 2),
+        "with background": (0, 2),
+        "foreground": (1, 2, 5),
+    }
+
+
+def test_a_region_named_foreground_that_is_the_union_is_the_union():
+    assert region_labels({"background": 0, "foreground": [2, 1], "b": 2}) == {"foreground": (1, 2), "b": (2,)}
+
+
+def test_labels_without_foreground_are_named_in_the_refusal():
+    with pytest.raises(LabelError, match=r"got \{'background': 0, 'ignore': 1\}"):
+        region_labels({"background": 0, "ignore": 1})
+
+
+def test_an_ignore_label_that_is_no_number_is_none():
+    assert ignore_label({"background": 0, "ignore": [1, 2]}) is None
+
+
+def test_where_all_of_the_reference_is_ignored_every_score_is_undefined():
+    reference, prediction = np.full((1, 2, 2), 3), np.ones((1, 2, 2), int)
+    for found in (prediction, None):
+        scores = score_segmentation(reference, found, {"a": (1,), "b": (2,)}, spacing_mm=ONE_MM, tolerance_mm=1.0, ignore=3)
+        assert scores == dict.fromkeys("ab", RegionScore(None, None, None, None, "all_ignored", None, None))
+    without = score_segmentation(reference, prediction, {"a": (1,)}, spacing_mm=ONE_MM, tolerance_mm=1.0)["a"]
+    assert without.reason == "empty_reference"
+    other = score_segmentation(prediction, prediction, {"a": (1,)}, spacing_mm=ONE_MM, tolerance_mm=1.0, ignore=3)["a"]
+    assert other.dsc == 1.0

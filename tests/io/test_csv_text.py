@@ -1,0 +1,58 @@
+"""The writer of CSV: what a spreadsheet would compute is text (row 136)."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import nnduet
+from nnduet.io.csv_text import csv_text, plain_cell, read_records, records_text, safe_cell
+
+
+@pytest.mark.parametrize("cell", ["=1+1", "+cmd", "-a", "@sum", "\tx", "-1-1", "--1", "'=1", "-"])
+def test_row_136_cells_that_a_spreadsheet_would_compute_are_quoted_and_come_back(cell: str) -> None:
+    assert safe_cell(cell).startswith("'")
+    assert plain_cell(safe_cell(cell)) == cell
+
+
+@pytest.mark.parametrize("cell", ["", "a", "-1.5", "+2", "-1e-05", "-inf", "'a", "it's", "1-2", "a=b", "ü", "two words"])
+def test_other_cells_stay(cell: str) -> None:
+    assert safe_cell(cell) == cell == plain_cell(cell)
+
+
+def test_control_characters_are_escaped() -> None:
+    assert safe_cell("a\x1b[31m") == "a\\x1b[31m"
+
+
+def test_rows_end_with_line_feeds_and_commas_are_quoted() -> None:
+    assert csv_text([["a", "b,c"], ["=1", ""]]) == 'a,"b,c"\n\'=1,\n'
+    assert csv_text([]) == ""
+
+
+def test_records_become_rows_under_one_header_and_come_back() -> None:
+    text = records_text([{"a": "=1", "b": 0.5}, {"b": None, "c": "x"}])
+    assert text == "a,b,c\n'=1,0.5,\n,,x\n"
+    assert read_records(text) == (["a", "b", "c"], [{"a": "=1", "b": "0.5", "c": ""}, {"a": "", "b": "", "c": "x"}])
+    assert records_text([{"b": 1, "a": 2}], ["a"]) == "a\n2\n" and read_records("") == ([], [])
+
+
+def test_row_136_one_module_writes_every_csv() -> None:
+    package = Path(nnduet.__file__).parent
+    writers = [
+        p.relative_to(package).as_posix()
+        for p in package.rglob("*.py")
+        if re.search(r"csv\.(writer|DictWriter)", p.read_text())
+    ]
+    assert writers == ["io/csv_text.py"]
+
+
+def test_row_76_one_module_reads_the_tables_of_users() -> None:
+    package = Path(nnduet.__file__).parent
+    readers = {
+        p.relative_to(package).as_posix()
+        for p in package.rglob("*.py")
+        if re.search(r"csv\.(reader|DictReader)", p.read_text())
+    }
+    assert readers == {"io/csv_text.py", "io/delimited.py"}
