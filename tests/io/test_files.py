@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from data_builders import tree
 
-from nnduet.errors import CorruptFileError, DiskFullError, OutputExistsError
+from nnduet.errors import CorruptFileError, DiskFullError, OutputExistsError, StorageError
 from nnduet.io import files
 from nnduet.io.files import (
     claim_folder,
@@ -24,6 +24,7 @@ from nnduet.io.files import (
     is_whole,
     json_text,
     link_atomically,
+    locked,
     remove_claimed,
     remove_temporaries,
     replace_together,
@@ -205,6 +206,29 @@ def test_row_133_links_inside_a_claimed_folder_are_not_followed(tmp_path: Path) 
     (tmp_path / "report" / "pictures").symlink_to(tmp_path / "photos")
     remove_claimed(tmp_path / "report", "nnduet report")
     assert (tmp_path / "photos" / "cat.jpg").exists()
+
+
+@pytest.mark.parametrize("way", ["link", "dangling", "folder"])
+def test_row_133_a_link_or_folder_in_the_place_of_the_lock_is_refused_and_stays(tmp_path: Path, way: str) -> None:
+    precious, place = tmp_path / "precious", tmp_path / "out" / files.LOCK_FILE
+    precious.write_text("precious")
+    place.parent.mkdir()
+    place.mkdir() if way == "folder" else place.symlink_to(precious if way == "link" else tmp_path / "nowhere")
+    with (
+        pytest.raises(OutputExistsError, match=r"\.nnduet-lock: expected a lock of nnDuet's, got a link"),
+        locked(place.parent),
+    ):
+        pass
+    assert precious.read_text() == "precious" and not (tmp_path / "nowhere").exists() and os.path.lexists(place)
+
+
+def test_a_file_system_without_locks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*_: object, **__: object) -> None:
+        raise NotImplementedError
+
+    monkeypatch.setattr(files.FileLock, "acquire", unknown)
+    with pytest.raises(StorageError, match="knows no locks"), locked(tmp_path):
+        pass
 
 
 def test_row_87_files_are_written_where_only_writable_descriptors_can_be_synced(

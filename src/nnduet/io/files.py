@@ -215,13 +215,20 @@ def locked(folder: Path) -> Iterator[None]:
 
     Raises:
         LockedError: another process is in such a block.
+        OutputExistsError: a link, a folder or a device stands where the lock's file would be.
+        StorageError: the file system knows no locks.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / LOCK_FILE, timeout=0, thread_local=False)
+    path = folder / LOCK_FILE
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise OutputExistsError(f"{path}: expected a lock of nnDuet's, got a link, a folder or a device; nothing was changed")
+    lock = FileLock(path, timeout=0, thread_local=False)
     try:
         lock.acquire()
     except Timeout as error:
         raise LockedError(f"{folder}: another process is writing here; wait for it, or choose another folder") from error
+    except NotImplementedError as error:  # by older versions of filelock
+        raise StorageError(f"{folder}: its file system knows no locks; choose a folder on another one") from error
     try:
         yield
     finally:
