@@ -1,46 +1,29 @@
-"""Every command over every kind of data set (row 99): an answer, or a refusal that says what helps; nothing unforeseen.
-
-Rows are chosen so that each pair of properties occurs in one of them. Training takes one epoch of two iterations. All commands
-of a row run in this one process, so that a report is also made where nnU-Net's trainer has just been.
-"""
+"""Every command of nnDuet on one kind of data set, one after the other, as a user would type them."""
 
 from __future__ import annotations
 
-import itertools
 import json
-import os
-from collections.abc import Iterator
+import subprocess
+import sys
+import traceback
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from figure_texts import check_texts_of_figures
-from kinds import ENDINGS, NUM_CASES, PROPERTIES, Kind, covering_rows, write_user_folder
+from kinds import ENDINGS, NUM_CASES, Kind, write_user_folder
 from typer.testing import CliRunner
 
+from nnduet.benchmark import speed, timed_arm
 from nnduet.cli import app
 from nnduet.model_store.model_folder import load_checkpoint
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
+__all__ = ["Commands", "run_every_command"]
 
-ROWS = covering_rows()
-BENCHMARKED = {  # starts nine processes: a row of each dimension, one with tasks and several masks, one without and regions
-    next(row for row in ROWS if row.dim == 3 and row.masks == "several" and row.tasks != "none"),
-    next(row for row in ROWS if row.dim == 2 and row.masks == "regions" and row.tasks == "none"),
-}
-SINGLE_PROCESS = {"nnUNet_n_proc_DA": "0"}
 OWN_WEIGHTS = ("heads.", "inner_heads.")
-
-
-def test_any_two_properties_that_can_occur_together_do() -> None:
-    names = list(PROPERTIES)
-    for first, second in itertools.combinations(names, 2):
-        for pair in itertools.product(PROPERTIES[first], PROPERTIES[second]):
-            known = {first: pair[0], second: pair[1]}
-            without_table = known.get("tasks") == "none" and any(known.get(n) for n in ("covariates", "missing", "patients"))
-            assert without_table or any((getattr(row, first), getattr(row, second)) == pair for row in ROWS), known
 
 
 @dataclass
@@ -70,30 +53,22 @@ class Commands:
         return result.exit_code, found
 
 
-@pytest.fixture
-def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Commands]:
-    before = dict(os.environ)
-    monkeypatch.chdir(tmp_path)
-    os.environ.update(SINGLE_PROCESS)
-    for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
-        os.environ.pop(name, None)
-    yield Commands(tmp_path)
-    os.environ.clear()
-    os.environ.update(before)
+def run_every_command(kind: Kind, commands: Commands, *, processes: bool) -> None:
+    """From a user's folder to a bundle, and a benchmark; the figures of a report are looked at in a browser.
 
-
-@pytest.mark.parametrize("kind", ROWS, ids=lambda kind: kind.name)
-def test_row_99_no_command_meets_a_kind_that_it_does_not_know(kind: Kind, commands: Commands) -> None:
+    Args:
+        processes: whether the benchmark starts its nine processes, or runs in this one what each of them would.
+    """
     cases = write_user_folder(commands.folder / "my_cases", kind)
     model = train(kind, cases, commands)
     answers = predict_and_evaluate(kind, cases, model, commands)
     look(kind, cases, model, answers, commands)
     refit(kind, model, commands)
     pass_on(kind, cases, model, commands)
-    if kind in BENCHMARKED:
-        images = cases / "test_images"
-        found = commands.run("benchmark", "-i", images, "-m", model, "-o", "speed", "--rounds", 2, "--no-cold", codes=(0, 1))
-        assert found["num_cases"] == 3  # 1: what is so small need not be faster
+    with pytest.MonkeyPatch.context() as patch:
+        if not processes:
+            patch.setattr(speed, "subprocess", SimpleNamespace(run=run_arm_here))
+        benchmark(cases, model, commands)
     assert check_texts_of_figures(commands.folder / "page_1" / "index.html", width=1200) >= 2  # last: skips without Chromium
 
 
@@ -196,3 +171,21 @@ def write_stock_model(model: Path, target: Path) -> Path:
     checkpoint["init_args"] |= {"plans": plans, "dataset_json": dataset}
     torch.save(checkpoint, target / "fold_0" / "checkpoint_final.pth")
     return target
+
+
+def benchmark(cases: Path, model: Path, commands: Commands) -> None:
+    """Stock nnU-Net against nnDuet on the three test cases."""
+    images = cases / "test_images"
+    found = commands.run("benchmark", "-i", images, "-m", model, "-o", "speed", "--rounds", 2, "--no-cold", codes=(0, 1))
+    assert found["num_cases"] == 3  # 1: what is so small need not be faster
+
+
+def run_arm_here(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+    """What the process of an arm of the benchmark does, in this one: all of its work, and no second start of Python."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [timed_arm.__name__, command[-1]])
+        try:
+            timed_arm.main()
+        except Exception:
+            return subprocess.CompletedProcess(command, 1, "", traceback.format_exc())
+    return subprocess.CompletedProcess(command, 0, "", "")
