@@ -5,7 +5,7 @@
     python benchmarks/fuzz.py --seconds 60 --only nii   # one target
 
 A target fails where an error is not one that nnDuet names, or does not name the file; its input is then kept beside the result
-and the exit code is 1. The targets are those of tests/faults/test_fuzz.py, which runs 10,000 examples of each in CI.
+and the exit code is 1. The targets are those of tests/faults/test_fuzz.py, which runs 5,000 examples of each in CI.
 """
 
 from __future__ import annotations

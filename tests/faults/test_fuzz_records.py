@@ -273,6 +273,36 @@ def test_row_139_every_json_that_is_cut_or_hostile_is_refused_by_name(
     assert set(accepted) <= {b"{}"}  # which may say that there is nothing
 
 
+FOUND: dict[str, tuple[str, dict[str, object]]] = {
+    "plans emptied of nnDuet's part": ("plans of a model", {"nnduet": None}),
+    "channels without intensities": ("plans of a model", {"foreground_intensity_properties_per_channel": {}}),
+    "a reader that is a list": ("dataset.json of a user", {"overwrite_image_reader_writer": [1]}),
+    "a label of 5000 digits": ("dataset.json of a user", {"labels": {"background": "0", "ball": "9" * 5000}}),
+    "a label's name of 5000 digits": ("dataset.json of a user", {"labels": {"0": "background", "9" * 5000: "ball"}}),
+    "labels that are not nnU-Net's": ("dataset.json of a user", {"labels": {"background": 0, "ball": 5}}),
+    "labels without foreground": ("dataset.json of evaluate", {"labels": {"background": 0, "ignore": 1}}),
+}
+"""{what longer searches found: the target, the entries that its file must not have}."""
+
+
+@pytest.mark.parametrize(
+    ("target", "changes"), [(TARGETS[name], changes) for name, changes in FOUND.values()], ids=FOUND.keys()
+)
+def test_row_61_what_fuzzing_found_is_refused_by_name(
+    runs: Callable[[Target], Path], target: Target, file: Path, changes: dict[str, object]
+) -> None:
+    content = json.dumps(json.loads(file.read_bytes()) | changes).encode()
+    assert not answers_or_names(runs(target), target, content)
+
+
+@pytest.mark.parametrize("target", [TARGETS["run of report"]])
+def test_row_61_a_run_of_images_in_an_impossible_folder_has_a_page(
+    runs: Callable[[Target], Path], target: Target, file: Path
+) -> None:
+    content = json.dumps(json.loads(file.read_bytes()) | {"images": "\x00"}).encode()
+    assert answers_or_names(runs(target), target, content)
+
+
 @pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS.keys())
 def test_row_61_every_json_with_a_changed_entry_gives_an_answer_or_an_error_that_names_it(
     runs: Callable[[Target], Path], target: Target, file: Path
