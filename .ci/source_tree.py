@@ -1,7 +1,7 @@
 """The map of the source, docs/reference-source.md, made from the first line of every module's docstring.
 
-    python .ci/source_tree.py            writes it
-    python .ci/source_tree.py --check    says whether it is true; the tests ask this
+python .ci/source_tree.py            writes it
+python .ci/source_tree.py --check    says whether it is true; the tests ask this
 """
 
 from __future__ import annotations
