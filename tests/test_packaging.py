@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import ast
 import re
+import shutil
 import subprocess
 import sys
+import zipfile
 from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+import yaml  # type: ignore[import-untyped]
 
 import nnduet
 
@@ -61,7 +64,7 @@ def test_row_120_the_pythons_are_declared() -> None:
 def test_row_120_the_licences_of_what_lies_inside_are_listed() -> None:
     project = PYPROJECT["project"]
     assert {"Apache-2.0", "BSD-2-Clause", "CC-BY-3.0"} <= set(project["license"].split(" AND "))
-    assert all((ROOT / name).is_file() for name in project["license-files"])
+    assert all(list(ROOT.glob(name)) for name in project["license-files"])
     notice = (ROOT / "NOTICE").read_text(encoding="utf-8")
     inside = [*(PACKAGE / "models").iterdir(), *(PACKAGE / "report" / "vendor").glob("*.js")]
     assert inside
@@ -106,3 +109,53 @@ def test_row_92_installing_leaves_a_cpu_torch_as_it_is(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     found = {p["metadata"]["name"].lower() for p in msgspec.json.decode(report.read_bytes())["install"]}
     assert "torchvision" in found and not {name for name in found if name == "torch" or name.startswith("nvidia")}
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+    """What would be uploaded, built of a copy, so that no build folder is left here."""
+    folder = tmp_path_factory.mktemp("wheel")
+    shutil.copytree(ROOT / "src", folder / "src", ignore=shutil.ignore_patterns("*.egg-info", "__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE", "NOTICE"):
+        shutil.copy(ROOT / name, folder)
+    command = [sys.executable, "-c", "from setuptools import build_meta; print(build_meta.build_wheel('.'))"]
+    built = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+    return zipfile.ZipFile(folder / built.stdout.splitlines()[-1])
+
+
+def test_row_120_the_wheel_holds_the_licences_of_the_code_the_weights_and_the_viewer(wheel: zipfile.ZipFile) -> None:
+    names = wheel.namelist()
+    for licence in ("LICENSE", "NOTICE", "LICENSE-niivue.txt", "LICENSE-niivue-codecs.txt"):
+        assert any(name.endswith(f"/{licence}") and ".dist-info/licenses/" in name for name in names), licence
+    for model in (PACKAGE / "models").iterdir():
+        card = wheel.read(f"nnduet/models/{model.name}/MODEL_CARD.md").decode()
+        assert "license: cc-by-3.0" in card and "https://creativecommons.org/licenses/by/3.0/" in card and "Cite:" in card
+
+
+def test_the_wheel_holds_what_the_package_reads_and_nothing_else(wheel: zipfile.ZipFile) -> None:
+    held = {name.removeprefix("nnduet/") for name in wheel.namelist() if name.startswith("nnduet/")}
+    ours = {path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*") if path.is_file()}
+    assert held == {name for name in ours if "__pycache__" not in name and "/converted/" not in name}
+
+
+def test_the_wheel_says_who_made_it_and_under_which_licences(wheel: zipfile.ZipFile) -> None:
+    (metadata,) = (wheel.read(name).decode() for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
+    assert "Author: nnDuet developers" in metadata
+    assert "License-Expression: Apache-2.0 AND BSD-2-Clause AND BSD-3-Clause AND MIT AND ISC AND CC-BY-3.0" in metadata
+
+
+def test_the_citation_has_the_version_and_the_words_of_the_package() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    project = PYPROJECT["project"]
+    assert citation["version"] == project["version"] and citation["abstract"].rstrip(".") == project["description"]
+    assert [author["name"] for author in citation["authors"]] == [author["name"] for author in project["authors"]]
+    assert citation["keywords"] == project["keywords"]
+
+
+def test_the_hooks_run_before_a_commit_are_tools_of_the_project_and_fetch_nothing() -> None:
+    (repository,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"]
+    assert repository["repo"] == "local"
+    for hook in repository["hooks"]:
+        assert hook["language"] == "system" and hook["entry"].startswith(".venv/bin/"), hook["id"]
+        paths = [word for word in hook["entry"].split()[1:] if word.endswith(".py")]
+        assert all((ROOT / path).is_file() for path in paths), hook["id"]
