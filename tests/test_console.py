@@ -129,7 +129,7 @@ def test_row_113_verbose_shows_every_step_and_where_a_named_error_came_up(capsys
     with pytest.raises(typer.Exit), volume(verbose=True), reporting(False):
         with progress_bar("predict") as progress:
             for done in range(1, 41):
-                progress(done, 40)
+                progress(done, 40, "")
         raise GeometryError("bad")
     err = capsys.readouterr().err
     assert sum(line.startswith("predict ") for line in err.splitlines()) == 40
@@ -274,6 +274,6 @@ def test_on_a_terminal_progress_is_a_bar_with_counts(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("TERM", "xterm")
     with progress_bar("train") as progress:
         progress(1, 4, "epoch 1")
-        progress(4, 4)
+        progress(4, 4, "")
     assert "4/4" in terminal.getvalue()
     assert "train" in terminal.getvalue()

@@ -18,8 +18,9 @@ import typer
 from nnduet.errors import DISK_FULL_NUMBERS, DiskFullError, NNDuetError, StorageError
 from nnduet.interrupts import stopped_by
 from nnduet.names import printable
+from nnduet.progress import Progress
 
-__all__ = ["Progress", "Report", "progress_bar", "reporting", "say", "show", "show_record", "show_table", "volume", "warn"]
+__all__ = ["Report", "progress_bar", "reporting", "say", "show", "show_record", "show_table", "volume", "warn"]
 
 _UNFORESEEN = "nnDuet did not foresee this: please report it, with the lines above and the output of `nnduet doctor`"
 _WIDTH_OF_A_FILE = 160
@@ -36,12 +37,6 @@ class _Volume:
 
 
 _volume = _Volume()
-
-
-class Progress(Protocol):
-    """Called with the number of finished steps, of all steps, and what is being done."""
-
-    def __call__(self, done: int, total: int, text: str = "", /) -> None: ...
 
 
 class Report(Protocol):
@@ -204,7 +199,7 @@ def progress_bar(description: str) -> Iterator[Progress]:
     """Show progress on stderr: a bar with counts and time left on a terminal; else a line at every tenth of the way and every
     30 s, also where nothing was finished since."""
     if _volume.quiet:
-        yield lambda done, total, text="", /: None
+        yield lambda done, total, text: None
     elif _volume.verbose or not sys.stderr.isatty():
         with _Lines(description) as update:
             yield update
@@ -223,7 +218,7 @@ def _bar(description: str) -> Iterator[Progress]:
     with RichProgress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(description, total=None)
 
-        def update(done: int, total: int, text: str = "", /) -> None:
+        def update(done: int, total: int, text: str) -> None:
             if done < bar.tasks[0].completed or total != bar.tasks[0].total:
                 bar.reset(task, total=total)  # another stage begins: its time left must not follow the last one's speed
             bar.update(task, completed=done, total=total, description=_described(description, text))
@@ -254,7 +249,7 @@ class _Lines:
     def __exit__(self, *_: object) -> None:
         self._over.set()
 
-    def _update(self, done: int, total: int, text: str = "", /) -> None:
+    def _update(self, done: int, total: int, text: str) -> None:
         with self._lock:
             if total != self._stage[1] or done < self._now[0]:
                 self._stage = (done, total, time.monotonic())

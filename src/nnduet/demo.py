@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -17,6 +17,7 @@ from nnduet.evaluation.evaluate import evaluate
 from nnduet.inference.folder_runs import predict_folder
 from nnduet.inference.predictor import Predictor
 from nnduet.io.files import claim_folder, is_claimed, remove_claimed, write_json_atomically
+from nnduet.progress import Progress
 from nnduet.report.explained_cases import ExplainedCases
 from nnduet.report.page import write_report
 from nnduet.report.runs import read_run
@@ -26,7 +27,6 @@ from nnduet.training.run import train
 
 __all__ = ["FLOORS", "DemoSummary", "run_demo"]
 
-Progress = Callable[[int, int, str], None]
 
 FLOORS = {"organ DSC": 0.80, "lesion DSC": 0.50, "subtype macro-F1": 0.75}
 """What a run must reach on the unseen cases; a run below is a failure of nnDuet, not of the user."""

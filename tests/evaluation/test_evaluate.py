@@ -207,7 +207,7 @@ def test_the_same_seed_gives_the_same_metrics(folders):
 
 def test_progress_counts_the_cases(folders):
     calls = []
-    run(folders, progress=lambda done, total: calls.append((done, total)))
+    run(folders, progress=lambda done, total, text: calls.append((done, total)))
     assert calls == [(1, 2), (2, 2)]
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,6 +24,7 @@ from nnduet.errors import NNDuetError, SettingsError
 from nnduet.evaluation.bootstrap import draw_resamples, weighted_mean
 from nnduet.io.files import claim_folder, remove_claimed, write_json_atomically
 from nnduet.network.hardware import cpu_has_bf16, processor_name
+from nnduet.progress import Progress
 from nnduet.records import read_json
 
 __all__ = ["DICE_BOUND", "PROBABILITY_BOUND", "SPEED_FILE", "compare_speed"]
@@ -36,7 +37,6 @@ DICE_BOUND = {"float32": 0.999, "bfloat16": 0.995}
 PROBABILITY_BOUND = 0.01
 """Largest difference of any class probability from that of torch in float32."""
 
-Progress = Callable[[int, int, str], None]
 T = TypeVar("T")
 
 

@@ -11,7 +11,8 @@ import typer
 
 from nnduet.cells import format_number
 from nnduet.cli.options import JsonOption, WorkspaceOption, find_workspace
-from nnduet.console import Progress, progress_bar, reporting, say, show_table
+from nnduet.console import progress_bar, reporting, say, show_table
+from nnduet.progress import Progress
 
 __all__ = ["compare", "preview", "report"]
 

@@ -16,9 +16,7 @@ from nnduet.errors import DatasetError, GeometryError, NNDuetError, SettingsErro
 from nnduet.io.geometry import Geometry, check_same_geometry, farthest_corner_mm
 from nnduet.io.images import MAX_LABEL, Image, ImageHeader, file_ending, inspect_image, read_whole_numbers, voxel_counts
 
-__all__ = ["CheckedCase", "CheckedFile", "Progress", "check_cases", "read_mask"]
-
-Progress = Callable[[int, int, str], None]
+__all__ = ["CheckedCase", "CheckedFile", "check_cases", "read_mask"]
 
 _MAX_ERRORS = 10
 

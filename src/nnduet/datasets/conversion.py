@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from nnduet.datasets.checking import Progress, check_cases
+from nnduet.datasets.checking import check_cases
 from nnduet.datasets.conversion_summary import ConversionSummary, collect_notes, count_classes
 from nnduet.datasets.dataset_writing import (
     DATASET_FILE,
@@ -31,6 +31,7 @@ from nnduet.io.csv_text import records_text
 from nnduet.io.files import json_text
 from nnduet.io.images import MAX_IMAGE_BYTES, file_ending
 from nnduet.names import check_name
+from nnduet.progress import Progress
 from nnduet.schema import CASE_COLUMN, GROUP_COLUMN, LABELS_FILE, SPLITS_FILE, Workspace, check_new_tasks, tasks_to_json
 
 __all__ = ["ConversionSummary", "convert"]

@@ -26,7 +26,6 @@ from nnduet.evaluation.per_case import missing_predictions, per_case_csv
 from nnduet.evaluation.segmentation_cases import (
     CaseScore,
     MaskScoring,
-    Progress,
     case_ids_of,
     score_cases,
     summarise_regions,
@@ -36,6 +35,7 @@ from nnduet.evaluation.task_scores import score_task
 from nnduet.evaluation.training_cases import training_cases
 from nnduet.io.case_files import list_images
 from nnduet.io.files import write_json_atomically, write_text_atomically
+from nnduet.progress import Progress
 from nnduet.schema import GROUP_COLUMN, Task
 
 __all__ = ["METRICS_FILE", "PER_CASE_FILE", "evaluate"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,10 +31,10 @@ from nnduet.evaluation.metrics.segmentation import (
 )
 from nnduet.io.case_files import list_images
 from nnduet.io.images import MAX_IMAGE_BYTES, Image, check_declared, check_same_geometry
+from nnduet.progress import Progress
 
-__all__ = ["CaseScore", "MaskScoring", "Progress", "case_ids_of", "score_cases", "summarise_regions"]
+__all__ = ["CaseScore", "MaskScoring", "case_ids_of", "score_cases", "summarise_regions"]
 
-Progress = Callable[[int, int], None]
 """Called with the number of finished cases and of all cases."""
 
 _READING_ERRORS = (AmbiguousFileError, CorruptFileError, GeometryError, LabelError, TooLargeError, UnreadableFileError)
@@ -95,7 +95,7 @@ def score_cases(case_ids: Sequence[str], scoring: MaskScoring, progress: Progres
     for number, case_id in enumerate(case_ids, start=1):
         scores.append(_score_case(case_id, references[case_id], predictions.get(case_id, ()), scoring))
         if progress:
-            progress(number, len(case_ids))
+            progress(number, len(case_ids), "")
     return scores
 
 

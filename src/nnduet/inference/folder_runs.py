@@ -22,10 +22,9 @@ from nnduet.io.case_files import find_cases
 from nnduet.io.files import locked, write_json_atomically
 from nnduet.io.images import file_ending, write_segmentation
 from nnduet.names import name_problem, printable
+from nnduet.progress import Progress
 
 __all__ = ["PredictionSummary", "predict_case", "predict_file", "predict_folder"]
-
-Progress = Callable[[int, int, str], None]
 
 
 def predict_folder(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import jinja2
 
 from nnduet.errors import GeometryError, LabelError
+from nnduet.progress import Progress
 from nnduet.report.answered import answered_sections
 from nnduet.report.explained_cases import ExplainedCases
 from nnduet.report.facts import facts_of, title_of, warnings_of
@@ -31,8 +31,6 @@ from nnduet.report.volumes import CaseVolumes, write_volumes
 __all__ = ["INDEX", "ReportSummary", "write_report"]
 
 _HERE = Path(__file__).parent
-
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from nnduet.evaluation.evaluate import METRICS_FILE
 from nnduet.evaluation.reference_sets import ReferenceSet, references_of_json
 from nnduet.inference.result_tables import result_ending
 from nnduet.model_store.model_folder import CROSS_VALIDATION_FOLDER
+from nnduet.progress import Progress, prefixed
 from nnduet.records import read_json
 from nnduet.schema import LABELS_FILE, SPLITS_FILE, Workspace
 from nnduet.training.checkpoints import FINAL, LATEST, PREVIOUS
@@ -25,7 +26,7 @@ from nnduet.training.freshness import check_fold_cases, check_fresh
 from nnduet.training.out_of_fold import gather_predictions, measure_predictions
 from nnduet.training.plan_checks import check_configuration
 from nnduet.training.prepared import find_plans, model_folder, read_plans, read_splits
-from nnduet.training.run import Progress, remove_outdated_results, train
+from nnduet.training.run import remove_outdated_results, train
 from nnduet.training.validation import FINAL_METRICS_FILE
 
 __all__ = ["CrossValidationSummary", "cross_validate"]
@@ -111,7 +112,7 @@ def cross_validate(
                 epochs=epochs,
                 resume=begun,
                 device=device,
-                progress=_of_fold(progress, fold),
+                progress=prefixed(progress, f"fold {fold}: "),
             )
             _release_memory()
     ending = result_ending(read_json(prepared / "dataset.json", dict[str, Any]))
@@ -164,12 +165,6 @@ def _check_unbegun(folders: Sequence[Path]) -> None:
     if begun:
         help_here = "add --resume to go on, or move these folders away"
         raise OutputExistsError(f"a training is there already in {', '.join(begun)}; add --resume", remedy=help_here)
-
-
-def _of_fold(progress: Progress | None, fold: int) -> Progress | None:
-    if progress is None:
-        return None
-    return lambda done, total, text: progress(done, total, f"fold {fold}: {text}")
 
 
 def _release_memory() -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from nnduet.errors import ResumeError, StaleError
 from nnduet.io.files import file_digest
+from nnduet.progress import Progress
 from nnduet.records import read_json
 from nnduet.schema import SPLITS_FILE, Workspace
 from nnduet.training.ingredients import (
@@ -27,7 +28,6 @@ from nnduet.training.preprocessed import check_listed
 
 __all__ = ["check_copies", "check_fold_cases", "check_fresh", "check_same_ingredients", "ingredients_file", "plan_command"]
 
-Progress = Callable[[int, int, str], None]
 
 _FROM_DATASET = ("channel_names", "labels", "regions_class_order", "file_ending", "overwrite_image_reader_writer")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
@@ -20,6 +20,7 @@ from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 
 from nnduet.errors import DatasetError
 from nnduet.io.files import file_digest, write_text_atomically
+from nnduet.progress import Progress
 from nnduet.records import read_json
 from nnduet.training.labels import CaseLabels
 
@@ -63,7 +64,6 @@ _OF_DATASET = ("channel_names", "labels", "regions_class_order", "file_ending", 
 """What nnU-Net's DefaultPreprocessor reads; patch and batch size are not among it: they only choose the blocks of the file."""
 
 _LONGEST_VALUE = 60
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)

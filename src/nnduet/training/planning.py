@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from nnduet.errors import DatasetError, OutputExistsError, SettingsError
 from nnduet.io.files import copy_atomically, locked, naming_disk_errors, sync_folder, write_json_atomically
 from nnduet.names import check_name
 from nnduet.network.network import PLANS_KEY
+from nnduet.progress import Progress, part_of
 from nnduet.records import read_json
 from nnduet.schema import LABELS_FILE, SPLITS_FILE, Workspace
 from nnduet.training.freshness import check_copies, ingredients_file
@@ -41,7 +42,6 @@ from nnduet.training.workers import CaseRunner, case_runner, refuse_in_a_startin
 
 __all__ = ["PlanSummary", "foreground_counts", "plan", "preprocess_case"]
 
-Progress = Callable[[int, int, str], None]
 
 FINGERPRINT_SAMPLES_PER_CASE = 20_000
 """Same percentiles as nnU-Net's 1e8 / cases at a fifth of the time (shared/NNUNET.md)."""
@@ -139,7 +139,7 @@ def plan(
         _store_plans(data.target / f"{name}.json", plans, changes, keep=keep, replace=replace)
         with host_environment(workspace.environment()):
             for index, configuration in enumerate(chosen):
-                _preprocess(data, plans, configuration, run_cases, _stage(progress, index, len(chosen)))
+                _preprocess(data, plans, configuration, run_cases, part_of(progress, index, len(chosen)))
         _copy_references(data)
     outlines = {configuration: _outline(plans, configuration) for configuration in chosen}
     return PlanSummary(data.dataset, name, str(data.target / f"{name}.json"), outlines, len(data.entries))
@@ -208,13 +208,6 @@ def _store_plans(plans_file: Path, plans: dict[str, Any], changes: PlanChanges, 
         write_planned(plans_file, plans, changes)
     elif changes.given():
         write_json_atomically(plans_file, plans)
-
-
-def _stage(progress: Progress | None, index: int, stages: int) -> Progress | None:
-    """Progress of one of several stages of equal length."""
-    if progress is None:
-        return None
-    return lambda done, total, text: progress(index * total + done, stages * total, text)
 
 
 def _outline(plans: dict[str, Any], configuration: str) -> dict[str, Any]:

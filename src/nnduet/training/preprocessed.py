@@ -14,6 +14,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnduet.errors import CorruptFileError, DatasetError
 from nnduet.io.files import file_digest, locked, naming_disk_errors, write_json_atomically
 from nnduet.names import printable
+from nnduet.progress import Progress
 from nnduet.records import read_json
 from nnduet.schema import Workspace
 from nnduet.training.case_properties import read_properties
@@ -51,7 +52,7 @@ def mend_preprocessed(
     plans: dict[str, Any],
     configuration: str,
     preprocess_case: PreprocessCase,
-    progress: Callable[[int, int, str], None] | None = None,
+    progress: Progress | None = None,
 ) -> list[str]:
     """Compare all files of a configuration with their checksums; make the cases again whose files differ or are missing.
 
@@ -85,7 +86,7 @@ def mend_preprocessed(
     return damaged
 
 
-def damaged_cases(folder: Path, progress: Callable[[int, int, str], None] | None = None) -> list[str]:
+def damaged_cases(folder: Path, progress: Progress | None = None) -> list[str]:
     """Names of the cases, sorted, with a file that is missing or has another checksum than was written."""
     if not checksums_of(folder).is_file():
         return []

@@ -6,7 +6,7 @@ fold. Source: Alain and Bengio 2016, "Understanding intermediate layers using li
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from nnduet.evaluation.answer_tables import TaskAnswers
 from nnduet.evaluation.task_scores import score_task
 from nnduet.io.csv_text import records_text
 from nnduet.io.files import write_json_atomically, write_text_atomically
+from nnduet.progress import Progress
 from nnduet.schema import Task, Workspace
 from nnduet.training.labels import CaseLabels
 from nnduet.training.probe_figure import Panel, write_figure
@@ -31,7 +32,6 @@ from nnduet.training.trained_folds import TrainedFolds, read_trained_folds
 __all__ = ["ProbeRow", "ProbeSummary", "probe_model"]
 
 Array = NDArray[np.float64]
-Progress = Callable[[int, int, str], None]
 
 SCORES = ("macro_f1", "auroc", "mae", "spearman")
 ALL = "all"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from nnduet.case_head.head import CaseHead, best_model
 from nnduet.errors import DatasetError, ModelError
 from nnduet.inference.result_tables import result_ending, write_tables
 from nnduet.io.files import replace_together, scratch_folder, write_json_atomically
+from nnduet.progress import Progress
 from nnduet.schema import Workspace
 from nnduet.training.fold_metrics import FINAL_METRICS_FILE, FoldTruth, measure_fold
 from nnduet.training.head_fitting import answer_table, fit_heads
@@ -18,8 +19,6 @@ from nnduet.training.ingredients import INGREDIENTS_FILE, read_ingredients, writ
 from nnduet.training.trained_folds import TrainedFolds, read_trained_folds
 
 __all__ = ["RefitRow", "RefitSummary", "refit_heads"]
-
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from nnduet.io.files import locked
 from nnduet.model_store.model_folder import CONFORMAL_FILE, CROSS_VALIDATION_FOLDER
 from nnduet.network.hardware import select_device
 from nnduet.network.network import PLANS_KEY
+from nnduet.progress import Progress
 from nnduet.records import read_json
 from nnduet.schema import LABELS_FILE, Workspace, tasks_from_json
 from nnduet.training.checkpoints import demote_final, stoppable
@@ -32,7 +32,6 @@ from nnduet.training.validation import FINAL_METRICS_FILE
 
 __all__ = ["TrainingSummary", "remove_outdated_results", "train"]
 
-Progress = Callable[[int, int, str], None]
 
 _UNRECORDED = (
     "nothing tells what the preprocessed cases were made of, so that images, masks and plans that changed since go unnoticed; "

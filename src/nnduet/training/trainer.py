@@ -7,7 +7,6 @@ end through :mod:`nnduet.training.validation`.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from nnduet.network.hardware import autocast_dtype, keep_freed_memory
 from nnduet.network.heads import JointNetwork, task_probabilities
 from nnduet.network.losses import class_loss
 from nnduet.network.network import HEAD_SETTINGS, PLANS_KEY, build_joint_network, has_regions, use_cpu_layers
+from nnduet.progress import Progress
 from nnduet.schema import tasks_from_json
 from nnduet.training.checkpoints import remove_passing_checkpoints, replace_checkpoint
 from nnduet.training.collapse import CollapseWatch, alarms_of_json, never_armed_note
@@ -84,7 +84,7 @@ class nnUNetTrainerMultitask(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801
         self.logger = SparsePlots(self.logger)
         self.withheld: list[str] = []
         self.collapse = CollapseWatch(self.tasks)
-        self.progress: Callable[[int, int, str], None] | None = None
+        self.progress: Progress | None = None
         self.waiting: Any = None
         self._steps = 0
         self._bad_steps = 0
