@@ -10,13 +10,33 @@ from typing import Any
 import pytest
 
 from nnduet.errors import DatasetError, ModelError
-from nnduet.records import MAX_BYTES, MAX_DEPTH, MAX_DIGITS, parse_json, read_json
+from nnduet.records import MAX_BYTES, MAX_DEPTH, MAX_DIGITS, left_out_when, parse_json, read_json, to_plain
 
 
 @dataclass(frozen=True)
 class Fold:
     train: tuple[str, ...]
     val: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Value:
+    number: float | None
+    folds: dict[int, Fold]
+    reason: str = left_out_when("")
+    limit: float | None = left_out_when(None)
+
+
+def test_a_record_is_written_with_its_fields_as_keys_in_their_order() -> None:
+    written = to_plain({"a": [Value(None, {3: Fold(("x",))}, "no cases")]})
+    assert written == {"a": [{"number": None, "folds": {"3": {"train": ["x"], "val": []}}, "reason": "no cases"}]}
+    assert list(written["a"][0]) == ["number", "folds", "reason"]
+
+
+def test_a_field_that_is_left_out_at_its_default_is_read_as_its_default() -> None:
+    value = Value(0.5, {}, limit=0.0)
+    assert to_plain(value) == {"number": 0.5, "folds": {}, "limit": 0.0}
+    assert parse_json(b'{"number": 0.5, "folds": {}, "limit": 0}', "x", Value) == value
 
 
 def test_an_object_is_read_as_the_dataclass_that_is_asked_for() -> None:

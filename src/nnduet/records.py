@@ -1,4 +1,8 @@
-"""The one strict reader of JSON: files that anybody may have cut, edited or planted are read, or refused by name.
+"""The one codec of JSON: records are written by one rule; files that anybody may have cut, edited or planted are read strictly.
+
+What nnDuet writes is a frozen dataclass, whose fields are the keys of the file in their order; :func:`to_plain` makes the plain
+values that are written. ``.ci/schemas.py`` makes a JSON schema from each class. On reading,
+what is wrong is refused by name.
 
 Refused are: what is no regular file, more than :data:`MAX_BYTES`, other bytes than UTF-8, escaped halves of unicode signs,
 syntax errors, a key that stands twice in one object, nesting deeper than :data:`MAX_DEPTH`, whole numbers of more than
@@ -11,6 +15,8 @@ from __future__ import annotations
 import json
 import math
 import stat
+from collections.abc import Mapping
+from dataclasses import field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -18,7 +24,18 @@ import msgspec
 
 from nnduet.errors import DatasetError, NNDuetError
 
-__all__ = ["MAX_BYTES", "MAX_DEPTH", "MAX_DIGITS", "check_regular_file", "convert_json", "parse_json", "read_json"]
+__all__ = [
+    "MAX_BYTES",
+    "MAX_DEPTH",
+    "MAX_DIGITS",
+    "check_regular_file",
+    "convert_json",
+    "is_left_out",
+    "left_out_when",
+    "parse_json",
+    "read_json",
+    "to_plain",
+]
 
 MAX_BYTES = 2**28
 """The largest file that nnDuet writes, the case heads of ten thousand cases, has a tenth of this."""
@@ -26,6 +43,36 @@ MAX_DEPTH = 60
 MAX_DIGITS = 40
 
 T = TypeVar("T")
+_LEFT_OUT = "left_out_when"
+
+
+def left_out_when(default: T) -> T:
+    """A dataclass field that is not written while it has its default, as ``reason`` where nothing is undefined."""
+    return cast(T, field(default=default, metadata={_LEFT_OUT: True}))
+
+
+def is_left_out(field_of_record: Any) -> bool:
+    """Whether a field (of ``dataclasses.fields``) is one of :func:`left_out_when`, so that files may lack its key."""
+    return bool(field_of_record.metadata.get(_LEFT_OUT))
+
+
+def to_plain(record: Any) -> Any:
+    """Plain JSON values of a record: dataclasses and mappings become objects, sequences lists; others stay as they are.
+
+    Keys of mappings become text, as ``json.dumps`` has it.
+    """
+    if is_dataclass(record) and not isinstance(record, type):
+        found = {entry.name: (getattr(record, entry.name), entry) for entry in fields(record)}
+        return {
+            name: to_plain(value)
+            for name, (value, entry) in found.items()
+            if not (is_left_out(entry) and value == entry.default)
+        }
+    if isinstance(record, Mapping):
+        return {key if isinstance(key, str) else str(key): to_plain(value) for key, value in record.items()}
+    if isinstance(record, (list, tuple)):
+        return [to_plain(value) for value in record]
+    return record
 
 
 def read_json(path: Path, kind: type[T] | Any = Any, *, error: type[NNDuetError] = DatasetError) -> T:

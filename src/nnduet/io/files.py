@@ -28,6 +28,7 @@ from nnduet.errors import (
     OutputExistsError,
     StorageError,
 )
+from nnduet.records import to_plain
 
 __all__ = [
     "LOCK_FILE",
@@ -138,8 +139,8 @@ def write_text_atomically(path: Path, text: str) -> None:
 
 
 def json_text(value: Any) -> str:
-    """JSON as nnDuet writes it: two spaces, keys in the given order, readable unicode, NaN refused (ValueError)."""
-    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    """A record or plain values as JSON: two spaces, keys in their order, readable unicode, NaN refused (ValueError)."""
+    return json.dumps(to_plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def write_json_atomically(path: Path, value: Any) -> None:
