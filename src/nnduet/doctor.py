@@ -166,13 +166,12 @@ def _temporary() -> Iterator[Check]:
 
 def _cache() -> Iterator[Check]:
     """Where networks are kept that were converted for OpenVINO or ONNX Runtime and cannot lie beside their model."""
-    from platformdirs import user_cache_path
+    from nnduet.runtimes.cache_folder import cache_folder
 
     try:
-        folder = user_cache_path("nnduet")
-        lack = "" if folder.is_absolute() else "no home folder"
-    except RuntimeError as error:  # no HOME, and no such user in the system's list
-        folder, lack = Path(), f"no home folder ({error})"
+        folder, lack = cache_folder(), ""
+    except FileNotFoundError as error:
+        folder, lack = Path(), str(error)
     existing = next((parent for parent in (folder, *folder.parents) if parent.exists()), folder)
     if not lack and not (existing.is_dir() and os.access(existing, os.W_OK)):
         lack = f"{folder} cannot be written to"

@@ -17,7 +17,7 @@ from tiny import SPACING_MM, tiny_case
 
 from nnduet.errors import DiskFullError
 from nnduet.inference.predictor import Prediction, Predictor
-from nnduet.runtimes import converted
+from nnduet.runtimes import cache_folder, converted
 from nnduet.runtimes.converted import Place, find, keep, private_folder
 
 IMAGE = tiny_case(0, 3)[0]
@@ -29,7 +29,7 @@ POSIX = pytest.mark.skipif(os.name != "posix", reason="Windows has other rights"
 def folder(model_3d: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the 3d model, into which converted networks may be written, and a cache of this test's own."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(converted, "user_cache_path", lambda name: tmp_path / "cache" / name)
+    monkeypatch.setattr(cache_folder, "user_cache_path", lambda name: tmp_path / "cache" / name)
     return Path(shutil.copytree(model_3d, tmp_path / "model"))
 
 
@@ -130,7 +130,7 @@ def test_row_86_a_network_planted_beside_the_model_is_converted_again(
     plant(path)
     assert_same(predict(folder, "openvino")[0], expected)
     assert network_of(folder / "converted", "openvino") == path
-    monkeypatch.setattr(converted, "convert", None)
+    monkeypatch.setattr("nnduet.runtimes.openvino.openvino_graph.openvino_graph", None)
     assert_same(predict(folder, "openvino")[0], expected)  # it is kept, and sound
 
 
@@ -203,8 +203,8 @@ def test_row_85_a_network_beside_a_model_that_cannot_be_written_is_used(
     folder: Path, expected: Prediction, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     predict(folder, "openvino")
-    monkeypatch.setattr(converted, "user_cache_path", lambda name: Path("/proc/nowhere"))
-    monkeypatch.setattr(converted, "convert", None)
+    monkeypatch.setattr(cache_folder, "user_cache_path", lambda name: Path("/proc/nowhere"))
+    monkeypatch.setattr("nnduet.runtimes.openvino.openvino_graph.openvino_graph", None)
     assert_same(predict(folder, "openvino")[0], expected)
 
 
@@ -213,7 +213,7 @@ def test_row_85_without_a_home_a_temporary_folder_keeps_the_network(
     runtime: str, folder: Path, expected: Prediction, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (folder / "converted").write_text("no folder can be made here")
-    monkeypatch.setattr(converted, "user_cache_path", lambda name: Path("~/.cache/nnduet"))  # what it says without a home
+    monkeypatch.setattr(cache_folder, "user_cache_path", lambda name: Path("~/.cache/nnduet"))  # what it says without a home
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     found, predictor = predict(folder, runtime)

@@ -36,9 +36,10 @@ from nnduet.inference.folder_runs import predict_folder
 from nnduet.model_store.model_folder import load_model
 from nnduet.model_store.shipped_models import open_model
 from nnduet.network.heads import task_probabilities
+from nnduet.runtimes.all_runtimes import find_runtime
 from nnduet.runtimes.converted import keep, private_folder
 from nnduet.runtimes.export import export_model, import_stock_model
-from nnduet.runtimes.graphs import convert
+from nnduet.runtimes.openvino.openvino_graph import openvino_graph
 from nnduet.schema import Task
 
 FINAL = "checkpoint_final.pth"
@@ -238,8 +239,9 @@ def test_row_140_a_full_disk_while_exporting_leaves_what_was_there(name: str, mo
 
 @pytest.mark.parametrize("runtime", ["openvino", "onnx"])
 def test_row_140_a_full_disk_while_converting_leaves_nothing(runtime: str, tmp_path: Path) -> None:
-    place, name = private_folder(tmp_path / "kept"), "a.xml" if runtime == "openvino" else "a.onnx"
-    save = convert(tiny_network(2), runtime, (1, 1, 16, 16), "float32")
+    conversion = find_runtime(runtime).conversion
+    place, name = private_folder(tmp_path / "kept"), f"a{conversion.endings[-1]}"
+    save = conversion.convert(tiny_network(2), (1, 1, 16, 16), "float32")
     with no_file_over(20_000):
         assert keep(place, name, save) is None
     assert [path.name for path in place.folder.iterdir() if path.name != ".nnduet-lock"] == []
@@ -259,5 +261,5 @@ def test_row_87_exports_and_conversions_sync_only_what_they_may_write(
 
     monkeypatch.setattr(os, "fsync", strict)
     export_model(model_2d, tmp_path / "model.nnduet")
-    save = convert(tiny_network(2), "openvino", (1, 1, 16, 16), "float32")
+    save = openvino_graph(tiny_network(2), (1, 1, 16, 16), "float32")
     assert keep(private_folder(tmp_path / "kept"), "a.xml", save)

@@ -17,23 +17,26 @@ from tiny import SPACING_MM, TASKS, tiny_case, tiny_network
 from nnduet.errors import SettingsError
 from nnduet.inference.predictor import Predictor
 from nnduet.network.heads import task_probabilities
-from nnduet.runtimes import converted, graphs
-from nnduet.runtimes import member_passes as runtimes
-from nnduet.runtimes.graphs import convert, write_onnx
+from nnduet.runtimes import all_runtimes, joint_graph, member_passes
+from nnduet.runtimes.all_runtimes import RUNTIMES
 from nnduet.runtimes.joint_pass import JointPass
-from nnduet.runtimes.member_passes import RUNTIMES, num_streams, onnx_pass, openvino_pass, patches_per_pass, torch_pass
+from nnduet.runtimes.member_passes import patches_per_pass
+from nnduet.runtimes.onnx_graph import write_onnx
+from nnduet.runtimes.runtime import PassSpec
+from nnduet.runtimes.torch_runtime import torch_pass
 
 CPU = torch.device("cpu")
-PASSES = {"openvino": (openvino_pass, "network.xml"), "onnx": (onnx_pass, "network.onnx")}
+CONVERTING = {runtime.name: runtime for runtime in RUNTIMES if runtime.conversion}
 
 
 def converted_pass(
-    network: Any, shape: tuple[int, ...], folder: Path, runtime: str = "openvino", precision: str = "float32", **options: Any
+    network: Any, shape: tuple[int, ...], folder: Path, runtime: str = "openvino", precision: str = "float32", streams: int = 1
 ) -> JointPass:
     """The network, converted into ``folder`` and opened."""
-    open_pass, name = PASSES[runtime]
-    convert(network, runtime, shape, precision)(folder / name)
-    return open_pass(folder / name, shape, **({"precision": precision} if runtime == "openvino" else {}), **options)
+    conversion = CONVERTING[runtime].conversion
+    path = folder / f"network{conversion.endings[-1]}"
+    conversion.convert(network, shape, precision)(path)
+    return CONVERTING[runtime].joint_pass(PassSpec(network, CPU, shape, precision, streams), path)
 
 
 @pytest.fixture
@@ -42,7 +45,7 @@ def folder(model_3d: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(model_3d, tmp_path / "model"))
 
 
-@pytest.mark.parametrize("runtime", PASSES)
+@pytest.mark.parametrize("runtime", CONVERTING)
 @pytest.mark.parametrize("dim", [2, 3])
 def test_a_converted_network_gives_the_same_logits_and_sums(runtime: str, dim: int, tmp_path: Path) -> None:
     network, shape = tiny_network(dim).eval(), (4, 1, *[8] * dim)
@@ -82,18 +85,15 @@ def test_a_network_converted_for_bfloat16_computes_the_same(dim: int, tmp_path: 
 
 def test_batches_are_computed_side_by_side_where_it_pays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-    assert num_streams("openvino", "bfloat16", 8) == 2
-    assert (
-        num_streams("openvino", "bfloat16", 1)
-        == num_streams("openvino", "float32", 8)
-        == num_streams("torch", "bfloat16", 8)
-        == 1
-    )
+    openvino = CONVERTING["openvino"]
+    assert openvino.num_streams("bfloat16", 8) == 2
+    assert openvino.num_streams("bfloat16", 1) == openvino.num_streams("float32", 8) == 1
+    assert [runtime.num_streams("bfloat16", 8) for runtime in RUNTIMES if runtime is not openvino] == [1, 1, 1]
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
-    assert num_streams("openvino", "bfloat16", 8) == 1
+    assert openvino.num_streams("bfloat16", 8) == 1
 
 
-@pytest.mark.parametrize("runtime", PASSES)
+@pytest.mark.parametrize("runtime", CONVERTING)
 def test_a_prediction_does_not_depend_on_the_runtime(runtime: str, folder: Path) -> None:
     image, _ = tiny_case(0, 3)
     expected = Predictor.load(folder, device="cpu", runtime="torch", precision="float32")(image, spacing_mm=SPACING_MM[3])
@@ -125,7 +125,7 @@ def test_a_converted_network_is_kept_and_read_again(folder: Path, monkeypatch: p
     image, _ = tiny_case(0, 3)
     Predictor.load(folder, device="cpu", runtime="openvino")(image, spacing_mm=SPACING_MM[3])
     assert len(list((folder / "converted").glob("*.xml"))) == 2  # one for each fold
-    monkeypatch.setattr(converted, "convert", None)
+    monkeypatch.setattr("nnduet.runtimes.openvino.openvino_graph.openvino_graph", None)
     again = Predictor.load(folder, device="cpu")
     assert again.passes.name == "openvino"
     again(image, spacing_mm=SPACING_MM[3])
@@ -146,7 +146,7 @@ def test_other_weights_are_converted_anew(folder: Path) -> None:
 def test_another_version_of_the_converter_converts_anew(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     image, _ = tiny_case(0, 3)
     for number in (1, 2):
-        monkeypatch.setattr(graphs, "CONVERTER_VERSION", number)
+        monkeypatch.setattr(joint_graph, "CONVERTER_VERSION", number)
         Predictor.load(folder, ["0"], device="cpu", runtime="openvino")(image, spacing_mm=SPACING_MM[3])
         assert len(list((folder / "converted").glob("*.xml"))) == number
 
@@ -156,22 +156,35 @@ def test_auto_is_torch_for_a_small_network_that_was_never_converted(folder: Path
 
 
 def test_auto_converts_a_large_network(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runtimes, "WORTH_CONVERTING", 1)
+    monkeypatch.setattr(member_passes, "WORTH_CONVERTING", 1)
     assert Predictor.load(folder, device="cpu").passes.name == "openvino"
 
 
 def test_auto_is_torch_without_openvino(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runtimes, "WORTH_CONVERTING", 1)
-    monkeypatch.setattr(runtimes.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(member_passes, "WORTH_CONVERTING", 1)
+    monkeypatch.setattr(all_runtimes.importlib.util, "find_spec", lambda name: None)
     assert Predictor.load(folder, device="cpu").passes.name == "torch"
     with pytest.raises(SettingsError, match=r"runtime onnx: needs onnxruntime, onnxscript; run `pip install nnduet\[onnx\]`"):
         Predictor.load(folder, device="cpu", runtime="onnx")
 
 
 def test_an_unknown_runtime_is_refused(folder: Path) -> None:
-    with pytest.raises(SettingsError, match="runtime: expected one of"):
+    known = r"\('auto', 'torch', 'torch-compile', 'openvino', 'onnx'\)"
+    with pytest.raises(SettingsError, match=rf"runtime: expected one of {known}, got 'fast'"):
         Predictor.load(folder, device="cpu", runtime="fast")
-    assert "auto" in RUNTIMES
+
+
+def test_a_format_that_a_runtime_does_not_compute_in_is_refused(folder: Path) -> None:
+    for runtime, precision in (("onnx", "bfloat16"), ("openvino", "float16")):
+        with pytest.raises(SettingsError, match=f"precision: runtime {runtime} on CPUs does not compute in {precision}"):
+            Predictor.load(folder, device="cpu", runtime=runtime, precision=precision)
+    assert Predictor.load(folder, device="cpu", runtime="onnx").passes.precision == "float32"
+
+
+def test_a_runtime_that_converts_is_refused_on_other_devices(folder: Path) -> None:
+    model = Predictor.load(folder, device="cpu").model
+    with pytest.raises(SettingsError, match="runtime onnx: computes on CPUs, got device cuda; use torch"):
+        member_passes.MemberPasses(model, torch.device("cuda"), "onnx", 1)
 
 
 @pytest.mark.parametrize("dim", [2, 3])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -21,6 +21,7 @@ from nnduet.cli.options import (
     quiet_environment,
 )
 from nnduet.console import progress_bar, reporting, say, show_table, warn
+from nnduet.runtimes.all_runtimes import runtime_names
 
 __all__ = ["benchmark", "evaluate", "predict", "show_metrics"]
 
@@ -44,8 +45,12 @@ _Abstain = Annotated[
     ),
 ]
 
+if TYPE_CHECKING:
+    _RuntimeName = str
+else:  # typer lists the choices of a Literal, and a type checker reads no computed ones
+    _RuntimeName = Literal[runtime_names()]
 _Runtime = Annotated[
-    Literal["auto", "torch", "torch-compile", "openvino", "onnx"],
+    _RuntimeName,
     typer.Option(help="What computes the network. auto: OpenVINO for large or already converted networks on CPUs, else torch."),
 ]
 _Precision = Annotated[

@@ -1,1 +1,1 @@
-"""What computes the network: torch, OpenVINO or ONNX Runtime, behind one call."""
+"""What computes the network: torch, OpenVINO or ONNX Runtime, each a file of its own behind one protocol."""

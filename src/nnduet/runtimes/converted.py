@@ -18,7 +18,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from filelock import FileLock
-from platformdirs import user_cache_path
 
 from nnduet.errors import NNDuetError
 from nnduet.io.files import (
@@ -31,7 +30,10 @@ from nnduet.io.files import (
 from nnduet.model_store.model_folder import Member
 from nnduet.network.heads import JointNetwork
 from nnduet.records import read_json
-from nnduet.runtimes.graphs import ENDINGS, Save, conversion_digest, convert
+from nnduet.runtimes.all_runtimes import RUNTIMES
+from nnduet.runtimes.cache_folder import cache_folder
+from nnduet.runtimes.joint_graph import conversion_digest
+from nnduet.runtimes.runtime import Runtime, Save
 
 __all__ = ["ConvertedNetworks", "Place", "find", "keep", "private_folder"]
 
@@ -61,13 +63,15 @@ class ConvertedNetworks:
 
     Args:
         network: with the weights of the fold that is asked for; only read where there is no converted network.
-        runtime: "openvino" or "onnx".
+        runtime: one that converts.
         shape: (B, C, *patch) of a full batch.
-        precision: "float32" or "bfloat16".
+        precision: one of the runtime's.
     """
 
-    def __init__(self, network: JointNetwork, runtime: str, shape: Sequence[int], precision: str) -> None:
+    def __init__(self, network: JointNetwork, runtime: Runtime, shape: Sequence[int], precision: str) -> None:
+        assert runtime.conversion is not None
         self._network, self._runtime, self._shape, self._precision = network, runtime, shape, precision
+        self._conversion = runtime.conversion
         self._temporary: TemporaryDirectory[str] | None = None
 
     def seems_kept(self, member: Member) -> bool:
@@ -84,7 +88,7 @@ class ConvertedNetworks:
         return find(places, name) or self._make(places, name)
 
     def _make(self, places: Sequence[Place], name: str) -> Path | None:
-        save = convert(self._network, self._runtime, self._shape, self._precision)
+        save = self._conversion.convert(self._network, self._shape, self._precision)
         kept = next(filter(None, (keep(place, name, save) for place in places)), None)
         if kept is None:
             with suppress(OSError):
@@ -97,7 +101,7 @@ class ConvertedNetworks:
         assert member.origin is not None
         conversion = conversion_digest(self._runtime, self._shape, self._precision)
         digest = hashlib.sha256("\n".join([conversion, member.fold, *member.origin.digests]).encode())
-        return f"{digest.hexdigest()[:24]}{ENDINGS[self._runtime][-1]}"
+        return f"{digest.hexdigest()[:24]}{self._conversion.endings[-1]}"
 
 
 def _places(member: Member) -> list[Place]:
@@ -109,10 +113,9 @@ def _places(member: Member) -> list[Place]:
 
 def _user_cache() -> list[Place]:
     try:
-        folder = user_cache_path("nnduet")
-    except RuntimeError:  # no HOME, and no such user in the system's list
+        return [private_folder(cache_folder())]
+    except FileNotFoundError:
         return []
-    return [private_folder(folder)] if folder.is_absolute() else []
 
 
 def private_folder(folder: Path) -> Place:
@@ -189,7 +192,8 @@ def _is_trusted(path: Path, place: Place, is_kind: Callable[[int], bool]) -> boo
 
 def _files_of(path: Path) -> list[Path]:
     """All files of a network that is found under ``path``."""
-    endings = next(endings for endings in ENDINGS.values() if path.suffix in endings)
+    conversions = [runtime.conversion for runtime in RUNTIMES if runtime.conversion]
+    endings = next(conversion.endings for conversion in conversions if path.suffix in conversion.endings)
     return [path.with_suffix(ending) for ending in endings]
 
 

@@ -14,8 +14,8 @@ from nnduet.model_store.model_folder import load_model
 from nnduet.model_store.shipped_models import open_model
 from nnduet.model_store.stock_models import StockFiles
 from nnduet.process import import_quietly
-from nnduet.runtimes.graphs import write_onnx
-from nnduet.runtimes.member_passes import require_packages
+from nnduet.runtimes.all_runtimes import find_runtime
+from nnduet.runtimes.onnx_graph import write_onnx
 
 __all__ = ["ONNX_ENDING", "export_model", "import_stock_model"]
 
@@ -27,14 +27,14 @@ def export_model(model: str | Path, target: Path, folds: Sequence[str] | None = 
 
     Args:
         target: ``*.nnduet`` for a bundle, ``*.onnx`` for the network of one fold with both outputs, see
-            :func:`~nnduet.runtimes.graphs.write_onnx`. A file there is replaced.
+            :func:`~nnduet.runtimes.onnx_graph.write_onnx`. A file there is replaced.
         folds: None takes all that are finished; an ONNX file takes one.
 
     Returns:
         ``file``, ``bytes``, ``folds``; for ONNX also ``inputs`` and ``outputs`` by name with their shapes.
 
     Raises:
-        SettingsError: another ending, several folds for ONNX, or the packages for ONNX are missing.
+        SettingsError: another ending, several folds for ONNX, or the packages for ONNX are not installed.
         ModelError: the model cannot be read.
         DiskFullError: the disk is full; ``target`` is untouched.
     """
@@ -43,7 +43,7 @@ def export_model(model: str | Path, target: Path, folds: Sequence[str] | None = 
         return {"file": str(target), "folds": write_bundle(files, target, folds), "bytes": target.stat().st_size}
     if not target.name.endswith(ONNX_ENDING):
         raise SettingsError(f"{target}: expected a name ending in {BUNDLE_ENDING} or {ONNX_ENDING}")
-    require_packages("onnx")
+    find_runtime("onnx")  # which needs the same packages
     loaded = load_model(files, folds)
     if len(loaded.members) != 1:
         raise SettingsError(f"{target}: an ONNX file holds one fold; name one of {[m.fold for m in loaded.members]}")
