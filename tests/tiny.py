@@ -134,7 +134,13 @@ def tiny_plans(dim: int, num_channels: int = 1) -> dict[str, Any]:
 
 
 def tiny_network(
-    dim: int, *, num_channels: int = 1, num_outputs: int = 3, seed: int = 0, plans: dict[str, Any] | None = None
+    dim: int,
+    *,
+    num_channels: int = 1,
+    num_outputs: int = 3,
+    seed: int = 0,
+    plans: dict[str, Any] | None = None,
+    pooling: Any = None,
 ) -> Any:
     """The joint network of :func:`tiny_plans` with random weights, in evaluation mode, without deep supervision."""
     import torch
@@ -145,7 +151,9 @@ def tiny_network(
     torch.manual_seed(seed)
     manager = PlansManager(plans or tiny_plans(dim, num_channels))
     configuration = manager.get_configuration(CONFIGURATIONS[dim])
-    return build_joint_network(manager, configuration, num_channels, num_outputs, deep_supervision=False).eval()
+    return build_joint_network(
+        manager, configuration, num_channels, num_outputs, deep_supervision=False, pooling=pooling
+    ).eval()
 
 
 def tiny_head(bias: list[float], *, columns: int = 1) -> dict[str, Any]:

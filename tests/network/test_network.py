@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ from tiny import CONFIGURATIONS, tiny_network, tiny_plans
 from nnduet.errors import ModelError, SettingsError
 from nnduet.network.heads import JointNetwork
 from nnduet.network.network import use_cpu_layers, use_instance_norms
+from nnduet.network.pooling import POOLINGS
+from nnduet.training.settings import TrainingSettings
 
 
 def architecture(plans: dict[str, Any]) -> dict[str, Any]:
@@ -93,6 +96,43 @@ def test_the_plans_choose_stages_and_pooling(settings: dict[str, Any], blocks: d
     features = network.forward_joint(torch.rand(2, 1, 16, 16))[1].features()
     assert features.shape == (2, sum(blocks.values())) == (2, network.heads.norm.mean.numel())
     assert torch.isfinite(features).all()
+
+
+class BrightPooling:
+    """The bright half of the image, and everything."""
+
+    regional = True
+
+    def num_masks(self, num_regions: int) -> int:
+        return 2
+
+    def masks(self, image: torch.Tensor, logits: torch.Tensor, *, overlapping: bool) -> torch.Tensor:
+        return torch.cat([(image > 0).float(), torch.ones_like(image)], dim=1)
+
+
+def test_a_pooling_that_is_passed_in_is_pooled_by_from_the_features_to_the_heads() -> None:
+    """Volume, then mean and deviation of two masks, then 4, 8 and 8 channels of each. Half of 256 pixels is 3 or 5."""
+    image = torch.tensor([[-1.0, 3], [5, -7]]).repeat(8, 8)[None, None]
+    network = tiny_network(2, pooling=BrightPooling())
+    features = network.forward_joint(image)[1].features()
+    assert features.shape == (1, 1 + 2 * (2 + 4 + 8 + 8)) == (1, network.heads.norm.mean.numel())
+    bright = (128 * 4 + 0) / (128 + 1)  # with one pseudo-voxel of the mean of everything
+    deviation = math.sqrt((128 * 17 + 21) / (128 + 1) - bright**2)
+    expected = torch.tensor([math.log1p(128), bright, deviation, 0, math.sqrt(21)])
+    torch.testing.assert_close(features[0, :5], expected)
+    network.decoder.deep_supervision = True
+    assert network(image)[-1][0]["age"].shape == (1, 1)
+
+
+def test_a_pooling_that_is_passed_in_goes_before_the_one_of_the_plans() -> None:
+    pooling = BrightPooling()
+    assert tiny_network(2, plans=with_head(pooling="average"), pooling=pooling).pooling is pooling
+
+
+def test_a_training_can_be_told_to_use_each_named_pooling() -> None:
+    for name in POOLINGS:
+        TrainingSettings(pooling=name)
+        assert tiny_network(2, plans=with_head(pooling=name)).pooling is POOLINGS[name]
 
 
 def test_averages_of_the_bottleneck_are_those_of_the_encoder() -> None:

@@ -8,13 +8,14 @@ import pytest
 import torch
 
 from nnduet.network.pooling import (
+    AveragePooling,
     PooledSums,
+    RegionPooling,
     feature_blocks,
     num_features,
     region_sums,
     region_weights,
     sum_channels,
-    sum_stages,
 )
 
 
@@ -149,40 +150,56 @@ def test_half_precision_features_are_summed_in_float32() -> None:
 def test_the_number_of_features_is_that_of_real_sums() -> None:
     image, weights = torch.rand(2, 3, 4, 4, 4), torch.rand(2, 5, 4, 4, 4)
     stages = [torch.rand(2, 5, 4, 4, 4), torch.rand(2, 7, 2, 2, 2)]
-    assert sum_channels(image, stages, weights).features().shape == (2, num_features(2, 3, [5, 7]))
+    assert sum_channels(image, stages, weights).features().shape == (2, num_features(5, 3, [5, 7]))
 
 
 def test_blocks_are_intensities_then_stages_one_after_the_other() -> None:
-    blocks = feature_blocks(2, 1, {0: 4, 1: 8})
+    blocks = feature_blocks(5, 1, {0: 4, 1: 8})
     assert blocks == {"intensity": range(0, 14), "stage 0": range(14, 34), "stage 1": range(34, 74)}
-    assert blocks["stage 1"].stop == num_features(2, 1, [4, 8])
+    assert blocks["stage 1"].stop == num_features(5, 1, [4, 8])
 
 
 def test_a_block_has_the_number_of_its_stage_in_the_encoder() -> None:
-    assert list(feature_blocks(1, 1, {3: 8})) == ["intensity", "stage 3"]
+    assert list(feature_blocks(3, 1, {3: 8})) == ["intensity", "stage 3"]
+
+
+def average(image: torch.Tensor, stages: list[torch.Tensor], tile_weight: torch.Tensor | None = None) -> PooledSums:
+    """What the network pools by :class:`AveragePooling`: the stages, without the image."""
+    masks = AveragePooling().masks(image, torch.empty(0), overlapping=False)
+    return sum_channels(image[:, :0], stages, masks, tile_weight)
+
+
+@pytest.mark.parametrize("overlapping", [False, True])
+@pytest.mark.parametrize("pooling", [RegionPooling(), AveragePooling()])
+def test_a_pooling_has_as_many_masks_as_it_says_the_last_of_them_everything(
+    pooling: RegionPooling | AveragePooling, overlapping: bool
+) -> None:
+    masks = pooling.masks(torch.rand(2, 1, 4, 4), torch.rand(2, 3, 4, 4), overlapping=overlapping)
+    assert masks.shape == (2, pooling.num_masks(3 if overlapping else 2), 4, 4)
+    assert bool((masks[:, -1] == 1).all())
 
 
 def test_the_average_of_a_stage_is_its_plain_mean_and_nothing_else() -> None:
     image, stages = torch.rand(2, 1, 4, 4, 4), [torch.rand(2, 3, 4, 4, 4), torch.rand(2, 5, 2, 2, 2)]
-    features = sum_stages(image, stages).features()
+    features = average(image, stages).features()
     torch.testing.assert_close(features, torch.cat([stage.mean((2, 3, 4)) for stage in stages], dim=1))
-    assert features.shape[1] == num_features(0, 0, [3, 5])
+    assert features.shape[1] == num_features(1, 0, [3, 5])
 
 
 def test_the_average_has_no_intensities_among_its_blocks() -> None:
-    assert feature_blocks(0, 0, {2: 3, 3: 5}) == {"stage 2": range(0, 3), "stage 3": range(3, 8)}
+    assert feature_blocks(1, 0, {2: 3, 3: 5}) == {"stage 2": range(0, 3), "stage 3": range(3, 8)}
 
 
 def test_the_averages_of_two_tiles_add_up_to_that_of_the_patch() -> None:
     image = row(1, 2, 3, 6)
     halves = [torch.tensor([1.0, 1, 0.5, 0]).reshape(1, 1, 4), torch.tensor([0.0, 0, 0.5, 1]).reshape(1, 1, 4)]
-    first, second = (sum_stages(image, [image], half) for half in halves)
+    first, second = (average(image, [image], half) for half in halves)
     assert (first + second).features().tolist() == [[3.0]]
     assert first.volumes.tolist() == [[2.5]] and first.features().item() == pytest.approx(4.5 / 2.5)
 
 
 def test_the_voxel_scale_does_not_touch_an_average() -> None:
-    assert sum_stages(row(1, 3), [row(1, 3)]).features(2.5).tolist() == [[2.0]]
+    assert average(row(1, 3), [row(1, 3)]).features(2.5).tolist() == [[2.0]]
 
 
 def test_the_sums_of_a_patch_that_strides_do_not_divide_are_means_over_parts_that_overlap() -> None:
@@ -232,14 +249,14 @@ def test_a_rim_of_grey_is_what_is_lost_to_the_darkest_neighbour() -> None:
     torch.testing.assert_close(rim, torch.tensor([0.0, 0.25, 0.25, 0.0, 0.25]))
 
 
-def test_numbers_of_features_add_up_over_regions_channels_and_stages() -> None:
-    """2 regions have 4 volumes; each of 5 weights has a mean and a deviation of 3 channels, and 5 + 7 stage means."""
-    assert num_features(2, 3, [5, 7]) == 4 + 5 * (6 + 12)
-    assert num_features(0, 0, [3, 5]) == 8
+def test_numbers_of_features_add_up_over_masks_channels_and_stages() -> None:
+    """2 regions and their rims have 4 volumes; each of 5 masks a mean and a deviation of 3 channels, and 5 + 7 means."""
+    assert num_features(5, 3, [5, 7]) == 4 + 5 * (6 + 12)
+    assert num_features(1, 0, [3, 5]) == 8
 
 
 def test_the_first_block_is_as_long_as_volumes_means_and_deviations() -> None:
-    assert feature_blocks(2, 3, {1: 5})["intensity"] == range(0, 4 + 5 * 6)
+    assert feature_blocks(5, 3, {1: 5})["intensity"] == range(0, 4 + 5 * 6)
 
 
 def test_the_mean_of_several_passes_keeps_a_row() -> None:

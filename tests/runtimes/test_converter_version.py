@@ -20,7 +20,7 @@ CONVERTS = (
 )
 COMPUTES = {"openvino_pass.py", "openvino_runtime.py"}
 """They run a graph that is there, and make none."""
-KNOWN = (1, "1028cdc056ecae55")
+KNOWN = (1, "ce518cf2439784f7")
 """The version, and the digest of the code that it stands for."""
 
 

@@ -29,7 +29,7 @@ class FeatureLayout:
         """The network's own blocks, then "shape" unless it pools plain averages, then "covariates" if there are any."""
         blocks = dict(network.feature_blocks)
         end = max((columns.stop for columns in blocks.values()), default=0)
-        shapes = len(descriptor_names(regions, num_channels)) if network.pooling == "regions" else 0
+        shapes = len(descriptor_names(regions, num_channels)) if network.pooling.regional else 0
         for name, length in (("shape", shapes), ("covariates", len(covariates))):
             if length:
                 blocks[name] = range(end, end + length)

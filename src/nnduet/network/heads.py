@@ -13,17 +13,15 @@ import torch
 from torch import Tensor, nn
 
 from nnduet.errors import SettingsError
-from nnduet.network.pooling import PooledSums, feature_blocks, num_features, region_weights, sum_channels, sum_stages
+from nnduet.network.pooling import PooledSums, Pooling, RegionPooling, feature_blocks, num_features, sum_channels
 from nnduet.schema import Task
 
-__all__ = ["POOLINGS", "FeatureNorm", "JointNetwork", "TaskHeads", "task_probabilities"]
+__all__ = ["FeatureNorm", "JointNetwork", "TaskHeads", "task_probabilities"]
 
 INNER_FOLDS = 3
 """Parts of the training patients. Inner head k learns from all but part k, so that its answers to part k are out of fold: they
 tell how far the network head can be trusted beside the case head. That holds where the encoder does not know the labels either,
 that is without class gradient."""
-
-POOLINGS = ("regions", "average")
 
 
 class FeatureNorm(nn.Module):
@@ -145,13 +143,12 @@ class JointNetwork(nn.Module):
         num_regions: number of foreground regions R.
         overlapping: whether the decoder's outputs are sigmoid regions instead of softmax classes.
         stages: indices of the encoder stages to pool, negative ones from the bottleneck upwards; None takes all.
-        pooling: one of POOLINGS. "regions" pools image and stages over regions, rims and everything; "average" pools the stages
-            over everything.
+        pooling: over which masks the stages, and the image if it is regional, are pooled; None takes :class:`RegionPooling`.
         class_gradient: share of the class loss's gradient that passes into the encoder, in [0, 1]. At 0 the encoder learns
             from the segmentation alone, and its features of the training cases know nothing of their class labels.
 
     Raises:
-        SettingsError: a stage that the encoder does not have, one named twice, or an unknown pooling.
+        SettingsError: a stage that the encoder does not have, or one named twice.
     """
 
     def __init__(
@@ -163,7 +160,7 @@ class JointNetwork(nn.Module):
         num_regions: int,
         overlapping: bool,
         stages: Sequence[int] | None = None,
-        pooling: str = "regions",
+        pooling: Pooling | None = None,
         hidden: int = 64,
         dropout: float = 0.25,
         class_gradient: float = 0.0,
@@ -175,13 +172,11 @@ class JointNetwork(nn.Module):
         self.overlapping = overlapping
         channels: list[int] = [int(c) for c in self.encoder.output_channels]  # type: ignore[union-attr]
         self.stages = _stage_indices(stages, len(channels))
-        if pooling not in POOLINGS:
-            raise SettingsError(f"pooling: expected one of {POOLINGS}, got {pooling!r}")
-        self.pooling = pooling
+        self.pooling = RegionPooling() if pooling is None else pooling
         pooled = {stage: channels[stage] for stage in self.stages}
-        regions, image_channels = (num_regions, num_image_channels) if pooling == "regions" else (0, 0)
-        size = num_features(regions, image_channels, list(pooled.values()))
-        self.feature_blocks = feature_blocks(regions, image_channels, pooled)
+        masks, image_channels = self.pooling.num_masks(num_regions), num_image_channels if self.pooling.regional else 0
+        size = num_features(masks, image_channels, list(pooled.values()))
+        self.feature_blocks = feature_blocks(masks, image_channels, pooled)
         self.heads = TaskHeads(tasks, size, hidden=hidden, dropout=dropout)
         self.inner_heads = nn.ModuleList(TaskHeads(tasks, size, hidden=hidden, dropout=dropout) for _ in range(INNER_FOLDS))
 
@@ -218,13 +213,19 @@ class JointNetwork(nn.Module):
         if missing or found.unexpected_keys:
             raise RuntimeError(f"missing weights: {missing}, unknown weights: {found.unexpected_keys}")
 
-    def _sums(self, image: Tensor, skips: list[Tensor], logits: Tensor, tile_weight: Tensor | None) -> PooledSums:
-        stages = [skips[stage] for stage in self.stages]
+    def masks(self, image: Tensor, logits: Tensor) -> Tensor:
+        """The pooling's masks (B, W, *spatial), float32, of an image and the logits of its segmentation."""
         with torch.autocast(image.device.type, enabled=False):
-            if self.pooling == "average":
-                return sum_stages(image.float(), stages, tile_weight)
-            weights = region_weights(logits, overlapping=self.overlapping)
-            return sum_channels(image.float(), stages, weights, tile_weight)
+            return self.pooling.masks(image.float(), logits, overlapping=self.overlapping)
+
+    def pooled_sums(self, image: Tensor, stages: list[Tensor], masks: Tensor, tile_weight: Tensor | None = None) -> PooledSums:
+        """Sums of the image, if the pooling is regional, and of the stages that are pooled; see :func:`sum_channels`."""
+        pooled = image if self.pooling.regional else image[:, :0]
+        with torch.autocast(image.device.type, enabled=False):
+            return sum_channels(pooled.float(), stages, masks, tile_weight)
+
+    def _sums(self, image: Tensor, skips: list[Tensor], logits: Tensor, tile_weight: Tensor | None) -> PooledSums:
+        return self.pooled_sums(image, [skips[stage] for stage in self.stages], self.masks(image, logits), tile_weight)
 
 
 def _stage_indices(stages: Sequence[int] | None, number: int) -> tuple[int, ...]:

@@ -10,8 +10,9 @@ import torch
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from torch import Tensor, nn
 
-from nnduet.errors import ModelError
+from nnduet.errors import ModelError, SettingsError
 from nnduet.network.heads import JointNetwork
+from nnduet.network.pooling import POOLINGS, Pooling
 from nnduet.schema import tasks_from_json
 
 __all__ = [
@@ -45,6 +46,7 @@ def build_joint_network(
     num_output_channels: int,
     deep_supervision: bool,
     initialize: bool = True,
+    pooling: Pooling | None = None,
 ) -> nn.Module:
     """The plans' segmentation network with the heads that ``plans["nnduet"]`` asks for.
 
@@ -53,6 +55,7 @@ def build_joint_network(
         configuration_manager: nnU-Net's ConfigurationManager.
         num_output_channels: segmentation heads, background included unless the labels are regions.
         initialize: draw the first weights of a training; a network that is given weights does without.
+        pooling: another than the one that the plans name.
 
     Raises:
         ModelError: the plans lack the "nnduet" object or name an architecture outside the allow-list, a building block that is
@@ -84,8 +87,14 @@ def build_joint_network(
         num_image_channels=num_input_channels,
         num_regions=num_output_channels - (0 if spec["overlapping"] else 1),
         overlapping=spec["overlapping"],
-        **spec["head"],
+        **spec["head"] | {"pooling": pooling or _named_pooling(spec["head"].get("pooling", "regions"))},
     )
+
+
+def _named_pooling(name: Any) -> Pooling:
+    if not isinstance(name, str) or name not in POOLINGS:
+        raise SettingsError(f"pooling: expected one of {tuple(POOLINGS)}, got {name!r}")
+    return POOLINGS[name]
 
 
 def has_regions(labels: Mapping[str, Any]) -> bool:

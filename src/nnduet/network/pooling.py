@@ -4,28 +4,36 @@ For an encoder stage f and a soft mask w, the pooled feature is sum(w * f) / sum
 itself and the rim inside its boundary, where capsules and margins show; the last mask is the global context
 (w = 1). Numerators and denominators are kept apart in :class:`PooledSums` and added over tiles; the division comes last.
 
-Source: mask-guided pooling with global context, shared/EVIDENCE.md item 4. The ratio of sums and the rim are
-nnDuet's own; the first makes training on one patch and sliding-window inference mean the same.
+A :class:`Pooling` says which masks there are. It is one object that is passed to the network; :class:`RegionPooling` is the
+default, and ``examples/new_pooling.py`` passes another.
+
+Source: masked average pooling, Zhang et al., SG-One, IEEE Transactions on Cybernetics 50, 2020. Soft masks, the ratio of sums
+and the rim are nnDuet's own; the ratio makes training on one patch and sliding-window inference mean the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from types import MappingProxyType
+from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 __all__ = [
+    "POOLINGS",
+    "AveragePooling",
     "PooledSums",
+    "Pooling",
+    "RegionPooling",
     "feature_blocks",
     "num_features",
     "region_sums",
     "region_weights",
     "sum_channels",
-    "sum_stages",
 ]
 
 PSEUDO_VOXELS = 1.0
@@ -42,8 +50,9 @@ class PooledSums:
     """Sums over a patch, a tile or a whole case, all float32.
 
     Attributes:
-        numerators: one tensor (B, 2R + 1, C_s) per pooled source: sum(w * f). The first source is the image and its square.
-        volumes: (B, 2R + 1), sum(w) in voxels of the preprocessed image: regions, their inner rims, all voxels.
+        numerators: one tensor (B, W, C_s) per pooled source: sum(w * f). The first source is the image and its square.
+        volumes: (B, W), sum(w) in voxels of the preprocessed image: W - 1 masks (by regions R regions and their R inner rims),
+            then all voxels.
     """
 
     numerators: tuple[Tensor, ...]
@@ -87,19 +96,72 @@ def _mean_and_deviation(means: Tensor) -> Tensor:
     return torch.cat([mean, (square - mean**2).clamp_min(0).sqrt()], dim=-1)
 
 
-def num_features(num_regions: int, num_image_channels: int, stage_channels: list[int]) -> int:
-    """Length F of :meth:`PooledSums.features` for R foreground regions; none and no image channels for :func:`sum_stages`."""
-    return 2 * num_regions + (2 * num_regions + 1) * (2 * num_image_channels + sum(stage_channels))
+class Pooling(Protocol):
+    """Over which soft masks features are averaged. One that is written elsewhere needs these three and no base class.
+
+    It has nothing to learn: what it gives is detached from the segmentation, and by default from the encoder, too.
+    """
+
+    @property
+    def regional(self) -> bool:
+        """Whether intensities are pooled as well, and shapes of regions described; else the encoder's stages alone."""
+
+    def num_masks(self, num_regions: int) -> int:
+        """W, the last one of all voxels included, for R foreground regions."""
+
+    def masks(self, image: Tensor, logits: Tensor, *, overlapping: bool) -> Tensor:
+        """Weights (B, W, *spatial) in [0, 1], float32 and detached, of which the last is 1 everywhere.
+
+        Args:
+            image: (B, C, *spatial), the network's input, float32.
+            logits: of the segmentation, on the same grid: (B, R, *spatial) if ``overlapping``, else (B, R + 1, *spatial).
+        """
 
 
-def feature_blocks(num_regions: int, num_image_channels: int, stage_channels: dict[int, int]) -> dict[str, range]:
+class RegionPooling:
+    """Every foreground region, the rim inside each, and everything; the default."""
+
+    regional = True
+
+    def num_masks(self, num_regions: int) -> int:
+        """2R + 1."""
+        return 2 * num_regions + 1
+
+    def masks(self, image: Tensor, logits: Tensor, *, overlapping: bool) -> Tensor:
+        """See :func:`region_weights`."""
+        return region_weights(logits, overlapping=overlapping)
+
+
+class AveragePooling:
+    """Everything alike, and the encoder's stages alone: plain global average pooling, for ablations."""
+
+    regional = False
+
+    def num_masks(self, num_regions: int) -> int:
+        """1."""
+        return 1
+
+    def masks(self, image: Tensor, logits: Tensor, *, overlapping: bool) -> Tensor:
+        """Ones (B, 1, *spatial)."""
+        return torch.ones_like(image[:, :1])
+
+
+POOLINGS: Mapping[str, Pooling] = MappingProxyType({"regions": RegionPooling(), "average": AveragePooling()})
+"""Those that a training can be told to use, by the name that its plans keep."""
+
+
+def num_features(num_masks: int, num_image_channels: int, stage_channels: Sequence[int]) -> int:
+    """Length F of :meth:`PooledSums.features` for W masks, the one of all voxels included."""
+    return num_masks - 1 + num_masks * (2 * num_image_channels + sum(stage_channels))
+
+
+def feature_blocks(num_masks: int, num_image_channels: int, stage_channels: Mapping[int, int]) -> dict[str, range]:
     """Where in the features what stands: "intensity" (volumes, intensities) where there are any, then "stage 0", ...
 
     ``stage_channels`` maps the pooled encoder stages, in their order, to their channels.
     """
-    weights = 2 * num_regions + 1
-    lengths = {"intensity": 2 * num_regions + weights * 2 * num_image_channels}
-    lengths |= {f"stage {stage}": weights * channels for stage, channels in stage_channels.items()}
+    lengths = {"intensity": num_masks - 1 + num_masks * 2 * num_image_channels}
+    lengths |= {f"stage {stage}": num_masks * channels for stage, channels in stage_channels.items()}
     ends = dict(zip(lengths, accumulate(lengths.values()), strict=True))
     return {name: range(ends[name] - length, ends[name]) for name, length in lengths.items() if length}
 
@@ -166,7 +228,7 @@ def sum_channels(image: Tensor, stages: list[Tensor], weights: Tensor, tile_weig
     Args:
         image: (B, C, *spatial), the network's input.
         stages: encoder features (B, C_s, *coarse).
-        weights: (B, 2R + 1, *spatial) from :func:`region_weights`.
+        weights: (B, W, *spatial), the masks of a :class:`Pooling`.
         tile_weight: (*spatial) or (B, 1, *spatial), this tile's share of every voxel in a sliding window; the shares of
             overlapping tiles add up to one. None counts every voxel once.
     """
@@ -174,12 +236,3 @@ def sum_channels(image: Tensor, stages: list[Tensor], weights: Tensor, tile_weig
         weights = weights * tile_weight
     sources = [torch.cat([image, image**2], dim=1), *stages]
     return PooledSums(region_sums(sources, weights), weights.flatten(2).sum(-1))
-
-
-def sum_stages(image: Tensor, stages: list[Tensor], tile_weight: Tensor | None = None) -> PooledSums:
-    """Pool the chosen encoder stages over all voxels alike: plain global average pooling, without regions or intensities.
-
-    The sums are those of an image without channels and without foreground regions; the arguments are those of
-    :func:`sum_channels`. For ablations.
-    """
-    return sum_channels(image[:, :0], stages, torch.ones_like(image[:, :1]), tile_weight)

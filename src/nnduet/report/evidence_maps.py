@@ -30,7 +30,7 @@ from nnduet.io.images import file_ending
 from nnduet.model_store.model_folder import ModelFolder, load_model
 from nnduet.model_store.shipped_models import open_model
 from nnduet.network.heads import JointNetwork, task_probabilities
-from nnduet.network.pooling import PooledSums, region_weights, sum_channels, sum_stages
+from nnduet.network.pooling import PooledSums
 from nnduet.report.stored_model import region_names
 from nnduet.runtimes.joint_pass import JointPass
 from nnduet.schema import Task
@@ -190,11 +190,10 @@ def contribution_map(network: JointNetwork, gradients: Sequence[Tensor]) -> Join
             image = patches.clone()
             with torch.no_grad():
                 skips = network.encoder(image)
-                weights = region_weights(network.decoder(skips), overlapping=network.overlapping)
+                masks = network.masks(image, network.decoder(skips))
             with torch.enable_grad():
                 stages = [skips[stage].detach().requires_grad_() for stage in network.stages]
-                average = network.pooling == "average"
-                sums = sum_stages(image, stages) if average else sum_channels(image, stages, weights)
+                sums = network.pooled_sums(image, stages, masks)
                 score = sum((g * n).sum() for g, n in zip(gradients, sums.numerators[1:], strict=True))
                 slopes = torch.autograd.grad(score, stages)  # type: ignore[arg-type]
             maps = [(f.detach() * g).sum(dim=1, keepdim=True) for f, g in zip(stages, slopes, strict=True)]
