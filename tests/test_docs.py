@@ -29,7 +29,7 @@ from nnduet.datasets.phantom import write_phantom
 from nnduet.io.images import Geometry, write_segmentation
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")))
+PAGES = ("README.md", *sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md")))
 NOT_RUN = {
     "make": "CI runs the targets",
     "python3": "makes a virtual environment",
@@ -251,6 +251,18 @@ def test_row_115_every_line_that_is_not_run_is_still_in_a_page() -> None:
     words = [shlex.split(line, comments=True) for page in PAGES for line in _lines(page)]
     for start in NOT_RUN:
         assert any(line[: len(start.split())] == start.split() for line in words), start
+
+
+def test_no_page_or_docstring_points_at_what_is_not_in_the_repository() -> None:
+    """Links of the pages, and notes of the developers that lie outside of it."""
+    for page in PAGES:
+        text = re.sub(r"```.*?```", "", (ROOT / page).read_text(encoding="utf-8"), flags=re.S)
+        for link in re.findall(r"\]\(([^)#\s]+)", text):
+            inside = (ROOT / page).parent.joinpath(link).resolve()
+            assert "://" in link or (inside.exists() and inside.is_relative_to(ROOT)), f"{page}: {link}"
+    sources = [path for folder in ("src/nnduet", "benchmarks", "docs", ".ci") for path in (ROOT / folder).rglob("*.*")]
+    for path in [path for path in sources if path.suffix in (".py", ".md")]:
+        assert not re.search(r"shared/[A-Z]+\.md", path.read_text(encoding="utf-8")), path
 
 
 def test_row_115_the_make_targets_that_are_named_exist() -> None:

@@ -1,8 +1,8 @@
 """The families of statistical models behind the case head, all as plain layers of numbers.
 
 With a few hundred cases, shrinkage LDA, ridge logistic regression and a 16-unit perceptron on frozen features are best or near
-best (shared/EVIDENCE.md item 5). scikit-learn fits them, and is imported only then; only their weights are kept, so prediction
-needs numpy alone.
+best (docs/explanation-evidence.md, 5). scikit-learn fits them, and is imported only then; only their weights are kept, so
+prediction needs numpy alone.
 """
 
 from __future__ import annotations

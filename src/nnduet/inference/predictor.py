@@ -87,7 +87,7 @@ class Predictor:
     """A loaded model. ``Predictor.load(folder)`` reads it, ``predictor(image)`` predicts one case.
 
     All folds are used: segmentation logits are averaged, class probabilities combined by their geometric mean, regression
-    values averaged (shared/EVIDENCE.md item 10).
+    values averaged (docs/explanation-evidence.md, 9).
 
     Threads may share a predictor, and get the answers that they would get one after the other: they read, preprocess, describe
     and label side by side, and take turns in the network.

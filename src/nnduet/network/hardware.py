@@ -30,7 +30,8 @@ _KEPT_BYTES, _MOST_MAPPED_BYTES = 2**30, 2**25
 """What glibc may keep at the end of its heap, and the largest block that it is made to take from there: its own limit."""
 
 _CPUINFO = Path("/proc/cpuinfo")
-_BF16_FLAGS = {"amx_bf16", "bf16"}  # x86, arm64; AVX-512's dot products alone are slower than float32 (shared/SPEED.md)
+_BF16_FLAGS = {"amx_bf16", "bf16"}
+"""Of x86 and arm64. AVX-512's dot products alone are slower than float32 (docs/explanation-evidence.md)."""
 
 
 def cpu_has_bf16(cpuinfo: Path = _CPUINFO) -> bool:

@@ -1,7 +1,7 @@
 """Has a task's head given up? Two signs: only one class is ever answered, or the loss is that of a head that knows nothing.
 
 A head that answers equal probabilities has a cross-entropy of ln K over K classes, and of ln 2 per threshold of an ordinal
-task. Source: shared/EVIDENCE.md item 12. numpy only.
+task. See docs/explanation-evidence.md, 10. numpy only.
 """
 
 from __future__ import annotations

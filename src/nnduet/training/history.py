@@ -61,7 +61,7 @@ class History:
 
 
 class SparsePlots:
-    """nnU-Net's logger with its plot drawn only every tenth epoch: it costs 2.7 CPU-seconds (shared/NNUNET.md)."""
+    """nnU-Net's logger with its plot drawn only every tenth epoch: it costs 2.7 CPU-seconds."""
 
     EVERY = 10
 

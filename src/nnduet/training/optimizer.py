@@ -13,15 +13,15 @@ from nnduet.training.settings import TrainingSettings
 __all__ = ["JointOptimizer", "PolynomialDecay", "build_optimizer"]
 
 CLIP_NORMS = {"segmentation": 12.0, "heads": 1.0}
-"""Largest gradient norm: nnU-Net's 12 (T: train_step), and 1 for heads of their own (shared/EVIDENCE.md item 2)."""
+"""Largest gradient norm: nnU-Net's 12 (T: train_step), and 1 for heads of their own (docs/explanation-evidence.md, 2)."""
 
 
 class JointOptimizer:
     """The optimisers of the segmentation network and of the heads behind the interface of one.
 
-    nnU-Net's SGD blows heads up or collapses them to one class (shared/EVIDENCE.md item 2), so the heads have their own
-    AdamW, unless an ablation asks for the shared one. Offers what trainer, checkpoint and GradScaler use: ``param_groups``,
-    ``zero_grad``, ``step``, ``state_dict``.
+    nnU-Net's SGD blows heads up or collapses them to one class (docs/explanation-evidence.md, 2), so the heads have
+    their own AdamW, unless an ablation asks for the shared one. Offers what trainer, checkpoint and GradScaler use:
+    ``param_groups``, ``zero_grad``, ``step``, ``state_dict``.
     """
 
     def __init__(self, segmentation: torch.optim.Optimizer, heads: torch.optim.Optimizer | None = None) -> None:

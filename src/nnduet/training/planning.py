@@ -44,7 +44,7 @@ __all__ = ["PlanSummary", "foreground_counts", "plan", "preprocess_case"]
 
 
 FINGERPRINT_SAMPLES_PER_CASE = 20_000
-"""Same percentiles as nnU-Net's 1e8 / cases at a fifth of the time (shared/NNUNET.md)."""
+"""Same percentiles as nnU-Net's 1e8 / cases at a fifth of the time (docs/explanation-evidence.md)."""
 
 _DEFAULT_CONFIGURATIONS = ("2d", "3d_fullres")
 _PREPROCESSED_ENDINGS = (".b2nd", ".pkl", ".npz", ".npy")

@@ -2,8 +2,9 @@
 
 Off by default (``selection_share`` 0): with a few hundred cases, withholding costs more than the choice gives, and at the end
 of a training the learning rate has decayed to zero, so that the last epochs hardly differ. Where it is on, the score is that of
-whole cases and never of patches (shared/EVIDENCE.md item 12). Scores live in nnU-Net's log, one pair per epoch, which rides in
-every checkpoint; averages and the best epoch follow from them, so that a resumed training chooses as if it had not stopped.
+whole cases and never of patches (docs/explanation-evidence.md, 10). Scores live in nnU-Net's log, one pair per epoch, which
+rides in every checkpoint; averages and the best epoch follow from them, so that a resumed training chooses as if it had not
+stopped.
 """
 
 from __future__ import annotations

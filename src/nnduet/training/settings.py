@@ -22,8 +22,8 @@ _CORRECT = 'correct it under "nnduet", "training" in the plans file (in Python: 
 class TrainingSettings:
     """How one model is trained; rides in ``plans["nnduet"]["training"]`` and so in every model folder.
 
-    The defaults are nnU-Net's own for the segmentation (T: nnUNetTrainer.__init__) and those of shared/EVIDENCE.md items 1, 2
-    and 7 for the heads.
+    The defaults are nnU-Net's own for the segmentation (T: nnUNetTrainer.__init__) and those of
+    docs/explanation-evidence.md, 1, 2 and 7, for the heads.
 
     Attributes:
         optimizer: "sgd" (nnU-Net's Nesterov 0.99) or "adamw" for encoder and decoder; for the heads see head_optimizer.
