@@ -48,7 +48,7 @@ _LEFT_OUT = "left_out_when"
 
 def left_out_when(default: T) -> T:
     """A dataclass field that is not written while it has its default, as ``reason`` where nothing is undefined."""
-    return cast(T, field(default=default, metadata={_LEFT_OUT: True}))
+    return field(default=default, metadata={_LEFT_OUT: True})
 
 
 def is_left_out(field_of_record: Any) -> bool:
