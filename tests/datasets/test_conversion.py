@@ -8,6 +8,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK
@@ -219,6 +220,20 @@ def test_repaired_files_look_the_same_to_nnunets_reader(folder: Path, tmp_path: 
         assert written.GetSize() == (6, 5, 4)
     assert (summary.rounded_masks, summary.rounded_voxels, summary.num_rewritten) == (1, 120, 2)
     assert any("micron" in note for note in summary.notes) and any("disagree" in note for note in summary.notes)
+
+
+def test_nifti_2_is_written_as_nifti_1_which_nnunets_reader_reads(folder: Path, tmp_path: Path) -> None:
+    places = ("imagesTr", "c2_0000.nii.gz"), ("labelsTr", "c2.nii.gz")
+    voxels = {}
+    for place, name in places:
+        path = folder / {"imagesTr": "images", "labelsTr": "labels"}[place] / name
+        old = nib.Nifti1Image.from_filename(path)
+        voxels[place] = np.asarray(old.dataobj)
+        nib.Nifti2Image(voxels[place], old.affine).to_filename(path)
+    assert run(source_of(folder), tmp_path).num_rewritten == 2
+    for place, name in places:
+        found = SimpleITK.ReadImage(str(tmp_path / "raw" / "Dataset007_Test" / place / name))
+        np.testing.assert_array_equal(SimpleITK.GetArrayFromImage(found), voxels[place].T)
 
 
 def test_many_notes_of_one_kind_are_counted(folder: Path, tmp_path: Path) -> None:

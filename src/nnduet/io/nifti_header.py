@@ -99,7 +99,7 @@ def parse_header(block: bytes, version: int, order: str, path: Path, max_bytes: 
     slope, intercept = _scaling(raw, path)
     geometry = Geometry(shape, _triple(spacing[::-1]), _triple(origin), tuple(float(v) for v in direction.ravel()))
     notes = (*shape_notes, *position_notes)
-    canonical = not notes and int(raw["dim"][0]) == 3
+    canonical = version == 1 and not notes and int(raw["dim"][0]) == 3  # ITK reads no NIfTI-2 in one file
     return NiftiHeader(geometry, dtype, _data_offset(raw, version, path), slope, intercept, notes, canonical)
 
 
