@@ -1,6 +1,8 @@
 # make demo    the whole way on synthetic CT, into nnduet_demo/
 # make test    lint, types and tests with coverage
+# make quick   lint, types, and the tests that take less than a few seconds each: before every commit
 # make lint    ruff and mypy only
+# make docs    the docs and the public names as a site, site/index.html (in a venv of its own)
 # make audit   known vulnerabilities of the pinned packages (pip-audit, in a venv of its own)
 # make lock    requirements.lock: the pinned versions with the hashes of their files for this Python and platform
 # Needs Python 3.11 and make. Each target first brings .venv to the versions in constraints.txt.
@@ -10,7 +12,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 OUTPUT ?= nnduet_demo
 
-.PHONY: demo test lint audit lock install
+.PHONY: demo test quick lint docs audit lock install
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -38,6 +40,14 @@ lint: install
 test: lint
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder \
 		--cov=nnduet --cov-report=term --cov-fail-under=90
+
+docs: .venv-docs/.installed
+	.venv-docs/bin/python .ci/docs_site.py
+
+.venv-docs/.installed: .ci/docs-requirements.txt
+	$(PYTHON) -m venv --clear .venv-docs
+	.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check -r .ci/docs-requirements.txt
+	touch $@
 
 audit:
 	test -x .venv-audit/bin/pip-audit || ($(PYTHON) -m venv --clear .venv-audit && \
