@@ -117,6 +117,20 @@ def test_the_predictor_is_reached_from_the_package() -> None:
     assert nnduet.Predictor is Predictor
 
 
+DRAW_PICTURES = ("report/overlay.py", "report/report_folder.py")
+"""Write .png for people to look at, which are no images of a case."""
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if not module.startswith("io/")])
+def test_only_the_room_of_files_knows_formats_and_names_of_channels(module: str) -> None:
+    from nnduet.io.formats import image_endings
+
+    tree = ast.parse((PACKAGE / module).read_text(encoding="utf-8"))
+    texts = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    assert module in DRAW_PICTURES or not set(texts) & set(image_endings()), "ask nnduet.io.formats"
+    assert not {"04d", "_0000"} & set(texts), "put names together by nnduet.io.case_names"
+
+
 PARSERS = ("json.loads", "json.load", "load_json", "load_pickle", "yaml.load", "yaml.safe_load")
 CAN_RUN_CODE = {"pickle", "joblib", "yaml", "shelve", "marshal", "dill"}
 READS_JSON, READS_PICKLES = "records.py", "training/case_properties.py"

@@ -23,10 +23,10 @@ from nnduet.errors import (
     TooLargeError,
     UnreadableFileError,
 )
+from nnduet.io.formats import file_ending
 from nnduet.io.images import (
     Geometry,
     check_image,
-    file_ending,
     inspect_image,
     read_image,
     read_segmentation,

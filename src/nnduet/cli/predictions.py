@@ -145,9 +145,9 @@ def _note_missing(missing: Mapping[str, int], num_cases: int) -> None:
 
 
 def _is_mask(output: Path) -> bool:
-    from nnduet.io.images import FILE_ENDINGS
+    from nnduet.io.formats import is_image_name
 
-    return output.name.lower().endswith(FILE_ENDINGS) and not output.is_dir()
+    return is_image_name(output.name) and not output.is_dir()
 
 
 @contextlib.contextmanager

@@ -13,8 +13,10 @@ import numpy.typing as npt
 
 from nnduet.datasets.sources import Source, SourceCase
 from nnduet.errors import DatasetError, GeometryError, NNDuetError, SettingsError
+from nnduet.io.formats import file_ending, reader_of
 from nnduet.io.geometry import Geometry, check_same_geometry, farthest_corner_mm
-from nnduet.io.images import MAX_LABEL, Image, ImageHeader, file_ending, inspect_image, read_whole_numbers, voxel_counts
+from nnduet.io.images import MAX_LABEL, Image, inspect_image, read_whole_numbers, voxel_counts
+from nnduet.io.readers import ImageHeader
 
 __all__ = ["CheckedCase", "CheckedFile", "check_cases", "read_mask"]
 
@@ -140,8 +142,10 @@ def _rounded_up(value: float) -> float:
 
 
 def _checked(path: Path, header: ImageHeader, grid: Geometry, ending: str, *, as_it_is: bool = True) -> CheckedFile:
-    if (file_ending(path) == ".png") != (ending == ".png"):
-        raise DatasetError(f"{path}: PNG and NIfTI files are mixed; convert all to one format")
+    formats = {reader_of(path).name, reader_of(Path(ending)).name}
+    if len(formats) > 1:
+        names = " and ".join(sorted(formats, reverse=True))
+        raise DatasetError(f"{path}: {names} files are mixed; convert all to one format")
     same_ending = file_ending(path) == ending
     copy = as_it_is and same_ending and header.is_canonical and _equal_for_nnunet(grid, header.geometry)
     return CheckedFile(path, grid, copy, header.notes)

@@ -29,7 +29,8 @@ from nnduet.datasets.sources import Source, check_case_names
 from nnduet.errors import DatasetError, LeakError, OutputExistsError, SettingsError
 from nnduet.io.csv_text import records_text
 from nnduet.io.files import json_text
-from nnduet.io.images import MAX_IMAGE_BYTES, file_ending
+from nnduet.io.formats import reader_of
+from nnduet.io.images import MAX_IMAGE_BYTES
 from nnduet.names import check_name
 from nnduet.progress import Progress
 from nnduet.schema import CASE_COLUMN, GROUP_COLUMN, LABELS_FILE, SPLITS_FILE, Workspace, check_new_tasks, tasks_to_json
@@ -52,7 +53,7 @@ def convert(
 ) -> ConversionSummary:
     """Write ``Dataset<id>_<name>`` below the workspace's raw folder, and its tables below the preprocessed folder too.
 
-    NIfTI is written as ``.nii.gz`` (bytes copied where every reader agrees on them), PNG as PNG. ``replace`` allows other
+    Each format is written under its ``dataset_ending``, bytes copied where all readers agree on them. ``replace`` allows other
     labels, tasks or folds to replace those of a finished dataset; ``dry_run`` checks everything and writes nothing.
     ``progress`` gets (done, total, case id) for each case checked and each case written.
 
@@ -166,7 +167,7 @@ def _check_source(source: Source) -> str:
             raise DatasetError(f"{case_id}: no row in the case table")
         for task in source.tasks:
             task.encode(source.rows[case_id][task.name])
-    return ".png" if file_ending(source.cases[0].images[0]) == ".png" else ".nii.gz"
+    return reader_of(source.cases[0].images[0]).dataset_ending
 
 
 def _default_folds(source: Source, num_folds: int, seed: int) -> Folds:

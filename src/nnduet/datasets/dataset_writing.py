@@ -19,6 +19,7 @@ from nnduet.datasets.checking import CheckedCase, CheckedFile, read_mask
 from nnduet.datasets.mask_codes import MaskCodes
 from nnduet.datasets.sources import Source
 from nnduet.errors import DatasetError, OutputExistsError
+from nnduet.io.case_names import channel_name, mask_name
 from nnduet.io.files import copy_atomically, file_digest, is_temporary, locked, remove_temporaries, write_bytes_atomically
 from nnduet.io.images import encode_image, encode_segmentation, read_image
 from nnduet.records import parse_json, read_json
@@ -115,9 +116,9 @@ def check_existing(plan: DatasetPlan, replace: bool) -> None:
 
 def _file_names(plan: DatasetPlan) -> set[str]:
     """Names relative to the raw folder of all images and masks."""
-    names = {f"labelsTr/{case.case_id}{plan.ending}" for case in plan.cases}
+    names = {f"labelsTr/{mask_name(case.case_id, plan.ending)}" for case in plan.cases}
     for folder, cases in (("imagesTr", plan.cases), ("imagesTs", plan.tests)):
-        names |= {f"{folder}/{case.case_id}_{i:04d}{plan.ending}" for case in cases for i in range(len(case.images))}
+        names |= {f"{folder}/{channel_name(case.case_id, i, plan.ending)}" for case in cases for i in range(len(case.images))}
     return names
 
 
@@ -181,9 +182,9 @@ def write_dataset(plan: DatasetPlan, report: Callable[[str], None]) -> None:
     for folder, cases in (("imagesTr", plan.cases), ("imagesTs", plan.tests)):
         for case in cases:
             for channel, file in enumerate(case.images):
-                _write_image(file, f"{folder}/{case.case_id}_{channel:04d}{plan.ending}", plan, written)
+                _write_image(file, f"{folder}/{channel_name(case.case_id, channel, plan.ending)}", plan, written)
             if case.label:
-                _write_masks(case, f"labelsTr/{case.case_id}{plan.ending}", plan, written)
+                _write_masks(case, f"labelsTr/{mask_name(case.case_id, plan.ending)}", plan, written)
             report(case.case_id)
     for root in (plan.preprocessed, raw):
         for table, text in plan.texts.items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from nnduet.datasets.task_specs import notes_on_columns, parse_task_specs
 from nnduet.datasets.user_folds import read_user_folds
 from nnduet.errors import DatasetError, SettingsError, TableError, listed
 from nnduet.io.case_files import FoundCases, find_cases, find_masks
+from nnduet.io.case_names import channel_name, split_channel
 from nnduet.names import printable
 from nnduet.records import read_json
 from nnduet.schema import GROUP_COLUMN, RESULT_NAMES_KEY, SPLITS_FILE, Task
@@ -274,17 +274,19 @@ def _read_part(folder: Path) -> tuple[dict[str, tuple[SourceCase, str]], list[st
 
 def _paired_cases(folder: Path, files: Mapping[str, Path]) -> list[SourceCase]:
     """Cases of a folder that holds images ``<id>_0000`` and masks ``<id>`` side by side."""
-    matches = {stem: re.fullmatch(r"(.+)_\d{4}", stem, re.DOTALL) for stem in files}
-    owners = {stem: match[1] for stem, match in matches.items() if match and (match[1] in files or stem.endswith("_0000"))}
+    parts = {stem: split_channel(stem) for stem in files}
+    owners = {stem: case for stem, (case, channel) in parts.items() if channel == 0 or (channel and case in files)}
     masks = set(files) - set(owners)
     for case_id in sorted(set(owners.values()) ^ masks):
-        raise DatasetError(f"{folder}: case {case_id!r} has no {'image ' + case_id + '_0000' if case_id in masks else 'mask'}")
+        raise DatasetError(
+            f"{folder}: case {case_id!r} has no {'image ' + channel_name(case_id, 0) if case_id in masks else 'mask'}"
+        )
     return [SourceCase(case_id, _channels_of(case_id, owners, files), files[case_id]) for case_id in sorted(masks)]
 
 
 def _channels_of(case_id: str, owners: Mapping[str, str], files: Mapping[str, Path]) -> tuple[Path, ...]:
     stems = sorted(stem for stem, owner in owners.items() if owner == case_id)
-    if stems != [f"{case_id}_{i:04d}" for i in range(len(stems))]:
+    if stems != [channel_name(case_id, i) for i in range(len(stems))]:
         raise DatasetError(f"case {case_id!r}: expected channels from 0000 on, got {stems}")
     return tuple(files[stem] for stem in stems)
 

@@ -27,7 +27,9 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from nnduet.errors import OutputExistsError, SettingsError
+from nnduet.io.case_names import channel_name, mask_name
 from nnduet.io.csv_text import csv_text
+from nnduet.io.nifti import NIFTI
 
 __all__ = ["SUBTYPES", "PhantomCase", "PhantomSummary", "PhantomVolume", "simulate", "write_phantom"]
 
@@ -290,8 +292,8 @@ def _write_case(folder: Path, case: PhantomCase, volume: PhantomVolume, *, as_fl
     if as_float:
         segmentation = np.where(segmentation == 1, _ONE_AS_STORED, segmentation.astype(np.float64))
     write = functools.partial(_write_image, spacing_mm=case.spacing_mm, orientation=case.orientation)
-    write(image_folder / f"{case.case_id}_0000.nii.gz", volume.hounsfield)
-    write(mask_folder / f"{case.case_id}.nii.gz", segmentation)
+    write(image_folder / channel_name(case.case_id, 0, NIFTI.dataset_ending), volume.hounsfield)
+    write(mask_folder / mask_name(case.case_id, NIFTI.dataset_ending), segmentation)
 
 
 def _write_image(path: Path, array: _Array, *, spacing_mm: tuple[float, float, float], orientation: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from nnduet.datasets.folds import Folds
 from nnduet.datasets.mask_codes import check_mask_names
 from nnduet.errors import DatasetError, SettingsError
+from nnduet.io.case_names import FIRST_CHANNEL
 from nnduet.names import check_distinct_names, check_name
 from nnduet.schema import Task
 
@@ -90,6 +91,6 @@ def check_case_names(case_ids: Iterable[str]) -> None:
     seen = list(case_ids)
     for case_id in seen:
         check_name(case_id, "case id", DatasetError)
-        if case_id.endswith("_0000"):
+        if case_id.endswith(FIRST_CHANNEL):
             raise DatasetError(f"case id {case_id[:80]!r}: ends in _0000, which looks like a channel number")
     check_distinct_names(seen, "case ids", DatasetError)

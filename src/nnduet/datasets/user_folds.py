@@ -8,7 +8,8 @@ from typing import Any
 
 from nnduet.datasets.folds import Folds, parse_folds
 from nnduet.errors import DatasetError
-from nnduet.io.images import FILE_ENDINGS
+from nnduet.io.case_names import split_channel
+from nnduet.io.formats import split_ending
 from nnduet.names import printable
 
 __all__ = ["read_user_folds"]
@@ -92,8 +93,8 @@ def _cases(part: Any, place: str, known: frozenset[str], notes: list[str]) -> An
 
 
 def _without_ending(name: str) -> str:
-    stem = next((name[: -len(ending)] for ending in FILE_ENDINGS if name.lower().endswith(ending)), name)
-    return re.sub(r"_\d{4}$", "", stem) if stem != name else name
+    stem, ending = split_ending(name)
+    return split_channel(stem)[0] if ending else name
 
 
 def _kind(value: Any) -> str:

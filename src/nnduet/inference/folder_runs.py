@@ -20,7 +20,8 @@ from nnduet.inference.result_tables import result_ending, write_tables
 from nnduet.inference.task_predictions import CaseAnswers
 from nnduet.io.case_files import find_cases
 from nnduet.io.files import locked, write_json_atomically
-from nnduet.io.images import file_ending, write_segmentation
+from nnduet.io.formats import readers_named
+from nnduet.io.images import write_segmentation
 from nnduet.names import name_problem, printable
 from nnduet.progress import Progress
 
@@ -99,7 +100,7 @@ def predict_file(
     if len(found.cases) != 1 or predictor.mask_codes:
         got = f"{len(found.cases)} cases" if len(found.cases) != 1 else f"the masks {list(_mask_names(predictor))}"
         raise SettingsError(f"{mask}: expected one mask for this name, got {got}", remedy="name a folder with -o")
-    if (file_ending(mask) == ".png") != (ending == ".png"):
+    if not set(readers_named(mask.name)) & set(readers_named(ending)):
         raise SettingsError(f"{mask}: expected a name that ends in {ending}, as the masks of this model do")
     if mask.exists() or mask.is_symlink():
         raise OutputExistsError(

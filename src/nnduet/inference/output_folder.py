@@ -9,7 +9,8 @@ from typing import Any
 from nnduet.errors import OutputExistsError, SettingsError
 from nnduet.inference.case_records import RECORDS_FILE, EarlierRun, read_earlier_run
 from nnduet.inference.result_tables import CLASSIFICATION_FILE
-from nnduet.io.images import FILE_ENDINGS
+from nnduet.io.case_names import mask_name
+from nnduet.io.formats import is_image_name
 from nnduet.model_store.model_folder import ModelSource
 from nnduet.names import check_name, printable
 from nnduet.schema import Task
@@ -28,7 +29,7 @@ def mask_paths(output: Path, case_id: str, ending: str, masks: Sequence[str]) ->
     Raises:
         SettingsError: a name that cannot be part of a path; it would lead elsewhere.
     """
-    name = f"{check_name(case_id, 'case')}{ending}"
+    name = mask_name(check_name(case_id, "case"), ending)
     return [output / name, *(output / check_name(mask, "mask") / name for mask in masks)]
 
 
@@ -44,7 +45,7 @@ def check_place(output: Path, images: Path, model: ModelSource | None) -> None:
     Raises:
         SettingsError: with what to name instead.
     """
-    if output.name.lower().endswith(FILE_ENDINGS):
+    if is_image_name(output.name):
         raise SettingsError(f"{output}: the output is a folder, where a mask is named like its case; leave out the ending")
     place, folder = output.resolve(), (images if images.is_dir() else images.parent).resolve()
     if place == folder:

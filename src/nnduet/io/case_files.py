@@ -6,19 +6,19 @@ without a word.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from nnduet.errors import AmbiguousFileError, DatasetError, NNDuetError, listed
-from nnduet.io.images import FILE_ENDINGS
+from nnduet.io.case_names import FIRST_CHANNEL, channel_name, split_channel
+from nnduet.io.formats import is_image_name, listed_endings, readers_named, split_ending
+from nnduet.io.readers import Reader
 from nnduet.names import printable
 
 __all__ = ["FoundCases", "find_cases", "find_masks", "list_images"]
 
-_CHANNEL = re.compile(r"(?P<case_id>.+)_(?P<channel>\d{4})", re.DOTALL)
 _MAX_NAMES = 5
 _OWN_PREFIX = ".nnduet-"
 _SYSTEM_FILES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx"})
@@ -68,7 +68,7 @@ def list_images(place: Path, ending: str | None = None) -> FoundCases:
     What is named like an image is listed, whatever it is: a link to nothing or a pipe is a case that cannot be read.
 
     Args:
-        ending: of the images that are wanted: ``".png"`` for PNG, another one for NIfTI of either ending; None takes all.
+        ending: of the images that are wanted, e.g. ``".nii.gz"``: its format, with any of its endings; None takes all.
 
     Returns:
         No case for a folder without images.
@@ -89,7 +89,7 @@ def list_images(place: Path, ending: str | None = None) -> FoundCases:
         if reason:
             ignored[path] = reason
         else:
-            files.setdefault(_stem(path), []).append(path)
+            files.setdefault(split_ending(path.name)[0], []).append(path)
     return FoundCases(place, {stem: tuple(files[stem]) for stem in sorted(files)}, ignored)
 
 
@@ -101,7 +101,7 @@ def find_masks(place: Path, ending: str | None = None) -> FoundCases:
         AmbiguousFileError: two files for one case.
     """
     found = list_images(place, ending)
-    _refuse_none(found, "masks named <case>.nii.gz, .nii or .png")
+    _refuse_none(found, f"masks named <case>{listed_endings()}")
     _refuse_rivals(found)
     return found
 
@@ -125,17 +125,17 @@ def find_cases(
         AmbiguousFileError: two files for one channel of a case.
     """
     found = list_images(place, ending)
-    _refuse_none(found, "images named <case>_0000.nii.gz, .nii or .png")
+    _refuse_none(found, f"images named {channel_name('<case>', 0, listed_endings())}")
     _refuse_rivals(found)
     files = {stem: paths[0] for stem, paths in found.cases.items()}
-    if num_channels in (None, 1) and not any(stem.endswith("_0000") for stem in files):
+    if num_channels in (None, 1) and not any(stem.endswith(FIRST_CHANNEL) for stem in files):
         return found
     channels, unnumbered = _grouped(files)
     expected = num_channels or _most_frequent([len(numbers) for numbers in channels.values()])
     ignored = dict(found.ignored)
     for stem, path in unnumbered.items():
         if expected > 1:
-            ignored[path] = f"no channel _0000 to _{expected - 1:04d} at the end of the name"
+            ignored[path] = f"no channel {FIRST_CHANNEL} to {channel_name('', expected - 1)} at the end of the name"
         elif stem in channels:
             raise AmbiguousFileError(f"{place}: {path.name} and a file with a channel are both case {stem!r}; remove one")
         else:
@@ -143,27 +143,27 @@ def find_cases(
     _check_channels(channels, expected, place, error)
     cases = {case_id: tuple(channels[case_id][i] for i in range(expected)) for case_id in sorted(channels)}
     complete = FoundCases(place, cases, ignored)
-    _refuse_none(complete, f"images named <case>_0000 to <case>_{expected - 1:04d}")
+    _refuse_none(complete, f"images named {channel_name('<case>', 0)} to {channel_name('<case>', expected - 1)}")
     return complete
-
-
-def _stem(path: Path) -> str:
-    return next(path.name[: -len(ending)] for ending in FILE_ENDINGS if path.name.lower().endswith(ending))
 
 
 def _reason_to_ignore(path: Path, ending: str | None) -> str | None:
     name = path.name.lower()
     if name.startswith(".") or name in _SYSTEM_FILES:
         return _SYSTEM
-    if name.endswith(FILE_ENDINGS):
-        is_png = name.endswith(".png")
-        if ending is None or is_png == (ending == ".png"):
+    if is_image_name(name):
+        wanted, got = readers_named(ending or name), readers_named(name)
+        if set(wanted) & set(got):
             return None
-        return "PNG, where NIfTI is expected" if is_png else "NIfTI, where PNG is expected"
+        return f"{_formats(got)}, where {_formats(wanted)} is expected"
     if path.is_dir():
         return _FOLDER
     known = next((reason for other, reason in _FORMATS.items() if name.endswith(other)), None)
     return known or (_DICOM if _is_dicom(path) else _OTHER)
+
+
+def _formats(readers: Sequence[Reader]) -> str:
+    return " or ".join(reader.name for reader in readers)
 
 
 def _is_dicom(path: Path) -> bool:
@@ -185,11 +185,11 @@ def _grouped(files: Mapping[str, Path]) -> tuple[dict[str, dict[int, Path]], dic
     channels: dict[str, dict[int, Path]] = {}
     unnumbered: dict[str, Path] = {}
     for stem, path in files.items():
-        match = _CHANNEL.fullmatch(stem)
-        if match:
-            channels.setdefault(match["case_id"], {})[int(match["channel"])] = path
-        else:
+        case_id, channel = split_channel(stem)
+        if channel is None:
             unnumbered[stem] = path
+        else:
+            channels.setdefault(case_id, {})[channel] = path
     return channels, unnumbered
 
 

@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 
 from nnduet.errors import GeometryError, ModelError
 from nnduet.io.contrast import check_contrast
-from nnduet.io.images import FILE_ENDINGS, ImageHeader, check_same_geometry, read_header, read_image
+from nnduet.io.formats import image_endings
+from nnduet.io.images import check_same_geometry, read_channels, read_header
+from nnduet.io.readers import ImageHeader
 
-__all__ = ["READERS", "check_array", "check_readable", "read_case", "read_headers"]
+__all__ = ["NNUNET_READERS", "check_array", "check_readable", "num_channels", "read_case", "read_headers"]
 
 _NATURAL = "NaturalImage2DIO"
-READERS = ("SimpleITKIO", _NATURAL)
+NNUNET_READERS = ("SimpleITKIO", _NATURAL)
 """Those of nnU-Net's readers whose arrays nnDuet's own reading gives."""
 _NATURAL_SPACING = (999.0, 1.0, 1.0)
 """What nnU-Net's reader of pictures says (nnunetv2 imageio/natural_image_reader_writer.py)."""
@@ -36,16 +38,18 @@ def check_readable(plans: Mapping[str, Any], dataset_json: Mapping[str, Any], pl
     """
     _check_reader(plans["image_reader_writer"], place)
     ending = str(dataset_json["file_ending"]).lower()
-    if ending not in FILE_ENDINGS:
-        raise ModelError(f"{place}: its images end in {ending}; nnDuet reads {', '.join(FILE_ENDINGS)}")
+    if ending not in image_endings():
+        raise ModelError(f"{place}: its images end in {ending}; nnDuet reads {', '.join(image_endings())}")
     names = [str(name) for name in dataset_json["channel_names"].values()]
     if len(names) > 1 and all(name.strip().lower() in _COLOURS for name in names):
         raise ModelError(f"{place}: its channels are {names}, pictures in colour; nnDuet reads one grey PNG per channel")
 
 
 def _check_reader(name: str, place: str) -> None:
-    if name not in READERS:
-        raise ModelError(f"{place}: image_reader_writer expected one of {READERS}, which nnDuet reads alike, got {name!r}")
+    if name not in NNUNET_READERS:
+        raise ModelError(
+            f"{place}: image_reader_writer expected one of {NNUNET_READERS}, which nnDuet reads alike, got {name!r}"
+        )
 
 
 def read_headers(paths: Sequence[Path]) -> list[ImageHeader]:
@@ -61,11 +65,16 @@ def read_headers(paths: Sequence[Path]) -> list[ImageHeader]:
     return headers
 
 
+def num_channels(headers: Sequence[ImageHeader]) -> int:
+    """Of all files of a case together."""
+    return sum(header.num_channels for header in headers)
+
+
 def read_case(paths: Sequence[Path], headers: Sequence[ImageHeader], plans: Any) -> tuple[NDArray[np.float32], dict[str, Any]]:
     """Image (C, Z, Y, X) float32 and nnU-Net's properties.
 
     Args:
-        paths, headers: a file per channel, in order, and what :func:`read_headers` said of them; at least one.
+        paths, headers: the files of the channels, in order, and what :func:`read_headers` said of them; at least one.
         plans: nnU-Net's PlansManager, which names the reader.
 
     Raises:
@@ -75,9 +84,11 @@ def read_case(paths: Sequence[Path], headers: Sequence[ImageHeader], plans: Any)
     name = plans.plans["image_reader_writer"]
     _check_reader(name, "plans")
     geometry = headers[0].geometry
-    data = np.empty((len(paths), *geometry.shape), dtype=np.float32)
-    for channel, path in zip(data, paths, strict=True):
-        channel[...] = read_image(path).array
+    data = np.empty((num_channels(headers), *geometry.shape), dtype=np.float32)
+    first = 0
+    for path, header in zip(paths, headers, strict=True):
+        data[first : first + header.num_channels] = read_channels(path)[1]
+        first += header.num_channels
     return data, {"spacing": list(_NATURAL_SPACING if name == _NATURAL else geometry.spacing_mm)}
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from nnduet.names import printable
 
-__all__ = ["csv_text", "plain_cell", "read_records", "records_text", "safe_cell"]
+__all__ = ["csv_text", "plain_cell", "records_text", "safe_cell"]
 
 _FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]inf")
@@ -49,13 +49,6 @@ def records_text(records: Sequence[Mapping[str, object]], columns: Sequence[str]
     """
     header = list(columns if columns is not None else dict.fromkeys(name for record in records for name in record))
     return csv_text([header, *([_text(record.get(name)) for name in header] for record in records)])
-
-
-def read_records(text: str) -> tuple[list[str], list[dict[str, str]]]:
-    """Header and records of a text that :func:`records_text` wrote; of a row that was cut short, the cells that it has."""
-    lines = [[plain_cell(cell) for cell in cells] for cells in csv.reader(io.StringIO(text, newline="")) if cells]
-    header = lines[0] if lines else []
-    return header, [dict(zip(header, cells, strict=False)) for cells in lines[1:]]
 
 
 def _text(value: object) -> str:

@@ -13,7 +13,7 @@ from nnduet.errors import TableError, UnreadableFileError
 from nnduet.io.csv_text import plain_cell
 from nnduet.records import MAX_BYTES, check_regular_file
 
-__all__ = ["Line", "read_lines"]
+__all__ = ["Line", "read_lines", "read_records"]
 
 Line = tuple[int, list[str]]
 """Number of the line in which a row begins, counted from 1, and its cells."""
@@ -43,6 +43,17 @@ def read_lines(path: Path) -> list[Line]:
     lines = list(_rows(body, delimiter, path, 1 if named else 0))
     width = max((_used(cells) for _, cells in lines), default=0)
     return [(number, cells[:width]) for number, cells in lines]
+
+
+def read_records(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+    """Header and records of a table, by :func:`read_lines`; of a row that was cut short, the cells that it has.
+
+    Raises:
+        UnreadableFileError, TableError: as there.
+    """
+    rows = [cells for _, cells in read_lines(path)]
+    header = rows[0] if rows else []
+    return header, [dict(zip(header, cells, strict=False)) for cells in rows[1:]]
 
 
 def _decoded(path: Path) -> str:

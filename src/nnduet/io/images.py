@@ -1,12 +1,13 @@
-"""The one place where images and masks are read and written: NIfTI (.nii, .nii.gz) and greyscale PNG.
+"""The one place where images and masks are read and written, whatever their format: see ``formats`` for those there are.
 
-Arrays are (Z, Y, X); a PNG or a 2D NIfTI is one slice, (1, Y, X).
+Arrays are (Z, Y, X); a picture or a 2D NIfTI is one slice, (1, Y, X). Files of several channels are read by
+:func:`read_channels`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,12 @@ import numpy.typing as npt
 
 from nnduet.errors import AmbiguousFileError, GeometryError, LabelError, UnreadableFileError
 from nnduet.io.files import write_bytes_atomically
+from nnduet.io.formats import file_ending, reader_of
 from nnduet.io.geometry import Geometry, check_same_geometry, geometries_match
-from nnduet.io.nifti import check_nifti, encode_nifti, read_nifti, read_nifti_header
-from nnduet.io.nifti_header import NiftiHeader
-from nnduet.io.png import PngHeader, check_png, encode_png, read_png, read_png_header, read_png_values
+from nnduet.io.readers import FIRST_BYTES, ImageHeader, Reader, Voxels
 from nnduet.records import check_regular_file
 
 __all__ = [
-    "FILE_ENDINGS",
     "MAX_IMAGE_BYTES",
     "MAX_LABEL",
     "Geometry",
@@ -33,9 +32,9 @@ __all__ = [
     "check_same_geometry",
     "encode_image",
     "encode_segmentation",
-    "file_ending",
     "geometries_match",
     "inspect_image",
+    "read_channels",
     "read_header",
     "read_image",
     "read_segmentation",
@@ -45,25 +44,9 @@ __all__ = [
     "write_segmentation",
 ]
 
-FILE_ENDINGS = (".nii.gz", ".nii", ".png")
 MAX_IMAGE_BYTES = 2**31
 _ROUNDING = 1e-3
 MAX_LABEL = 65535
-
-
-@dataclass(frozen=True)
-class ImageHeader:
-    """What is known of an image from its header.
-
-    ``notes`` tells what was chosen where the file contradicts itself; ``is_canonical`` is False where other readers might
-    choose otherwise, so that the file should be rewritten before they see it. ``is_plain`` means stored values are the values.
-    """
-
-    geometry: Geometry
-    dtype: np.dtype[Any]
-    notes: tuple[str, ...] = ()
-    is_canonical: bool = True
-    is_plain: bool = True
 
 
 @dataclass(frozen=True)
@@ -85,24 +68,9 @@ class Image:
         return self.header.notes
 
 
-def file_ending(path: Path) -> str:
-    """``.nii.gz``, ``.nii`` or ``.png``.
-
-    Raises:
-        UnreadableFileError: the name ends otherwise.
-    """
-    for ending in FILE_ENDINGS:
-        if path.name.lower().endswith(ending):
-            return ending
-    known = ", ".join(FILE_ENDINGS)
-    raise UnreadableFileError(f"{path}: expected a file name ending in {known}", remedy=f"save the image as one of {known}")
-
-
 def read_header(path: Path, *, max_bytes: int = MAX_IMAGE_BYTES) -> ImageHeader:
     """What the header promises; the voxels are neither read nor checked. Raises as :func:`inspect_image`."""
-    if _guard(path) == ".png":
-        return _png_header(read_png_header(path, max_bytes))
-    return _nifti_header(read_nifti_header(path, max_bytes))
+    return _reader_for(path).read_header(path, max_bytes)
 
 
 def inspect_image(path: Path, *, max_bytes: int = MAX_IMAGE_BYTES) -> ImageHeader:
@@ -111,9 +79,7 @@ def inspect_image(path: Path, *, max_bytes: int = MAX_IMAGE_BYTES) -> ImageHeade
     Raises:
         UnreadableFileError, CorruptFileError, AmbiguousFileError, TooLargeError, GeometryError: by name what is wrong.
     """
-    if _guard(path) == ".png":
-        return _png_header(check_png(path, max_bytes))
-    return _nifti_header(check_nifti(path, max_bytes))
+    return _reader_for(path).check(path, max_bytes)
 
 
 def check_image(path: Path, *, max_bytes: int = MAX_IMAGE_BYTES) -> Geometry:
@@ -121,13 +87,25 @@ def check_image(path: Path, *, max_bytes: int = MAX_IMAGE_BYTES) -> Geometry:
     return inspect_image(path, max_bytes=max_bytes).geometry
 
 
+def read_channels(path: Path, *, max_bytes: int = MAX_IMAGE_BYTES) -> tuple[ImageHeader, Voxels]:
+    """Header and voxels (C, Z, Y, X) after all checks, which raise as :func:`inspect_image`; integers or float32."""
+    return _reader_for(path).read(path, max_bytes)
+
+
 def read_image(path: Path, *, max_bytes: int = MAX_IMAGE_BYTES) -> Image:
-    """Voxels (Z, Y, X) after the checks of :func:`inspect_image`: native integers where unscaled, else float32."""
-    if _guard(path) == ".png":
-        png, pixels = read_png(path, max_bytes)
-        return Image(pixels, _png_header(png), path)
-    nifti, voxels = read_nifti(path, max_bytes)
-    return Image(voxels, _nifti_header(nifti), path)
+    """Voxels (Z, Y, X) of a file of one channel, as :func:`read_channels`.
+
+    Raises:
+        UnreadableFileError: the file has several channels; others as :func:`inspect_image`.
+    """
+    return _single(read_channels(path, max_bytes=max_bytes), path)
+
+
+def _single(read: tuple[ImageHeader, Voxels], path: Path) -> Image:
+    header, voxels = read
+    if len(voxels) != 1:
+        raise UnreadableFileError(f"{path}: expected one value per voxel, got {len(voxels)} channels")
+    return Image(voxels[0], header, path)
 
 
 def read_segmentation(
@@ -157,18 +135,9 @@ def read_whole_numbers(path: Path, *, max_bytes: int = MAX_IMAGE_BYTES) -> tuple
     Raises:
         LabelError: values farther than 0.001 from a whole number.
     """
-    image = _read_values(path, max_bytes)
+    image = _single(_reader_for(path).read_values(path, max_bytes), path)
     labels, num_rounded = _whole_numbers(image.array, path)
     return Image(labels, image.header, path), num_rounded
-
-
-def _read_values(path: Path, max_bytes: int) -> Image:
-    """As :func:`read_image`, but a PNG may have a palette or few bits: not canonical, for nnU-Net reads colours."""
-    if _guard(path) != ".png":
-        return read_image(path, max_bytes=max_bytes)
-    png, values = read_png_values(path, max_bytes)
-    header = _png_header(png)
-    return Image(values, replace(header, is_canonical=png.bits >= 8 and not png.has_palette), path)
 
 
 def write_image(path: Path, array: npt.NDArray[Any], geometry: Geometry) -> None:
@@ -185,8 +154,7 @@ def encode_image(path: Path, array: npt.NDArray[Any], geometry: Geometry) -> byt
     """The bytes that :func:`write_image` writes. Raises as there, without the disk."""
     if array.shape != geometry.shape:
         raise GeometryError(f"{path}: array of shape {array.shape} for {geometry}")
-    ending = file_ending(path)
-    return encode_png(array) if ending == ".png" else encode_nifti(array, geometry, compressed=ending == ".nii.gz")
+    return reader_of(path).encode(path, array[None], geometry)
 
 
 def write_segmentation(path: Path, array: npt.NDArray[Any], geometry: Geometry) -> None:
@@ -207,30 +175,27 @@ def encode_segmentation(path: Path, array: npt.NDArray[Any], geometry: Geometry)
     return encode_image(path, array.astype(np.uint16 if wide else np.uint8), geometry)
 
 
-def _guard(path: Path) -> str:
-    """The file ending, after the checks that need no format: presence, emptiness, pointers, rivals."""
-    ending = file_ending(path)
+def _reader_for(path: Path) -> Reader:
+    """The reader of a file, after the checks that need no format: presence, emptiness, pointers, rivals."""
+    file_ending(path)
     check_regular_file(path, "an image", error=UnreadableFileError)
-    _refuse_rival(path, ending)
+    _refuse_rival(path)
     try:
         with path.open("rb") as stream:
-            start = stream.read(64)
+            start = stream.read(FIRST_BYTES)
     except OSError as error:
         raise UnreadableFileError(f"{path}: {error.strerror}") from error
     if not start:
         raise UnreadableFileError(f"{path}: the file is empty")
     if start.startswith(b"version https://git-lfs"):
         raise UnreadableFileError(f"{path}: looks like a Git LFS pointer: run git lfs pull")
-    return ending
+    return reader_of(path, start)
 
 
-def _refuse_rival(path: Path, ending: str) -> None:
-    """Refuse A.nii beside A.nii.gz: SimpleITK opens the former when asked for the latter."""
-    if ending == ".png":
-        return
-    rival = path.with_name(path.name[: -len(ending)] + (".nii" if ending == ".nii.gz" else ".nii.gz"))
-    if rival.exists():
-        raise AmbiguousFileError(f"{path}: {rival.name} stands beside it and some readers open that instead; remove one")
+def _refuse_rival(path: Path) -> None:
+    for rival in reader_of(path).rivals(path):
+        if rival.exists():
+            raise AmbiguousFileError(f"{path}: {rival.name} stands beside it and some readers open that instead; remove one")
 
 
 def voxel_counts(values: npt.NDArray[Any]) -> dict[int, int]:
@@ -240,15 +205,6 @@ def voxel_counts(values: npt.NDArray[Any]) -> dict[int, int]:
         return {int(value): int(numbers[value]) for value in np.flatnonzero(numbers)}
     found, counts = np.unique(values, return_counts=True)
     return {int(value): int(count) for value, count in zip(found, counts, strict=True)}
-
-
-def _png_header(png: PngHeader) -> ImageHeader:
-    return ImageHeader(Geometry((1, png.height, png.width)), np.dtype(np.uint16 if png.bits == 16 else np.uint8))
-
-
-def _nifti_header(header: NiftiHeader) -> ImageHeader:
-    dtype = header.dtype.newbyteorder("=")
-    return ImageHeader(header.geometry, dtype, header.notes, header.is_canonical, not header.is_scaled)
 
 
 def _whole_numbers(values: npt.NDArray[Any], path: Path) -> tuple[npt.NDArray[Any], int]:

@@ -7,8 +7,10 @@ opens ``A.nii`` when asked for ``A.nii.gz``, and the latter ignores a wrong gzip
 from __future__ import annotations
 
 import gzip
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -21,8 +23,9 @@ from nnduet.errors import CorruptFileError, GeometryError, NNDuetError, TooLarge
 from nnduet.io.contrast import check_contrast
 from nnduet.io.geometry import Geometry
 from nnduet.io.nifti_header import HEADER_BYTES, NiftiHeader, header_size, parse_header
+from nnduet.io.readers import ImageHeader, Reader, Voxels
 
-__all__ = ["check_nifti", "encode_nifti", "read_nifti", "read_nifti_header"]
+__all__ = ["NIFTI", "encode_nifti"]
 
 _CHUNK_VOXELS = 1 << 20
 _EXCESS_BYTES = 1 << 20
@@ -30,32 +33,65 @@ _DRAIN_BYTES = 1 << 26
 _WRITABLE = {"uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64"}
 
 
-def read_nifti_header(path: Path, max_bytes: int) -> NiftiHeader:
-    """The header alone; what follows it stays unchecked. Raises as :func:`check_nifti`."""
-    with _opened(path) as stream:
-        return _read_header(stream, path, max_bytes)
+_ZIPPED = b"\x1f\x8b"
 
 
-def check_nifti(path: Path, max_bytes: int) -> NiftiHeader:
-    """Verify header, length, gzip checksum and finiteness of every voxel, in bounded memory. See ``images.check_image``."""
-    with _opened(path) as stream:
-        header = _read_header(stream, path, max_bytes)
-        values = _Extremes()
-        bad = sum(_num_non_finite(values.seen(chunk)) for chunk in _chunks(stream, header, path))
-    _refuse_non_finite(bad, path)
-    check_contrast(values.low, values.high, str(path))
-    return header
+@dataclass(frozen=True)
+class NiftiReader(Reader):
+    """NIfTI-1 and NIfTI-2 in one file, plain or gzipped, of one grey value per voxel."""
+
+    def recognises(self, first_bytes: bytes, path: Path) -> bool:
+        return header_size(_inflated(first_bytes) if first_bytes.startswith(_ZIPPED) else first_bytes) is not None
+
+    def read_header(self, path: Path, max_bytes: int) -> ImageHeader:
+        with _opened(path) as stream:
+            return _described(_read_header(stream, path, max_bytes))
+
+    def check(self, path: Path, max_bytes: int) -> ImageHeader:
+        """Verify header, length, gzip checksum and finiteness of every voxel, in bounded memory."""
+        with _opened(path) as stream:
+            header = _read_header(stream, path, max_bytes)
+            values = _Extremes()
+            bad = sum(_num_non_finite(values.seen(chunk)) for chunk in _chunks(stream, header, path))
+        _refuse_non_finite(bad, path)
+        check_contrast(values.low, values.high, str(path))
+        return _described(header)
+
+    def read(self, path: Path, max_bytes: int) -> tuple[ImageHeader, Voxels]:
+        with _opened(path) as stream:
+            header = _read_header(stream, path, max_bytes)
+            values = _Extremes()
+            parts = [values.seen(chunk) for chunk in _chunks(stream, header, path)]
+        _refuse_non_finite(sum(map(_num_non_finite, parts)), path)
+        check_contrast(values.low, values.high, str(path))
+        return _described(header), np.concatenate(parts).reshape(1, *header.geometry.shape)
+
+    def encode(self, path: Path, voxels: Voxels, geometry: Geometry) -> bytes:
+        if len(voxels) != 1:
+            raise GeometryError(f"{path}: cannot write {len(voxels)} channels as one NIfTI; each has a file of its own")
+        return encode_nifti(voxels[0], geometry, compressed=path.name.lower().endswith(".gz"))
+
+    def rivals(self, path: Path) -> tuple[Path, ...]:
+        """A.nii beside A.nii.gz: SimpleITK opens the former when asked for the latter."""
+        ending = next(ending for ending in self.endings if path.name.lower().endswith(ending))
+        stem = path.name[: -len(ending)]
+        return tuple(path.with_name(stem + other) for other in self.endings if other != ending)
 
 
-def read_nifti(path: Path, max_bytes: int) -> tuple[NiftiHeader, npt.NDArray[Any]]:
-    """Header and voxels (Z, Y, X): native integers where unscaled, else float32. Checks as :func:`check_nifti`."""
-    with _opened(path) as stream:
-        header = _read_header(stream, path, max_bytes)
-        values = _Extremes()
-        parts = [values.seen(chunk) for chunk in _chunks(stream, header, path)]
-    _refuse_non_finite(sum(map(_num_non_finite, parts)), path)
-    check_contrast(values.low, values.high, str(path))
-    return header, np.concatenate(parts).reshape(header.geometry.shape)
+NIFTI = NiftiReader("NIfTI", (".nii.gz", ".nii"), ".nii.gz")
+
+
+def _inflated(first_bytes: bytes) -> bytes:
+    """The first 4 bytes of a gzip stream; none of a damaged one."""
+    try:
+        return zlib.decompressobj(wbits=31).decompress(first_bytes, 4)
+    except zlib.error:
+        return b""
+
+
+def _described(header: NiftiHeader) -> ImageHeader:
+    dtype = header.dtype.newbyteorder("=")
+    return ImageHeader(header.geometry, dtype, header.notes, header.is_canonical, not header.is_scaled)
 
 
 def encode_nifti(array: npt.NDArray[Any], geometry: Geometry, *, compressed: bool) -> bytes:
@@ -78,7 +114,7 @@ def encode_nifti(array: npt.NDArray[Any], geometry: Geometry, *, compressed: boo
 def _opened(path: Path) -> Iterator[IO[bytes]]:
     """A decompressing stream for .nii.gz, a plain one for .nii; reading errors become named errors."""
     start = _first_bytes(path)
-    zipped = b"\x1f\x8b".startswith(start) and len(start) > 0
+    zipped = _ZIPPED.startswith(start) and len(start) > 0
     if zipped != path.name.lower().endswith(".gz"):
         raise UnreadableFileError(f"{path}: {_mismatch(path, zipped)}")
     try:

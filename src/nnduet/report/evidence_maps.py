@@ -26,7 +26,7 @@ from nnduet.inference.case_features import region_masks
 from nnduet.inference.predictor import Predictor
 from nnduet.inference.resampling import Resampling
 from nnduet.inference.sliding_window import predict_tiles
-from nnduet.io.images import file_ending
+from nnduet.io.case_names import channel_files
 from nnduet.model_store.model_folder import ModelFolder, load_model
 from nnduet.model_store.shipped_models import open_model
 from nnduet.network.heads import JointNetwork, task_probabilities
@@ -233,9 +233,4 @@ def _channels(image: str | Path | Sequence[str | Path], number: int) -> list[Pat
     """All channels of a case; of a single path to ``<case>_0000.*`` those that should lie beside it."""
     if not isinstance(image, str | Path):
         return [Path(path) for path in image]
-    first = Path(image)
-    ending = file_ending(first)
-    case = first.name[: -len(ending)].removesuffix("_0000")
-    if number == 1 or not first.name[: -len(ending)].endswith("_0000"):
-        return [first]
-    return [first.with_name(f"{case}_{channel:04d}{first.name[-len(ending) :]}") for channel in range(number)]
+    return channel_files(Path(image), number)

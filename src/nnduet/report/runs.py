@@ -24,11 +24,11 @@ from nnduet.evaluation.stored_metrics import (
     read_metrics,
     read_prediction_run,
 )
-from nnduet.io.images import FILE_ENDINGS
+from nnduet.io.case_names import find_case_file
 from nnduet.report.stored_model import PROGRESS, StoredModel, find_model, folds_of, read_model
 from nnduet.schema import Task, folds_with
 
-__all__ = ["CROSS_VALIDATION", "Run", "TaskCases", "find_file", "read_run"]
+__all__ = ["CROSS_VALIDATION", "Run", "TaskCases", "read_run"]
 
 Array = NDArray[np.float64]
 CROSS_VALIDATION = "cross_validation"
@@ -154,7 +154,7 @@ def read_run(path: Path, *, images: Path | None = None, references: Path | None 
         metrics=metrics,
         rows=rows,
         tasks=tasks,
-        predictions=predictions if any(find_file(predictions, case) for case in list(rows)[:20]) else None,
+        predictions=predictions if any(find_case_file(predictions, case) for case in list(rows)[:20]) else None,
         references=found_references if metrics else references,
         images=images or _folder(run.images, folder) or _training_images(raw, found_references or folder),
         model=model,
@@ -162,17 +162,6 @@ def read_run(path: Path, *, images: Path | None = None, references: Path | None 
         prediction_run=run,
         answered_by=answered_by,
     )
-
-
-def find_file(folder: Path, case_id: str) -> Path | None:
-    """The mask ``<case>`` or first channel ``<case>_0000`` in a folder; None where there is none."""
-    if Path(case_id).name != case_id:
-        return None  # a path, from a table that anyone may have written
-    for name in (case_id, f"{case_id}_0000"):
-        for ending in FILE_ENDINGS:
-            if (path := folder / f"{name}{ending}").is_file():
-                return path
-    return None
 
 
 def _results_of(path: Path) -> Path | None:

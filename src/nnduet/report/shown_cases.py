@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 
 from nnduet.errors import GeometryError, NNDuetError
+from nnduet.io.case_names import channel_files, find_case_file
 from nnduet.io.files import write_bytes_atomically
 from nnduet.io.images import Image, read_image, read_segmentation
 from nnduet.report.explained_cases import ExplainedCases
 from nnduet.report.overlay import PLANES, render_overlay
 from nnduet.report.report_folder import ReportFolder
-from nnduet.report.runs import Run, find_file
+from nnduet.report.runs import Run
 from nnduet.report.stored_model import StoredModel
 from nnduet.report.volumes import CaseVolumes
 
@@ -57,7 +58,7 @@ class ShownCases:
 
     def has_image(self, case: str) -> bool:
         """Whether there is an image of the case."""
-        return self.run.images is not None and find_file(self.run.images, case) is not None
+        return self.run.images is not None and find_case_file(self.run.images, case) is not None
 
     def read(self, case: str) -> list[CaseVolumes]:
         """Image and masks of a case on one grid; several masks of a case give an entry each, on the channel of their number.
@@ -84,7 +85,7 @@ class ShownCases:
         Raises:
             NNDuetError: it cannot be read.
         """
-        path = find_file(self.run.predictions, case) if self.run.predictions else None
+        path = find_case_file(self.run.predictions, case) if self.run.predictions else None
         if path is None:
             return None
         image, codes = read_segmentation(path)[0], self.run.codes
@@ -103,7 +104,7 @@ class ShownCases:
 
     def with_evidence(self, case: str, part: CaseVolumes) -> CaseVolumes:
         """With the evidence map of the case where maps are wanted; as it was, its reason in ``failed``, where none can be."""
-        if self.explain is None or self.run.images is None or (image := find_file(self.run.images, case)) is None:
+        if self.explain is None or self.run.images is None or (image := find_case_file(self.run.images, case)) is None:
             return part
         try:
             evidence, self.explained[case] = self.explain(case, image)
@@ -141,19 +142,16 @@ class ShownCases:
     def _images(self, case: str) -> list[Image]:
         """The first channel; for several masks as many channels as there are, if they have one shape."""
         assert self.run.images is not None
-        first = find_file(self.run.images, case)
+        first = find_case_file(self.run.images, case)
         assert first is not None
-        images = [read_image(first)]
-        for place in range(1, len(self.run.codes.names) if self.run.codes else 1):
-            path = first.with_name(first.name.replace("_0000.", f"_{place:04d}."))
-            if path != first and path.is_file():
-                images.append(read_image(path))
+        _, *others = channel_files(first, len(self.run.codes.names) if self.run.codes else 1)
+        images = [read_image(first), *(read_image(path) for path in others if path.is_file())]
         return images if len({image.array.shape for image in images}) == 1 else images[:1]
 
     def _masks(self, folder: Path | None, case: str, image: Image) -> _Masks:
         """The masks of a case in one folder, None for those that are not there."""
         codes = self.run.codes
-        path = find_file(folder, case) if folder else None
+        path = find_case_file(folder, case) if folder else None
         if path is None:
             return [None] * (len(codes.names) if codes else 1)
         mask = read_segmentation(path)[0].array

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,8 +12,8 @@ from numpy.typing import NDArray
 
 from nnduet.cells import number_or_nan
 from nnduet.datasets.mask_codes import MaskCodes
-from nnduet.errors import DatasetError, UnreadableFileError
-from nnduet.io.csv_text import read_records
+from nnduet.errors import DatasetError
+from nnduet.io.delimited import read_records
 from nnduet.records import read_json
 from nnduet.schema import Task, TaskType, folds_with
 
@@ -139,10 +138,7 @@ def read_progress(fold: Path) -> dict[str, NDArray[np.float64]]:
     path = fold / PROGRESS
     if not path.is_file():
         return {}
-    try:
-        header, lines = read_records(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UnreadableFileError(f"{path}: expected a CSV file in UTF-8, got {error}") from error
+    header, lines = read_records(path)
     names = [name for name in header if name and lines]
     return {name: np.array([number_or_nan(line.get(name, "")) for line in lines]) for name in names}
 

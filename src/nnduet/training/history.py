@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from nnduet.cells import format_number
-from nnduet.io.csv_text import read_records, records_text
+from nnduet.io.csv_text import records_text
+from nnduet.io.delimited import read_records
 from nnduet.io.files import write_text_atomically
 from nnduet.schema import Task
 
@@ -42,7 +43,7 @@ class History:
         """The rows written so far, as text; empty where there are none or the columns changed."""
         if not self.path.is_file():
             return []
-        header, rows = read_records(self.path.read_text(encoding="utf-8"))
+        header, rows = read_records(self.path)
         return rows if header == self.columns else []
 
     def _tensorboard(self, row: dict[str, float]) -> None:

@@ -16,7 +16,7 @@ from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from
 from nnunetv2.utilities.json_export import recursive_fix_for_json_export
 
 from nnduet.errors import DatasetError, SettingsError
-from nnduet.io.case_images import READERS
+from nnduet.io.case_images import NNUNET_READERS
 from nnduet.training.settings import CPU_SETTINGS, TrainingSettings
 
 __all__ = ["PRESETS", "CpuPlanner", "patch_within", "plans_name_of", "preset_of", "reader_of"]
@@ -54,9 +54,9 @@ def reader_of(dataset_json: Mapping[str, Any]) -> Any:
         reader = determine_reader_writer_from_dataset_json(dict(dataset_json), verbose=False)
     except (RuntimeError, KeyError, AttributeError) as error:
         raise DatasetError(f"dataset.json: expected a file_ending that nnU-Net reads: {error}") from error
-    if reader.__name__ not in READERS:
+    if reader.__name__ not in NNUNET_READERS:
         raise DatasetError(
-            f"dataset.json: expected files that nnDuet predicts from, by {' or '.join(READERS)}, got {reader.__name__}",
+            f"dataset.json: expected files that nnDuet predicts from, by {' or '.join(NNUNET_READERS)}, got {reader.__name__}",
             remedy="`nnduet convert` the cases; it reads them in the orientation in which they are stored",
         )
     return reader
