@@ -22,7 +22,9 @@ import torch
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 from PIL import Image
 from small_dataset import CASES, FLIPPED, PERMUTED, edit_plans, workspace_in, write_pictures, write_volumes
+from typer.testing import CliRunner
 
+from nnduet.cli import app
 from nnduet.datasets.conversion import convert
 from nnduet.datasets.layouts import read_folder
 from nnduet.errors import OutputExistsError
@@ -249,7 +251,7 @@ def test_validation_and_prediction_of_the_raw_files_measure_the_same(road: Road,
 def test_case_heads_fitted_again_are_those_of_the_training(road: Road, tmp_path: Path) -> None:
     model = Path(shutil.copytree(road.training.model, tmp_path / "model"))
     variables = road.workspace.environment()
-    answer = _command("fit-head", model, "--fold", "0", variables=variables)
+    answer = _command_here("fit-head", model, "--fold", "0", variables=variables)
     assert (model / "fold_0" / "case_head.json").read_bytes() == (road.fold / "case_head.json").read_bytes()
     metrics = json.loads((model / "fold_0" / "final_metrics.json").read_text())
     assert list(metrics) == list(road.training.metrics)
@@ -264,7 +266,7 @@ def test_case_heads_fitted_again_are_those_of_the_training(road: Road, tmp_path:
 
 
 def test_the_probe_reads_what_the_training_stored(road: Road, tmp_path: Path) -> None:
-    answer = _command("probe", road.training.model, "-o", tmp_path / "probe", variables=road.workspace.environment())
+    answer = _command_here("probe", road.training.model, "-o", tmp_path / "probe", variables=road.workspace.environment())
     stages = {row["block"] for row in answer["rows"] if row["block"].startswith("stage")}
     assert len(stages) > 1
     assert {"intensity", "shape", "all"} <= {row["block"] for row in answer["rows"]}
@@ -284,20 +286,24 @@ def test_the_commands_go_from_pictures_to_metrics(tmp_path: Path) -> None:
     pictures, workspace = write_pictures(tmp_path / "pictures"), workspace_in(tmp_path / "workspace")
     variables = workspace.environment()
     tasks = ("--task", "grade", "--task", "stage:ordinal")
-    converted = _command("convert", pictures, "--dataset-id", "2", "--name", "Pictures", *tasks, variables=variables)
+    converted = _command_here("convert", pictures, "--dataset-id", "2", "--name", "Pictures", *tasks, variables=variables)
     assert converted["num_test_cases"] == 3
-    planned = _command("plan", "2", "--preset", "cpu", "--configuration", "2d", "--num-processes", "1", variables=variables)
+    planned = _command_here(
+        "plan", "2", "--preset", "cpu", "--configuration", "2d", "--num-processes", "1", variables=variables
+    )
     edit_plans(planned["plans_file"], **TINY)
-    trained = _command("train", "2", "2d", "--epochs", str(EPOCHS), "--device", "cpu", variables=variables)
+    trained = _command_here("train", "2", "2d", "--epochs", str(EPOCHS), "--device", "cpu", variables=variables)
     assert trained["metrics"]["num_validation_cases"] == 2
     images, output = workspace.raw / converted["dataset"] / "imagesTs", tmp_path / "predictions"
-    predicted = _command("predict", "-i", images, "-o", output, "-m", trained["model"], "--device", "cpu", variables=variables)
+    predicted = _command_here(
+        "predict", "-i", images, "-o", output, "-m", trained["model"], "--device", "cpu", variables=variables
+    )
     for case_id in predicted["cases"]:
         assert Image.open(output / f"{case_id}.png").size == Image.open(images / f"{case_id}_0000.png").size
     assert list(_rows(output / "stage_results.csv")[0]) == ["Names", "Stage"]
     assert {row["stage"] for row in _rows(output / "classification.csv")} <= {"1", "2", "3"}
     validated = Path(trained["model"]) / "fold_0" / "validation"
-    metrics = _command("evaluate", "-p", validated, "--dataset-id", "2", "--fold", "0", variables=variables)
+    metrics = _command_here("evaluate", "-p", validated, "--dataset-id", "2", "--fold", "0", variables=variables)
     assert metrics["tasks"] == trained["metrics"]["tasks"]
 
 
@@ -361,5 +367,16 @@ def _command(*arguments: str | Path, variables: Mapping[str, str]) -> dict[str, 
     """Run the installed ``nnduet`` script and read its last line."""
     done = _run(Path(sys.executable).parent / "nnduet", *arguments, "--json", variables=variables)
     assert done.returncode == 0, done.stderr
+    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return answer
+
+
+def _command_here(*arguments: str | Path, variables: Mapping[str, str]) -> dict[str, Any]:
+    """The same in this process, which has imported everything; the environment is put back."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (SINGLE_PROCESS | variables).items():
+            patch.setenv(name, value)
+        done = CliRunner().invoke(app, [*map(str, arguments), "--json"])
+    assert done.exit_code == 0, done.stderr
     answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return answer
