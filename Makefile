@@ -32,8 +32,8 @@ demo: install
 	$(BIN)/nnduet demo --output $(OUTPUT) --seed 0
 
 lint: install
-	$(BIN)/ruff check src tests benchmarks
-	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks examples
+	$(BIN)/ruff format --check src tests benchmarks examples
 	$(BIN)/mypy
 
 # Two processes of one thread each: small networks gain nothing from a second. Files are not split, for they share fixtures.
@@ -48,6 +48,10 @@ docs: .venv-docs/.installed
 	$(PYTHON) -m venv --clear .venv-docs
 	.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check -r .ci/docs-requirements.txt
 	touch $@
+
+# What is left out is marked slow in the tests or listed in tests/slow_tests.txt.
+quick: lint
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
 
 audit:
 	test -x .venv-audit/bin/pip-audit || ($(PYTHON) -m venv --clear .venv-audit && \

@@ -13,7 +13,7 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[1]
 PAGE = REPOSITORY / "docs" / "reference-source.md"
-FOLDERS = ("src/nnduet", "benchmarks", ".ci")
+FOLDERS = ("src/nnduet", "examples", "benchmarks", ".ci")
 HEAD = """# The source
 
 Every module and what it is for, in its own words; made by `python .ci/source_tree.py`. Rooms import in one direction only, see

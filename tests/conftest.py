@@ -11,6 +11,15 @@ from pathlib import Path
 import pytest
 
 STAND_IN = Path(__file__).parent / "torchvision_stand_in"
+SLOW = frozenset((Path(__file__).parent / "slow_tests.txt").read_text(encoding="utf-8").splitlines())
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what ``slow_tests.txt`` lists, files and tests with all of their parameters."""
+    for item in items:
+        name = item.nodeid.partition("[")[0]
+        if name in SLOW or name.partition("::")[0] in SLOW:
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")
