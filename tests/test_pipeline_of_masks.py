@@ -144,7 +144,7 @@ def test_the_gates_know_which_regions_a_case_and_a_patch_hold(road: Road) -> Non
     trainer = nnUNetTrainerMultitask(plans, "3d_fullres", 0, dataset_json, torch.device("cpu"))
     trainer.initialize()
     assert MaskCodes.from_json(dataset_json) == MaskCodes(("part", "whole"), {"label_1": 1, "label_2": 2})
-    assert trainer._joint_network().overlapping
+    assert trainer.joint_network().overlapping
     loader, _ = trainer.get_dataloaders()
     batch = next(loader)
     target = batch["target"][0]

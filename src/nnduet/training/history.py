@@ -10,6 +10,7 @@ from nnduet.io.csv_text import records_text
 from nnduet.io.delimited import read_records
 from nnduet.io.files import write_text_atomically
 from nnduet.schema import Task
+from nnduet.training.trainer_protocol import EpochLog
 
 __all__ = ["HISTORY_FILE", "SELECTION_COLUMNS", "History", "SparsePlots"]
 
@@ -66,10 +67,10 @@ class SparsePlots:
 
     EVERY = 10
 
-    def __init__(self, logger: Any) -> None:
+    def __init__(self, logger: EpochLog) -> None:
         self._logger = logger
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         return getattr(self._logger, name)
 
     def plot_progress_png(self, output_folder: str) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from nnunetv2.training.data_augmentation.compute_initial_patch_size import get_patch_size
 
 from nnduet.schema import AXES, Task
+from nnduet.training.trainer_protocol import Augmentation
 
 __all__ = ["MAX_ROTATION", "fixed_patch_axes", "keep_sides"]
 
@@ -28,7 +28,7 @@ def fixed_patch_axes(tasks: Iterable[Task], transpose_forward: Sequence[int], di
     return tuple(axis for axis in range(dim) if transpose_forward[axis + 3 - dim] in fixed)
 
 
-def keep_sides(augmentation: tuple[Any, bool, Any, Any], fixed: tuple[int, ...], patch_size: Sequence[int]) -> Any:
+def keep_sides(augmentation: Augmentation, fixed: tuple[int, ...], patch_size: Sequence[int]) -> Augmentation:
     """nnU-Net's choice of augmentation without mirroring over ``fixed`` axes, by whatever means.
 
     Args:
@@ -48,4 +48,4 @@ def keep_sides(augmentation: tuple[Any, bool, Any, Any], fixed: tuple[int, ...],
         initial = get_patch_size(list(patch_size), rotation, rotation, rotation, _SCALES)
         if dummy_2d:
             initial[0] = patch_size[0]
-    return rotation, dummy_2d, initial, tuple(axis for axis in mirror_axes if axis not in fixed) or None
+    return rotation, dummy_2d, initial, tuple(axis for axis in mirror_axes or () if axis not in fixed) or None

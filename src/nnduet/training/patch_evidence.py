@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from nnduet.network.losses import evidence_gate
+from nnduet.nnunet_types import LabelManager
 from nnduet.training.case_properties import read_properties
 from nnduet.training.planning import foreground_counts
 
@@ -24,7 +24,7 @@ class Evidence:
         label_manager: nnU-Net's LabelManager.
     """
 
-    def __init__(self, folder: str, label_manager: Any) -> None:
+    def __init__(self, folder: str, label_manager: LabelManager) -> None:
         self._folder, self._label_manager = folder, label_manager
         self._expected: dict[str, Tensor] = {}
 

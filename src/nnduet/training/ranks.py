@@ -6,11 +6,14 @@ import contextlib
 import os
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 
 from nnduet.errors import SettingsError
+
+if TYPE_CHECKING:  # some builds of torch have no distributed part
+    from torch.distributed import ProcessGroup
 
 __all__ = ["PATIENCE", "patient_group", "process_group", "wait_for_first"]
 
@@ -40,14 +43,15 @@ def process_group() -> Iterator[int]:
         torch.distributed.destroy_process_group()
 
 
-def patient_group() -> Any:
+def patient_group() -> ProcessGroup | None:
     """A second group of all processes, for waiting alone; None outside of any group. Every process must call this."""
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return None
-    return torch.distributed.new_group(backend="gloo", timeout=PATIENCE)
+    group: ProcessGroup = torch.distributed.new_group(backend="gloo", timeout=PATIENCE)
+    return group
 
 
-def wait_for_first(group: Any) -> None:
+def wait_for_first(group: ProcessGroup | None) -> None:
     """Return when every process of :func:`patient_group` has come here; at once for None."""
     if group is not None:
         torch.distributed.barrier(group=group)

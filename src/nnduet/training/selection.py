@@ -13,7 +13,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -25,8 +24,10 @@ from nnduet.inference import case_features
 from nnduet.inference.predictor import Predictor
 from nnduet.inference.task_predictions import network_outputs
 from nnduet.model_store.model_folder import load_checkpoint
+from nnduet.nnunet_types import CaseProperties, LabelManager
 from nnduet.schema import Task
 from nnduet.training.history import SELECTION_COLUMNS
+from nnduet.training.trainer_protocol import Trainer
 from nnduet.training.validation import trained_model
 
 __all__ = [
@@ -46,6 +47,8 @@ __all__ = [
 ]
 
 SELECTED_CHECKPOINT = "checkpoint_selected.pth"
+
+Masks = NDArray[np.bool_]
 
 MIN_CASES, MAX_CASES = 8, 32
 """Fewer withheld cases than the first choose by chance; more than the second cost more time than they add."""
@@ -103,7 +106,7 @@ def best_epoch(dice: Sequence[float], macro_f1: Sequence[float]) -> Best | None:
     return best
 
 
-def region_masks(reference: NDArray[Any], logits: torch.Tensor, label_manager: Any) -> tuple[NDArray[Any], NDArray[Any]]:
+def region_masks(reference: NDArray[np.integer], logits: torch.Tensor, label_manager: LabelManager) -> tuple[Masks, Masks]:
     """Reference and predicted masks, each bool (R, N), over the N voxels that the reference does not ignore.
 
     Args:
@@ -113,11 +116,12 @@ def region_masks(reference: NDArray[Any], logits: torch.Tensor, label_manager: A
     """
     regions = label_manager.foreground_regions if label_manager.has_regions else label_manager.foreground_labels
     predicted = case_features.region_masks(logits, overlapping=label_manager.has_regions)
-    valid = np.isin(reference, [label_manager.ignore_label], invert=True)
+    ignored = [] if label_manager.ignore_label is None else [label_manager.ignore_label]
+    valid = np.isin(reference, ignored, invert=True)
     return np.stack([np.isin(reference, region) for region in regions])[:, valid], predicted[:, valid]
 
 
-def foreground_dice(reference: NDArray[Any], prediction: NDArray[Any]) -> float:
+def foreground_dice(reference: Masks, prediction: Masks) -> float:
     """Mean Dice of one case over the regions, bool (R, N), that are not empty in both; NaN where there is none."""
     total = reference.sum(1) + prediction.sum(1)
     shown = total > 0
@@ -125,12 +129,14 @@ def foreground_dice(reference: NDArray[Any], prediction: NDArray[Any]) -> float:
     return float((2 * common[shown] / total[shown]).mean()) if shown.any() else math.nan
 
 
-def mean_macro_f1(tasks: Sequence[Task], labels: Mapping[str, Any], probabilities: Mapping[str, Any]) -> float:
+def mean_macro_f1(
+    tasks: Sequence[Task], labels: Mapping[str, NDArray[np.float64]], probabilities: Mapping[str, Sequence[NDArray[np.float64]]]
+) -> float:
     """Macro-F1 averaged over the classification tasks; NaN where none has a labelled case.
 
     Args:
         labels: {task: (N,)} class indices, NaN where missing.
-        probabilities: {task: (N, K)}.
+        probabilities: {task: (K,) of each of the N cases}.
     """
     values = []
     for task in tasks:
@@ -143,7 +149,7 @@ def mean_macro_f1(tasks: Sequence[Task], labels: Mapping[str, Any], probabilitie
     return sum(values) / len(values) if values else math.nan
 
 
-def withhold(trainer: Any, case_ids: Sequence[str]) -> list[str]:
+def withhold(trainer: Trainer, case_ids: Sequence[str]) -> list[str]:
     """The training cases to withhold from the updates of this fold; none where ``selection_share`` is 0."""
     settings = trainer.settings
     if settings.selection_share == 0:
@@ -153,7 +159,7 @@ def withhold(trainer: Any, case_ids: Sequence[str]) -> list[str]:
     return chosen
 
 
-def select_checkpoint(trainer: Any) -> dict[str, float]:
+def select_checkpoint(trainer: Trainer) -> dict[str, float]:
     """At the end of an epoch: score the withheld cases where that is due, and save the checkpoint if it is the best so far.
 
     Only rank 0 does so. If a kill loses epochs, their repetition scores them again.
@@ -176,23 +182,23 @@ def select_checkpoint(trainer: Any) -> dict[str, float]:
     return dict(zip(SELECTION_COLUMNS, scores, strict=True))
 
 
-def take_selected_checkpoint(trainer: Any) -> None:
+def take_selected_checkpoint(trainer: Trainer) -> None:
     """At the end of a training: load the weights of the selected checkpoint, if there is one; the rest stays as it is."""
     path = Path(trainer.output_folder) / SELECTED_CHECKPOINT
     if not trainer.withheld or trainer.local_rank != 0 or _best_so_far(trainer) is None or not path.is_file():
         return
     checkpoint = load_checkpoint(path)
-    trainer._joint_network().load_state_dict(checkpoint["network_weights"])
+    trainer.joint_network().load_state_dict(checkpoint["network_weights"])
     trainer.print_to_log_file(f"The weights of epoch {checkpoint['current_epoch'] - 1} are kept as checkpoint_final.pth")
 
 
-def _best_so_far(trainer: Any) -> Best | None:
+def _best_so_far(trainer: Trainer) -> Best | None:
     log = trainer.logger.local_logger.my_fantastic_logging
     return best_epoch(*(log.get(name, []) for name in SELECTION_COLUMNS))
 
 
 @torch.inference_mode()
-def _score_whole_cases(trainer: Any) -> tuple[float, float]:
+def _score_whole_cases(trainer: Trainer) -> tuple[float, float]:
     """Mean Dice and mean macro-F1 of the network's own heads over the withheld cases, without test-time augmentation."""
     trainer.set_deep_supervision_enabled(False)
     predictor = Predictor(trained_model(trainer, {}, None), device=trainer.device.type, tta=False)
@@ -214,7 +220,7 @@ def _score_whole_cases(trainer: Any) -> tuple[float, float]:
 
 
 def _predict_case(
-    predictor: Predictor, image: NDArray[np.float32], properties: dict[str, Any]
+    predictor: Predictor, image: NDArray[np.float32], properties: CaseProperties
 ) -> tuple[torch.Tensor, dict[str, NDArray[np.float64]]]:
     """Logits (K, Z, Y, X) and {task: (K,) or (1,)} of the network's heads, for a preprocessed image (C, Z, Y, X)."""
     logits, (features,) = predictor.run_members(torch.from_numpy(image), properties, {})

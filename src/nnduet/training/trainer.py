@@ -7,9 +7,10 @@ end through :mod:`nnduet.training.validation`.
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ from nnduet.network.hardware import autocast_dtype, keep_freed_memory
 from nnduet.network.heads import JointNetwork, task_probabilities
 from nnduet.network.losses import class_loss
 from nnduet.network.network import HEAD_SETTINGS, PLANS_KEY, build_joint_network, has_regions, use_cpu_layers
+from nnduet.nnunet_types import ConfigurationManager, DatasetJson, Plans, PlansManager
 from nnduet.progress import Progress
 from nnduet.schema import tasks_from_json
 from nnduet.training.checkpoints import remove_passing_checkpoints, replace_checkpoint
@@ -37,7 +39,11 @@ from nnduet.training.preprocessed import PreprocessedCases
 from nnduet.training.ranks import patient_group, wait_for_first
 from nnduet.training.selection import select_checkpoint, take_selected_checkpoint, withhold
 from nnduet.training.settings import TrainingSettings
+from nnduet.training.trainer_protocol import Augmentation, Batch, StepTerms, StoredCases
 from nnduet.training.validation import validate_fold
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 __all__ = ["nnUNetTrainerMultitask", "nnUNetTrainer_multitask"]
 
@@ -58,10 +64,10 @@ class nnUNetTrainerMultitask(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801
 
     def __init__(
         self,
-        plans: dict[str, Any],
+        plans: Plans,
         configuration: str,
         fold: int | str,
-        dataset_json: dict[str, Any],
+        dataset_json: DatasetJson,
         device: torch.device = torch.device("cuda"),  # noqa: B008
     ) -> None:
         check_readable(plans, dataset_json, "plans.json and dataset.json")
@@ -85,7 +91,7 @@ class nnUNetTrainerMultitask(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801
         self.withheld: list[str] = []
         self.collapse = CollapseWatch(self.tasks)
         self.progress: Progress | None = None
-        self.waiting: Any = None
+        self.waiting: ProcessGroup | None = None
         self._steps = 0
         self._bad_steps = 0
 
@@ -102,8 +108,8 @@ class nnUNetTrainerMultitask(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801
 
     @staticmethod
     def build_network_architecture(
-        plans_manager: Any,
-        configuration_manager: Any,
+        plans_manager: PlansManager,
+        configuration_manager: ConfigurationManager,
         num_input_channels: int,
         num_output_channels: int,
         enable_deep_supervision: bool = True,
@@ -131,14 +137,14 @@ class nnUNetTrainerMultitask(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801
         if infer_dataset_class(self.preprocessed_dataset_folder) is nnUNetDatasetBlosc2:
             self.dataset_class = PreprocessedCases
         if self.device.type == "cpu":
-            use_cpu_layers(self._joint_network())
+            use_cpu_layers(self.joint_network())
             keep_freed_memory()
 
     def configure_optimizers(self) -> tuple[JointOptimizer, PolynomialDecay]:
         optimizer = build_optimizer(self.network, self.settings)
         return optimizer, PolynomialDecay(optimizer, self.num_epochs)
 
-    def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self) -> Any:  # noqa: N802
+    def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self) -> Augmentation:  # noqa: N802
         """nnU-Net's choice, but no mirroring over the fixed axes of a task, neither in training nor in prediction."""
         augmentation = super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
         patch_size = self.configuration_manager.patch_size
@@ -149,7 +155,7 @@ class nnUNetTrainerMultitask(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801
 
     # -- data ----------------------------------------------------------------------------------------------------------
 
-    def get_tr_and_val_datasets(self) -> Any:
+    def get_tr_and_val_datasets(self) -> tuple[StoredCases, StoredCases]:
         """nnU-Net's data sets; the training one, without withheld cases, names them so that classes are drawn equally often."""
         training, validation = super().get_tr_and_val_datasets()
         self._learn_labels()
@@ -165,7 +171,7 @@ class nnUNetTrainerMultitask(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801
     def _learn_labels(self) -> None:
         self.labels = read_case_labels(self.table_folders(), self.tasks, self.dataset_json.get("covariates", []))
         training, _ = self.do_split()
-        network = self._joint_network()
+        network = self.joint_network()
         for task in self.tasks:
             if not task.is_classification:
                 for heads in (network.heads, *network.inner_heads):
@@ -174,13 +180,14 @@ class nnUNetTrainerMultitask(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801
 
     # -- one step ------------------------------------------------------------------------------------------------------
 
-    def _joint_network(self) -> JointNetwork:
+    def joint_network(self) -> JointNetwork:
+        """The network, without what compiling or several devices wrap around it."""
         network = self.network.module if self.is_ddp else self.network
         network = getattr(network, "_orig_mod", network)
         assert isinstance(network, JointNetwork)
         return network
 
-    def _joint_loss(self, batch: dict[str, Any]) -> tuple[Tensor, dict[str, float]]:
+    def _joint_loss(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         """nnU-Net's segmentation loss plus the weighted class loss of one batch, and the terms apart."""
         data = batch["data"].to(self.device, non_blocking=True)
         target = [t.to(self.device, non_blocking=True) for t in batch["target"]]
@@ -197,14 +204,14 @@ class nnUNetTrainerMultitask(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801
         weight = self.settings.class_weight_at(self.current_epoch)
         loss = segmentation_loss + weight * (class_term + sum(inner_terms))
         if not self.tasks:
-            heads = (self._joint_network().heads, self._joint_network().inner_heads)
+            heads = (self.joint_network().heads, self.joint_network().inner_heads)
             loss = loss + 0.0 * sum(p.sum() for module in heads for p in module.parameters())
         terms = {"segmentation_loss": float(segmentation_loss.detach()), "class_loss": float(class_term.detach())}
         return loss, {**terms, **{f"task_{name}_loss": value for name, value in values.items()}}
 
     def _class_targets(self, case_ids: list[str]) -> dict[str, Tensor]:
         """Class indices or standardised values (B,) per task, NaN where missing."""
-        heads = self._joint_network().heads
+        heads = self.joint_network().heads
         out = {}
         for task in self.tasks:
             column = torch.tensor(self.labels.column(task, case_ids), dtype=torch.float32, device=self.device)
@@ -219,7 +226,7 @@ class nnUNetTrainerMultitask(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801
                 answered = task_probabilities(task, outputs[task.name].detach()).argmax(1)
                 self.collapse.add(task.name, targets[task.name][counted].tolist(), answered[counted].tolist())
 
-    def train_step(self, batch: dict[str, Any]) -> dict[str, Any]:
+    def train_step(self, batch: Batch) -> StepTerms:
         """One optimiser step; gradients of network and heads are clipped apart."""
         self.optimizer.zero_grad(set_to_none=True)
         loss, terms = self._joint_loss(batch)
@@ -242,7 +249,7 @@ class nnUNetTrainerMultitask(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801
         self.report(done, self.num_epochs * self.num_iterations_per_epoch, f"train epoch {self.current_epoch + 1}")
         return {"loss": np.float32(loss.detach().cpu()), **terms}
 
-    def _pass_over(self, batch: dict[str, Any], terms: dict[str, float]) -> None:
+    def _pass_over(self, batch: Batch, terms: dict[str, float]) -> None:
         """A loss that is no number changes no weights; several in a row, or one among several processes, end the training."""
         self._bad_steps += 1
         text = f"epoch {self.current_epoch}: loss {terms} for cases {[str(key) for key in batch['keys']]}"
@@ -268,7 +275,7 @@ class nnUNetTrainerMultitask(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801
         super().on_validation_epoch_start()
         self._seed(500_009)
 
-    def on_train_epoch_end(self, train_outputs: list[dict[str, Any]]) -> None:
+    def on_train_epoch_end(self, train_outputs: list[StepTerms]) -> None:
         super().on_train_epoch_end([o for o in train_outputs if np.isfinite(o["loss"])] or train_outputs)
         names = [name for name in train_outputs[0] if name != "loss"]
         with np.errstate(all="ignore"):
@@ -304,7 +311,7 @@ class nnUNetTrainerMultitask(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801
 
     # -- checkpoints ---------------------------------------------------------------------------------------------------
 
-    def load_checkpoint(self, filename_or_checkpoint: dict[str, Any] | str) -> None:
+    def load_checkpoint(self, filename_or_checkpoint: dict[str, object] | str) -> None:
         """nnU-Net's, but what is saved from now on tells the settings of this training, not those that it began with."""
         own = self.my_init_kwargs
         super().load_checkpoint(filename_or_checkpoint)
@@ -344,6 +351,6 @@ class nnUNetTrainer_multitask(nnUNetTrainerMultitask):  # noqa: N801
     """The same trainer under the name that the first seed system's users pass to ``-tr``."""
 
 
-def _mean_of_finite(values: list[float]) -> float:
-    finite = [v for v in values if np.isfinite(v)]
+def _mean_of_finite(values: Sequence[float | np.float32]) -> float:
+    finite = [float(v) for v in values if np.isfinite(v)]
     return float(np.mean(finite)) if finite else float("nan")

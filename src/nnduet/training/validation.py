@@ -23,15 +23,17 @@ from nnduet.io.images import check_image, write_segmentation
 from nnduet.model_store.model_folder import CASE_HEAD_FILE, Member, ModelFolder, read_case_heads
 from nnduet.model_store.model_network import layout_of
 from nnduet.network.heads import TaskHeads
+from nnduet.nnunet_types import CaseProperties
 from nnduet.training.collapse import Alarm
 from nnduet.training.fold_metrics import FINAL_METRICS_FILE, FoldTruth, measure_fold
 from nnduet.training.head_fitting import TRAINING_FEATURES, VALIDATION_FEATURES, fit_heads
 from nnduet.training.labels import find_label_table, inner_fold
+from nnduet.training.trainer_protocol import Trainer
 
 __all__ = ["FINAL_METRICS_FILE", "trained_model", "validate_fold"]
 
 
-def validate_fold(trainer: Any) -> dict[str, Any]:
+def validate_fold(trainer: Trainer) -> dict[str, Any]:
     """Whole-case validation of a trained fold.
 
     Writes into ``fold_K/``: the names of the training cases, the features of training and validation cases,
@@ -61,9 +63,9 @@ def validate_fold(trainer: Any) -> dict[str, Any]:
     return metrics
 
 
-def trained_model(trainer: Any, case_heads: dict[str, CaseHead], outliers: OutlierModel | None) -> ModelFolder:
+def trained_model(trainer: Trainer, case_heads: dict[str, CaseHead], outliers: OutlierModel | None) -> ModelFolder:
     """The trainer's network, as it is now, in the form that a Predictor takes."""
-    network = trainer._joint_network()
+    network = trainer.joint_network()
     label_manager = trainer.plans_manager.get_label_manager(trainer.dataset_json)
     return ModelFolder(
         plans=trainer.plans_manager,
@@ -78,14 +80,14 @@ def trained_model(trainer: Any, case_heads: dict[str, CaseHead], outliers: Outli
     )
 
 
-def _load(trainer: Any, case_id: str) -> tuple[NDArray[np.float32], dict[str, Any]]:
+def _load(trainer: Trainer, case_id: str) -> tuple[NDArray[np.float32], CaseProperties]:
     """Preprocessed image (C, Z, Y, X) and properties of a case."""
     folder = trainer.preprocessed_dataset_folder
     data, _, _, properties = trainer.dataset_class(folder, [case_id]).load_case(case_id)
     return np.ascontiguousarray(data[:], dtype=np.float32), properties
 
 
-def _features(trainer: Any, case_ids: list[str]) -> FeatureTable:
+def _features(trainer: Trainer, case_ids: list[str]) -> FeatureTable:
     """Features of the training cases, without mirroring, which would take eight times as long, and what the inner heads that
     did not learn from a case say to it."""
     predictor = Predictor(trained_model(trainer, {}, None), device=trainer.device.type, tta=False)
@@ -112,11 +114,11 @@ def _network_answers(predictor: Predictor, values: NDArray[np.float32], heads: T
     return {name: output.astype(np.float32) for name, output in outputs.items()}
 
 
-def _covariates(trainer: Any, case_id: str) -> dict[str, float]:
+def _covariates(trainer: Trainer, case_id: str) -> dict[str, float]:
     return dict(trainer.labels.covariates.get(case_id, {}))
 
 
-def _predict(trainer: Any, predictor: Predictor, case_ids: list[str], output: Path) -> dict[str, Prediction]:
+def _predict(trainer: Trainer, predictor: Predictor, case_ids: list[str], output: Path) -> dict[str, Prediction]:
     output.mkdir(parents=True, exist_ok=True)
     references, ending = _references(trainer), trainer.dataset_json["file_ending"]
     predictions = {}
@@ -131,16 +133,16 @@ def _predict(trainer: Any, predictor: Predictor, case_ids: list[str], output: Pa
     return predictions
 
 
-def _references(trainer: Any) -> Path:
+def _references(trainer: Trainer) -> Path:
     return Path(trainer.preprocessed_dataset_folder_base) / "gt_segmentations"
 
 
-def _truth(trainer: Any) -> FoldTruth:
+def _truth(trainer: Trainer) -> FoldTruth:
     table = find_label_table(trainer.table_folders()) if trainer.tasks else None
     return FoldTruth(_references(trainer), table, trainer.labels, trainer.dataset_json)
 
 
-def _alarms(trainer: Any) -> list[Alarm]:
+def _alarms(trainer: Trainer) -> list[Alarm]:
     """An alarm per task whose head never learned because the class loss had no weight in any epoch."""
     return [
         Alarm(task.name, "never_armed", 0, f"Task {task.name}: {note}.") for note in trainer.notes() for task in trainer.tasks
