@@ -18,14 +18,24 @@ from typing import Any
 
 import msgspec
 
+from nnduet.datasets.conversion_summary import ConversionSummary
 from nnduet.evaluation.stored_metrics import StoredMetrics
 from nnduet.records import is_left_out
+from nnduet.training.ingredients import Ingredients
+from nnduet.training.planning import PlanSummary
+from nnduet.training.probing import ProbeSummary
+from nnduet.training.refitting import RefitSummary
 
 FOLDER = Path(__file__).parents[1] / "docs" / "reference"
 SCHEMAS: dict[str, Any] = {
+    "convert": ConversionSummary,
+    "fit-head": RefitSummary,
+    "ingredients": Ingredients,
     "metrics": StoredMetrics,
+    "plan": PlanSummary,
+    "probe": ProbeSummary,
 }
-"""{file name without its ending: what it holds, a record or a list of records}."""
+"""{file name without its ending, or command whose ``--json`` prints it: what it holds, a record or a list of records}."""
 
 
 def schema(kind: Any) -> dict[str, Any]:

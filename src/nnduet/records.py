@@ -34,6 +34,7 @@ __all__ = [
     "left_out_when",
     "parse_json",
     "read_json",
+    "record_object",
     "to_plain",
 ]
 
@@ -73,6 +74,11 @@ def to_plain(record: Any) -> Any:
     if isinstance(record, (list, tuple)):
         return [to_plain(value) for value in record]
     return record
+
+
+def record_object(record: object) -> dict[str, object]:
+    """The plain JSON object of one dataclass, see :func:`to_plain`."""
+    return cast(dict[str, object], to_plain(record))
 
 
 def read_json(path: Path, kind: type[T] | Any = Any, *, error: type[NNDuetError] = DatasetError) -> T:

@@ -15,6 +15,7 @@ import SimpleITK
 from data_builders import dataset, raw_nifti, shared, ten_cases, tree, workspace
 
 from nnduet.datasets.conversion import ConversionSummary, convert
+from nnduet.datasets.conversion_summary import TaskCounts
 from nnduet.datasets.dataset_writing import MANIFEST_FILE
 from nnduet.datasets.layouts import read_folder
 from nnduet.datasets.sources import Source
@@ -62,7 +63,7 @@ def test_a_folder_becomes_a_raw_dataset(folder: Path, tmp_path: Path) -> None:
     assert (raw / "classification_labels.csv").read_text().splitlines()[:3] == ["case_id,grade", "c0,a", "c1,b"]
     assert len(json.loads((raw / "splits_final.json").read_text())) == 5
     assert (raw / "imagesTr" / "c3_0000.nii.gz").read_bytes() == (folder / "images" / "c3_0000.nii.gz").read_bytes()
-    assert summary.tasks == {"grade": {"type": "binary", "classes": {"a": 5, "b": 5}, "missing": 0}}
+    assert summary.tasks == {"grade": TaskCounts("binary", {"a": 5, "b": 5}, 0)}
     assert (summary.num_cases, summary.num_rewritten, summary.rounded_voxels, summary.num_folds) == (10, 0, 0, 5)
     assert json.loads(json.dumps(summary.to_json()))["dataset"] == "Dataset007_Test"
 
@@ -82,7 +83,7 @@ def test_patients_and_covariates_are_written_and_missing_labels_stay_empty(tmp_p
     with (tmp_path / "raw/Dataset007_Test/classification_labels.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     assert rows[4] == {"case_id": "c4", "grade": "", "patient_id": "p2", "age": "4.5"}
-    assert summary.tasks["grade"]["missing"] == 1 and summary.num_folds == 2
+    assert summary.tasks["grade"].missing == 1 and summary.num_folds == 2
 
 
 def stored(folder: Path) -> list[dict[str, str]]:
@@ -94,7 +95,7 @@ def test_row_73_missing_cells_are_stored_empty_and_counted_in_the_notes(tmp_path
     folder = dataset(tmp_path / "user", {**ten_cases(), "c4": "?", "c5": "NULL", "c6": "?"})
     summary = run(source_of(folder), tmp_path)
     assert [row["grade"] for row in stored(tmp_path)] == ["a", "b", "a", "b", "", "", "", "b", "a", "b"]
-    assert summary.tasks["grade"] == {"type": "binary", "classes": {"a": 3, "b": 4}, "missing": 3}
+    assert summary.tasks["grade"] == TaskCounts("binary", {"a": 3, "b": 4}, 3)
     assert summary.notes[0] == "grade: 3 missing (2 '?', 1 'NULL')"
 
 
@@ -103,7 +104,7 @@ def test_row_74_spellings_of_one_class_are_stored_as_one(tmp_path: Path) -> None
     folder = dataset(tmp_path / "user", {f"c{i}": text for i, text in enumerate(texts)})
     summary = convert(source_of(folder), workspace=workspace(tmp_path), dataset_id=7, name="Test", num_folds=2)
     assert [row["grade"] for row in stored(tmp_path)] == ["benign"] * 2 + ["malignant", "benign"] + ["malignant"] * 2
-    assert summary.tasks["grade"]["classes"] == {"benign": 3, "malignant": 3}
+    assert summary.tasks["grade"].classes == {"benign": 3, "malignant": 3}
     assert summary.notes[0] == "grade: one class 'benign' is written in several ways (2 'benign', 1 'Benign')"
 
 
@@ -121,7 +122,7 @@ def test_row_75_the_stated_order_is_stored_with_a_class_that_no_case_has(tmp_pat
     summary = convert(source, workspace=workspace(tmp_path), dataset_id=7, name="Test", num_folds=3)
     description = json.loads((tmp_path / "raw/Dataset007_Test/dataset.json").read_text())
     assert description["classification"]["grade"] == {"type": "ordinal", "classes": ["none", "low", "medium", "high"]}
-    assert summary.tasks["grade"]["classes"] == {"none": 0, "low": 3, "medium": 3, "high": 3}
+    assert summary.tasks["grade"].classes == {"none": 0, "low": 3, "medium": 3, "high": 3}
     assert "grade: no case is 'none'" in summary.notes
 
 
@@ -133,7 +134,7 @@ def test_row_104_a_master_table_is_converted_with_a_note(tmp_path: Path) -> None
         source_of(folder)
     summary = run(read_folder(folder, task_specs=["grade"], ignore_extra_rows=True), tmp_path)
     assert summary.notes[0] == "cases.csv: 2 rows of cases without an image are ignored: line 12 'x1', line 13 'x2'"
-    assert summary.tasks["grade"]["classes"] == {"a": 5, "b": 5}
+    assert summary.tasks["grade"].classes == {"a": 5, "b": 5}
 
 
 @pytest.mark.parametrize(("first", "second"), [("Grade", "grade"), ("a.b", "a_b"), ("risk", "risk_set")])
@@ -285,7 +286,7 @@ def test_other_labels_replace_a_finished_dataset_only_on_purpose(folder: Path, t
         run(source_of(folder), tmp_path)
     assert tree(tmp_path) == before
     summary = run(source_of(folder), tmp_path, replace=True)
-    assert summary.tasks["grade"]["classes"] == {"a": 4, "b": 5, "c": 1}
+    assert summary.tasks["grade"].classes == {"a": 4, "b": 5, "c": 1}
     for root in ("raw", "preprocessed"):
         assert "c0,c" in (tmp_path / root / "Dataset007_Test" / "classification_labels.csv").read_text()
 
@@ -350,5 +351,5 @@ def test_shared_data_pass_every_check(tmp_path: Path, name: str, task: str, num_
 def test_lidc_with_its_own_folds_passes_every_check(tmp_path: Path) -> None:
     source = read_folder(shared("lidc"), task_specs=["malignancy3", "texture:ordinal"], group_column="patient_id")
     summary = convert(source, workspace=workspace(tmp_path), dataset_id=1, name="lidc", dry_run=True)
-    assert summary.tasks["malignancy3"]["classes"] == {"0": 263, "1": 255, "2": 176}
+    assert summary.tasks["malignancy3"].classes == {"0": 263, "1": 255, "2": 176}
     assert summary.notes == ("fold 1 val has no case of texture class 2",)

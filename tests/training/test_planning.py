@@ -128,18 +128,18 @@ def test_a_3d_dataset_gets_small_plans_for_both_configurations(planned_3d: Plann
     _, summary, _ = planned_3d
     assert (summary.plans_name, summary.num_cases) == ("nnDuetCpuPlans", 4)
     outline = summary.configurations["3d_fullres"]
-    assert outline["spacing_mm"] == [2.0, 1.0, 1.0]
-    assert np.prod(outline["patch_size"]) <= 16 * 100 * 100
-    assert 2 <= outline["batch_size"] <= 8
-    assert outline["features_per_stage"][0] == 8
+    assert outline.spacing_mm == [2.0, 1.0, 1.0]
+    assert np.prod(outline.patch_size) <= 16 * 100 * 100
+    assert 2 <= outline.batch_size <= 8
+    assert outline.features_per_stage[0] == 8
     assert set(summary.configurations) == {"2d", "3d_fullres"}
 
 
 def test_a_2d_dataset_gets_one_configuration(planned_2d: Planned) -> None:
     _, summary, _ = planned_2d
     assert set(summary.configurations) == {"2d"}
-    assert summary.configurations["2d"]["patch_size"] == [32, 32]
-    assert summary.configurations["2d"]["features_per_stage"] == [8, 16, 32, 64]
+    assert summary.configurations["2d"].patch_size == [32, 32]
+    assert summary.configurations["2d"].features_per_stage == [8, 16, 32, 64]
 
 
 def test_pictures_get_a_deep_and_thin_network(planned_2d: Planned) -> None:

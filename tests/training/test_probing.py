@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -69,18 +70,18 @@ def test_the_constant_answer_is_the_commonest_class_or_the_median(probed: ProbeS
 
 
 def test_means_are_over_folds(probed: ProbeSummary) -> None:
-    mean = next(row for row in probed.means() if (row["task"], row["block"]) == ("age", "stage 0"))
+    mean = next(row for row in probed.means if (row.task, row.block) == ("age", "stage 0"))
     values = [row.mae for row in probed.rows if (row.task, row.block) == ("age", "stage 0") and row.mae is not None]
     assert len(values) == 2
-    assert mean["mae"] == pytest.approx(sum(values) / 2)
-    assert mean["macro_f1"] is None
+    assert mean.mae == pytest.approx(sum(values) / 2)
+    assert mean.macro_f1 is None
 
 
 def test_a_probe_leaves_json_csv_and_a_figure(probed: ProbeSummary) -> None:
     output = Path(probed.output)
     assert output == Path(probed.model) / "probe"
     stored = json.loads((output / "probe.json").read_text())
-    assert stored["means"] == probed.means()
+    assert stored["means"] == [asdict(means) for means in probed.means]
     assert len(stored["rows"]) == len(probed.rows) == 20
     with (output / "probe.csv").open(newline="") as handle:
         lines = list(csv.DictReader(handle))

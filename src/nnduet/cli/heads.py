@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nnduet.cells import format_number
 from nnduet.cli.options import FoldsOption, JsonOption, ModelArgument, WorkspaceOption, find_workspace, parse_folds
 from nnduet.console import progress_bar, reporting, show, show_table
+
+if TYPE_CHECKING:
+    from nnduet.training.probing import ProbeMeans
+    from nnduet.training.refitting import RefitRow
 
 __all__ = ["fit_head", "probe"]
 
@@ -83,10 +87,10 @@ def probe(
                 seed=seed,
                 progress=progress,
             )
-        report(summary.to_json(), lambda: _show_probe(summary.means(), summary.output))
+        report(summary.to_json(), lambda: _show_probe(summary.means, summary.output))
 
 
-def _show_heads(rows: Sequence[Any]) -> None:
+def _show_heads(rows: Sequence[RefitRow]) -> None:
     cells = [
         (row.task, row.fold, row.model, row.features, _number(row.inner_loss), f"{row.network_share:g}", _scores(row.metrics))
         for row in rows
@@ -94,11 +98,11 @@ def _show_heads(rows: Sequence[Any]) -> None:
     show_table(("task", "fold", "model", "features", "inner loss", "network share", "on validation cases"), cells)
 
 
-def _show_probe(means: Sequence[Mapping[str, Any]], output: str) -> None:
+def _show_probe(means: Sequence[ProbeMeans], output: str) -> None:
     cells = [
         (
-            *(row["task"], row["block"], str(row["num_features"]), row["model"] or "too few labels"),
-            *(_number(row["inner_loss"]), _scores(row), _number(row["constant"])),
+            *(row.task, row.block, str(row.num_features), row.model or "too few labels"),
+            *(_number(row.inner_loss), _scores(vars(row)), _number(row.constant)),
         )
         for row in means
     ]

@@ -4,24 +4,42 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from nnduet.datasets.checking import CheckedFile
 from nnduet.datasets.sources import Source
+from nnduet.records import record_object
+from nnduet.schema import TaskType
 
-__all__ = ["ConversionSummary", "collect_notes", "count_classes"]
+__all__ = ["ConversionSummary", "TaskCounts", "collect_notes", "count_classes"]
 
 _MAX_NOTES_OF_A_KIND = 5
 
 
 @dataclass(frozen=True)
-class ConversionSummary:
-    """What a conversion wrote, or would write.
+class TaskCounts:
+    """A task: its type, training cases per class (empty for a regression), and how many have no label."""
 
-    ``tasks`` maps a task to its type, cases per class (empty for regression) and number of cases without a label.
-    ``num_rewritten`` files were not copied byte by byte but repaired (units, 4D, orientation, labels), compressed
-    or combined.
+    type: TaskType
+    classes: dict[str, int]
+    missing: int
+
+
+@dataclass(frozen=True)
+class ConversionSummary:
+    """What a conversion wrote, or would write; ``nnduet convert --json`` prints it.
+
+    Attributes:
+        dataset: e.g. Dataset007_Pancreas.
+        raw, preprocessed: the folders that hold it; the second has what nnU-Net reads there, such as the folds.
+        num_cases, num_test_cases: cases for training, and further images without folds.
+        labels: {label: value}, or {region: values} as in ``dataset.json``.
+        tasks: what is known of the training cases, by task.
+        rounded_masks, rounded_voxels: masks whose values were no whole numbers by a rounding error, and such voxels in them.
+        num_rewritten: files that were not copied byte by byte but repaired (units, 4D, orientation, labels), compressed or
+            combined.
+        dry_run: whether nothing was written.
+        notes: what the user should know, in sentences.
     """
 
     dataset: str
@@ -29,8 +47,8 @@ class ConversionSummary:
     preprocessed: str
     num_cases: int
     num_test_cases: int
-    labels: dict[str, Any]
-    tasks: dict[str, dict[str, Any]]
+    labels: dict[str, int | list[int]]
+    tasks: dict[str, TaskCounts]
     num_folds: int
     rounded_masks: int
     rounded_voxels: int
@@ -38,9 +56,9 @@ class ConversionSummary:
     dry_run: bool
     notes: tuple[str, ...]
 
-    def to_json(self) -> dict[str, Any]:
-        """The fields as a JSON object."""
-        return asdict(self) | {"notes": list(self.notes)}
+    def to_json(self) -> dict[str, object]:
+        """A JSON object with every field."""
+        return record_object(self)
 
 
 def collect_notes(files: Iterable[CheckedFile]) -> list[str]:
@@ -57,14 +75,10 @@ def collect_notes(files: Iterable[CheckedFile]) -> list[str]:
     return notes
 
 
-def count_classes(source: Source) -> dict[str, dict[str, Any]]:
+def count_classes(source: Source) -> dict[str, TaskCounts]:
     """Type, cases per class and cases without a label of every task."""
-    counts: dict[str, dict[str, Any]] = {}
+    counts: dict[str, TaskCounts] = {}
     for task in source.tasks:
         cells = Counter(source.rows[case.case_id][task.name] for case in source.cases)
-        counts[task.name] = {
-            "type": task.type,
-            "classes": {label: cells[label] for label in task.classes},
-            "missing": cells[""],
-        }
+        counts[task.name] = TaskCounts(task.type, {label: cells[label] for label in task.classes}, cells[""])
     return counts

@@ -6,7 +6,7 @@ import gc
 import time
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from nnduet.evaluation.reference_sets import ReferenceSet, references_of_json
 from nnduet.inference.result_tables import result_ending
 from nnduet.model_store.model_folder import CROSS_VALIDATION_FOLDER
 from nnduet.progress import Progress, prefixed
-from nnduet.records import read_json
+from nnduet.records import read_json, record_object
 from nnduet.schema import LABELS_FILE, SPLITS_FILE, Workspace
 from nnduet.training.checkpoints import FINAL, LATEST, PREVIOUS
 from nnduet.training.freshness import check_fold_cases, check_fresh
@@ -34,7 +34,14 @@ __all__ = ["CrossValidationSummary", "cross_validate"]
 
 @dataclass(frozen=True)
 class CrossValidationSummary:
-    """What a cross-validation left behind: the model folder with its folds, and the metrics of all cases together."""
+    """What a cross-validation left behind; ``nnduet cross-validate --json`` prints it.
+
+    Attributes:
+        model: the model folder.
+        folds: numbers of the folds that were measured together.
+        seconds: of this run, trainings included.
+        metrics_file, metrics: ``cross_validation/metrics.json`` in the model, and what it holds.
+    """
 
     model: str
     folds: list[int]
@@ -42,9 +49,9 @@ class CrossValidationSummary:
     metrics_file: str
     metrics: dict[str, Any]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """A JSON object with every field."""
-        return asdict(self)
+        return record_object(self)
 
 
 def cross_validate(

@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 from nnduet.errors import DatasetError
 from nnduet.io.files import file_digest, write_text_atomically
 from nnduet.progress import Progress
-from nnduet.records import read_json
+from nnduet.records import read_json, to_plain
 from nnduet.training.labels import CaseLabels
 
 __all__ = [
@@ -103,7 +103,7 @@ class Ingredients:
 
 def write_ingredients(path: Path, ingredients: Ingredients) -> None:
     """Write them as one line of JSON: ten thousand cases are 4 MB."""
-    write_text_atomically(path, json.dumps(asdict(ingredients)) + "\n")
+    write_text_atomically(path, json.dumps(to_plain(ingredients)) + "\n")
 
 
 def read_ingredients(path: Path) -> Ingredients | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,9 @@ from nnduet.errors import DatasetError, OutputExistsError, SettingsError
 from nnduet.io.files import copy_atomically, locked, naming_disk_errors, sync_folder, write_json_atomically
 from nnduet.names import check_name
 from nnduet.network.network import PLANS_KEY
+from nnduet.nnunet_types import Plans
 from nnduet.progress import Progress, part_of
-from nnduet.records import read_json
+from nnduet.records import read_json, record_object
 from nnduet.schema import LABELS_FILE, SPLITS_FILE, Workspace
 from nnduet.training.freshness import check_copies, ingredients_file
 from nnduet.training.ingredients import ingredients_of, raw_entries, write_ingredients
@@ -40,7 +41,7 @@ from nnduet.training.prepared import find_plans, read_plans
 from nnduet.training.preprocessed import checksums_of, write_checksums
 from nnduet.training.workers import CaseRunner, case_runner, refuse_in_a_starting_worker
 
-__all__ = ["PlanSummary", "foreground_counts", "plan", "preprocess_case"]
+__all__ = ["ConfigurationOutline", "PlanSummary", "foreground_counts", "plan", "preprocess_case"]
 
 
 FINGERPRINT_SAMPLES_PER_CASE = 20_000
@@ -51,18 +52,42 @@ _PREPROCESSED_ENDINGS = (".b2nd", ".pkl", ".npz", ".npy")
 
 
 @dataclass(frozen=True)
+class ConfigurationOutline:
+    """What was planned for one configuration.
+
+    Attributes:
+        patch_size: voxels along (Z, Y, X), or (Y, X) of a slice-wise one.
+        batch_size: patches per step.
+        spacing_mm: of the grid that cases are resampled to, along the same axes.
+        features_per_stage: channels of the encoder's stages.
+    """
+
+    patch_size: list[int]
+    batch_size: int
+    spacing_mm: list[float]
+    features_per_stage: list[int]
+
+
+@dataclass(frozen=True)
 class PlanSummary:
-    """What ``plan`` decided: patch, batch, spacing and network of every configuration."""
+    """What ``plan`` decided and preprocessed; ``nnduet plan --json`` prints it.
+
+    Attributes:
+        dataset: e.g. Dataset007_Pancreas.
+        plans_name, plans_file: how the plans are called, and the file that holds them.
+        configurations: {name: outline} of those that were preprocessed.
+        num_cases: preprocessed cases of each.
+    """
 
     dataset: str
     plans_name: str
     plans_file: str
-    configurations: dict[str, dict[str, Any]]
+    configurations: dict[str, ConfigurationOutline]
     num_cases: int
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """A JSON object with every field."""
-        return asdict(self)
+        return record_object(self)
 
 
 @dataclass(frozen=True)
@@ -210,15 +235,15 @@ def _store_plans(plans_file: Path, plans: dict[str, Any], changes: PlanChanges, 
         write_json_atomically(plans_file, plans)
 
 
-def _outline(plans: dict[str, Any], configuration: str) -> dict[str, Any]:
+def _outline(plans: Plans, configuration: str) -> ConfigurationOutline:
     settings = check_configuration(plans, configuration)
     architecture = settings["architecture"]["arch_kwargs"]
-    return {
-        "patch_size": settings["patch_size"],
-        "batch_size": settings["batch_size"],
-        "spacing_mm": settings["spacing"],
-        "features_per_stage": architecture["features_per_stage"],
-    }
+    return ConfigurationOutline(
+        patch_size=settings["patch_size"],
+        batch_size=settings["batch_size"],
+        spacing_mm=settings["spacing"],
+        features_per_stage=architecture["features_per_stage"],
+    )
 
 
 def _default_processes() -> int:

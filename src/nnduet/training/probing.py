@@ -24,12 +24,13 @@ from nnduet.evaluation.task_scores import score_task
 from nnduet.io.csv_text import records_text
 from nnduet.io.files import write_json_atomically, write_text_atomically
 from nnduet.progress import Progress
+from nnduet.records import record_object
 from nnduet.schema import Task, Workspace
 from nnduet.training.labels import CaseLabels
 from nnduet.training.probe_figure import Panel, write_figure
 from nnduet.training.trained_folds import TrainedFolds, read_trained_folds
 
-__all__ = ["ProbeRow", "ProbeSummary", "probe_model"]
+__all__ = ["ProbeMeans", "ProbeRow", "ProbeSummary", "probe_model"]
 
 Array = NDArray[np.float64]
 
@@ -68,28 +69,47 @@ class ProbeRow:
 
 
 @dataclass(frozen=True)
+class ProbeMeans:
+    """One task and block: means over the folds where a number is defined, None where it is in none.
+
+    ``model`` names the models of all folds; "" where too few labels allow none. The others as in :class:`ProbeRow`.
+    """
+
+    task: str
+    block: str
+    num_features: int
+    model: str
+    inner_loss: float | None
+    macro_f1: float | None
+    auroc: float | None
+    mae: float | None
+    spearman: float | None
+    constant: float | None
+
+
+@dataclass(frozen=True)
 class ProbeSummary:
-    """Rows of all tasks, folds and blocks, and the folder with ``probe.json``, ``probe.csv`` and ``probe.png``."""
+    """What ``probe.json`` holds, and ``nnduet probe --json`` prints.
+
+    Attributes:
+        model: the model folder.
+        output: the folder with ``probe.json``, ``probe.csv`` and ``probe.png``.
+        folds: names of the folds that were probed.
+        seed: of the inner cross-validation.
+        rows: of all tasks, folds and blocks.
+        means: over the folds, per task and block.
+    """
 
     model: str
     output: str
     folds: tuple[str, ...]
     seed: int
     rows: tuple[ProbeRow, ...]
+    means: tuple[ProbeMeans, ...]
 
-    def to_json(self) -> dict[str, Any]:
-        """A JSON object with every field and, as "means", the means over folds."""
-        return {**asdict(self), "means": self.means()}
-
-    def means(self) -> list[dict[str, Any]]:
-        """A row per task and block: mean over the folds where a number is defined, None where it is in none."""
-        out = []
-        for task, block in dict.fromkeys((row.task, row.block) for row in self.rows):
-            rows = [row for row in self.rows if (row.task, row.block) == (task, block)]
-            numbers = {name: _mean([getattr(row, name) for row in rows]) for name in ("inner_loss", *SCORES, "constant")}
-            models = ", ".join(dict.fromkeys(row.model for row in rows if row.model))
-            out.append({"task": task, "block": block, "num_features": rows[0].num_features, "model": models, **numbers})
-        return out
+    def to_json(self) -> dict[str, object]:
+        """A JSON object with every field."""
+        return record_object(self)
 
 
 def probe_model(
@@ -124,7 +144,7 @@ def probe_model(
     if not chosen or (folds and "all" in trained.folds):
         raise SettingsError(f"probe: expected folds that hold cases out, got {list(trained.folds)}")
     rows = _probe_folds(trained, chosen, seed, progress)
-    summary = ProbeSummary(str(model), str(output or model / "probe"), chosen, seed, tuple(rows))
+    summary = ProbeSummary(str(model), str(output or model / "probe"), chosen, seed, tuple(rows), tuple(_means(rows)))
     _write(summary, trained.tasks)
     return summary
 
@@ -214,6 +234,14 @@ def _score(task: Task, case_ids: Sequence[str], reference: Array, outputs: Array
     return score_task(TaskAnswers(task, cases, cases, reference, prediction, probabilities), num_resamples=0, seed=0)
 
 
+def _means(rows: Sequence[ProbeRow]) -> Iterator[ProbeMeans]:
+    for task, block in dict.fromkeys((row.task, row.block) for row in rows):
+        of_block = [row for row in rows if (row.task, row.block) == (task, block)]
+        models = ", ".join(dict.fromkeys(row.model for row in of_block if row.model))
+        numbers = {name: _mean([getattr(row, name) for row in of_block]) for name in ("inner_loss", *SCORES, "constant")}
+        yield ProbeMeans(task, block, of_block[0].num_features, models, **numbers)
+
+
 def _mean(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return float(np.mean(known)) if known else None
@@ -221,7 +249,7 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 def _write(summary: ProbeSummary, tasks: tuple[Task, ...]) -> None:
     output = Path(summary.output)
-    write_json_atomically(output / "probe.json", summary.to_json())
+    write_json_atomically(output / "probe.json", summary)
     columns = [field.name for field in fields(ProbeRow)]
     write_text_atomically(output / "probe.csv", records_text([asdict(row) for row in summary.rows], columns))
     write_figure(output / "probe.png", list(_panels(summary, tasks)))

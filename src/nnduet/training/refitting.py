@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from nnduet.errors import DatasetError, ModelError
 from nnduet.inference.result_tables import result_ending, write_tables
 from nnduet.io.files import replace_together, scratch_folder, write_json_atomically
 from nnduet.progress import Progress
+from nnduet.records import record_object
 from nnduet.schema import Workspace
 from nnduet.training.fold_metrics import FINAL_METRICS_FILE, FoldTruth, measure_fold
 from nnduet.training.head_fitting import answer_table, fit_heads
@@ -41,15 +42,21 @@ class RefitRow:
 
 @dataclass(frozen=True)
 class RefitSummary:
-    """What a refit wrote: a row per task and fold, and the folds' ``final_metrics.json``."""
+    """What a refit wrote; ``nnduet fit-head --json`` prints it.
+
+    Attributes:
+        model: the model folder.
+        rows: one per task and fold.
+        metrics_files: {fold: its ``final_metrics.json``}.
+    """
 
     model: str
     rows: tuple[RefitRow, ...]
     metrics_files: dict[str, str]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """A JSON object with every field."""
-        return asdict(self)
+        return record_object(self)
 
 
 def refit_heads(

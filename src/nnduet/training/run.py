@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from nnduet.model_store.model_folder import CONFORMAL_FILE, CROSS_VALIDATION_FOL
 from nnduet.network.hardware import select_device
 from nnduet.network.network import PLANS_KEY
 from nnduet.progress import Progress
-from nnduet.records import read_json
+from nnduet.records import read_json, record_object
 from nnduet.schema import LABELS_FILE, Workspace, tasks_from_json
 from nnduet.training.checkpoints import demote_final, stoppable
 from nnduet.training.freshness import check_fresh, check_same_ingredients
@@ -28,6 +28,7 @@ from nnduet.training.preprocessed import mend_preprocessed
 from nnduet.training.ranks import patient_group, process_group, wait_for_first
 from nnduet.training.resuming import find_start
 from nnduet.training.trainer import nnUNetTrainerMultitask
+from nnduet.training.trainer_protocol import Trainer
 from nnduet.training.validation import FINAL_METRICS_FILE
 
 __all__ = ["TrainingSummary", "remove_outdated_results", "train"]
@@ -41,7 +42,16 @@ _UNRECORDED = (
 
 @dataclass(frozen=True)
 class TrainingSummary:
-    """What a training run left behind: the model folder, the fold's metrics, how long it took, and what was noted."""
+    """What a training left behind; ``nnduet train --json`` prints it.
+
+    Attributes:
+        model: the model folder.
+        fold: number of the fold, or "all".
+        epochs: how many the training has behind it.
+        seconds: of this run, its validation included.
+        metrics_file, metrics: ``final_metrics.json`` of the fold, and what it holds.
+        notes: what the user should know, in sentences.
+    """
 
     model: str
     fold: str
@@ -51,9 +61,9 @@ class TrainingSummary:
     metrics: dict[str, Any]
     notes: tuple[str, ...] = ()
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """A JSON object with every field."""
-        return asdict(self)
+        return record_object(self)
 
 
 def train(
@@ -149,7 +159,7 @@ def _labels_digest(workspace: Workspace, dataset: str, dataset_json: dict[str, A
     return labels_digest(read_case_labels(workspace.folders_of(dataset), tasks, dataset_json.get("covariates", [])))
 
 
-def _tell(trainer: Any, notes: tuple[str, ...]) -> None:
+def _tell(trainer: Trainer, notes: tuple[str, ...]) -> None:
     """Put the notes into the log, and in front of the progress, where they are seen before hours of work."""
     for note in notes:
         trainer.print_to_log_file(f"NOTE: {note}")
