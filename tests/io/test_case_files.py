@@ -40,6 +40,13 @@ def test_two_files_of_one_name_are_ambiguous(tmp_path: Path) -> None:
         find_cases(touch(tmp_path / "other", "b_0000.png", "b.png"))
 
 
+def test_colour_pictures_of_three_channels_are_refused_with_what_to_save(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"other channels \(a .png holds one: save red, green and blue as _0000, _0001"):
+        find_cases(touch(tmp_path, "a_0000.png", "b_0000.png"), 3)
+    with pytest.raises(DatasetError, match="have other channels:"):
+        find_cases(touch(tmp_path / "volumes", "a_0000.nii.gz", "b_0000.nii.gz"), 3)
+
+
 def test_channels_are_put_in_order(tmp_path: Path) -> None:
     touch(tmp_path, "b_0001.png", "b_0000.png", "a_1_0000.png", "a_1_0001.png")
     assert names_of(tmp_path) == {"a_1": ["a_1_0000.png", "a_1_0001.png"], "b": ["b_0000.png", "b_0001.png"]}

@@ -209,7 +209,12 @@ def _check_channels(
         if got[case_id] != expected
     ]
     if wrong:
-        raise error(f"{place}: {len(wrong)} of {len(got)} cases have other channels:{listed(wrong)}")
+        paths = [path for files in channels.values() for path in files.values()]
+        pictures = (
+            len(paths) == len(channels) and num_channels > 1 and all(path.name.lower().endswith(".png") for path in paths)
+        )
+        hint = " (a .png holds one: save red, green and blue as _0000, _0001 and _0002)" if pictures else ""
+        raise error(f"{place}: {len(wrong)} of {len(got)} cases have other channels{hint}:{listed(wrong)}")
 
 
 def _refuse_none(found: FoundCases, expected: str) -> None:
