@@ -29,6 +29,14 @@ def name_problem(name: str) -> str | None:
     Any script and inner spaces are fine. Refused are: empty, a space or a dot at either end, ``/ \\ : * ? " < > |``, control,
     line and direction signs, broken unicode, names that Windows keeps for devices, more than :data:`MAX_NAME_BYTES` bytes.
     Source: https://learn.microsoft.com/windows/win32/fileio/naming-a-file.
+
+    Examples:
+        >>> name_problem("left ventricle") is None
+        True
+        >>> name_problem("HER2+/-")
+        'holds a path separator'
+        >>> name_problem("con")
+        'is a device on Windows'
     """
     forbidden = sorted(set(name) & _FORBIDDEN)
     problems = (
@@ -48,6 +56,13 @@ def check_name(name: str, what: str, error: type[NNDuetError] = SettingsError) -
 
     Raises:
         error: see :func:`name_problem`.
+
+    Examples:
+        >>> check_name("grade", "task")
+        'grade'
+        >>> check_name("a:b", "task")
+        Traceback (most recent call last):
+        nnduet.errors.SettingsError: task 'a:b': holds :, which no file name may have on some systems; choose another name
     """
     problem = name_problem(name)
     if problem:
@@ -60,6 +75,12 @@ def check_distinct_names(names: Iterable[str], what: str, error: type[NNDuetErro
 
     Raises:
         error: naming the first two.
+
+    Examples:
+        >>> check_distinct_names(["RV", "LV"], "masks")
+        >>> check_distinct_names(["RV", "rv"], "masks")
+        Traceback (most recent call last):
+        nnduet.errors.SettingsError: masks 'RV' and 'rv': the same file on some systems; rename or remove one
     """
     seen: dict[str, str] = {}
     for name in names:
@@ -72,8 +93,13 @@ def check_distinct_names(names: Iterable[str], what: str, error: type[NNDuetErro
 
 
 def printable(text: str) -> str:
-    """The text with control, direction and broken signs escaped as in Python, so that no terminal obeys them; a line feed and a
-    tab stay."""
+    r"""The text with control, direction and broken signs escaped as in Python, so that no terminal obeys them; a line feed and
+    a tab stay.
+
+    Examples:
+        >>> print(printable("red \x1b[31m"))
+        red \x1b[31m
+    """
     return "".join(_escaped(sign) if _is_control(sign) and sign not in "\n\t" else sign for sign in text)
 
 

@@ -110,7 +110,12 @@ class Task:
 
     @property
     def answer_columns(self) -> tuple[str, ...]:
-        """Columns of ``classification.csv`` with the answer: ``<task>``, then ``<task>_p_<class>`` by class."""
+        """Columns of ``classification.csv`` with the answer: ``<task>``, then ``<task>_p_<class>`` by class.
+
+        Examples:
+            >>> Task("malignant", "binary", ("no", "yes")).answer_columns
+            ('malignant', 'malignant_p_no', 'malignant_p_yes')
+        """
         return (self.name, *(f"{self.name}_p_{label}" for label in self.classes))
 
     @property
@@ -132,6 +137,10 @@ class Task:
 
         Raises:
             DatasetError: the cell names no class of the task, or is no finite number for a regression.
+
+        Examples:
+            >>> Task("malignant", "binary", ("no", "yes")).spelling(" Yes ")
+            'yes'
         """
         if cell in self.classes:
             return cell
@@ -153,6 +162,11 @@ class Task:
 
         Raises:
             DatasetError: the cell names no class of the task, or is no finite number for a regression.
+
+        Examples:
+            >>> malignant = Task("malignant", "binary", ("no", "yes"))
+            >>> malignant.encode("yes"), malignant.encode("n/a"), Task("age", "regression").encode("40,5")
+            (1.0, nan, 40.5)
         """
         text = self.spelling(cell)
         if not text:
@@ -215,7 +229,12 @@ def _reserved(covariates: Collection[str]) -> Iterator[tuple[str, str]]:
 
 
 def tasks_to_json(tasks: tuple[Task, ...]) -> dict[str, dict[str, Any]]:
-    """The ``dataset.json["classification"]`` object: ``{name: {type, classes?, unit?, fixed_axes?}}``."""
+    """The ``dataset.json["classification"]`` object: ``{name: {type, classes?, unit?, fixed_axes?}}``.
+
+    Examples:
+        >>> tasks_to_json((Task("grade", "ordinal", ("low", "high")), Task("age", "regression", unit="y")))
+        {'grade': {'type': 'ordinal', 'classes': ['low', 'high']}, 'age': {'type': 'regression', 'unit': 'y'}}
+    """
     out: dict[str, dict[str, Any]] = {}
     for task in tasks:
         entry: dict[str, Any] = {"type": task.type}
@@ -247,6 +266,10 @@ def tasks_from_json(value: Any, place: str = "classification", *, error: type[NN
 
     Raises:
         error: an entry is no valid task, or two cannot live together.
+
+    Examples:
+        >>> tasks_from_json({"malignant": {"type": "binary", "classes": ["no", "yes"]}})[0].classes
+        ('no', 'yes')
     """
     entries = convert_json(value, dict[str, _TaskEntry], place, error=error)
     try:

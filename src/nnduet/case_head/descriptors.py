@@ -48,7 +48,13 @@ _PAIR = ("log_volume_ratio", "thickness_ratio", "contact", "centroid_distance")
 
 
 def descriptor_names(regions: Sequence[str], num_channels: int) -> tuple[str, ...]:
-    """Names of the descriptors in the order of :func:`describe_regions`, e.g. ``"lesion sphericity"``."""
+    """Names of the descriptors in the order of :func:`describe_regions`, e.g. ``"lesion sphericity"``.
+
+    Examples:
+        >>> names = descriptor_names(["lesion"], num_channels=1)
+        >>> names[0], all(name.startswith("lesion ") for name in names)
+        ('lesion log_volume', True)
+    """
     intensities = [f"{name} of channel {c}" for c in range(num_channels) for name in _INTENSITY]
     single = [f"{region} {name}" for region in regions for name in (*_SHAPE, *intensities)]
     pairs = [f"{a} to {b} {name}" for a, b in itertools.combinations(regions, 2) for name in _PAIR]

@@ -127,6 +127,10 @@ def feature_sets(blocks: Mapping[str, Sequence[int]]) -> dict[str, list[int]]:
 
     Blocks whose names begin with "stage" are encoder stages, the others describe the case by hand (intensity, shape,
     covariates). Candidates: each descriptive block, all of these together, these with each stage, each stage, everything.
+
+    Examples:
+        >>> list(feature_sets({"shape": range(0, 2), "intensity": range(2, 5)}))[:2]
+        ['shape', 'intensity']
     """
     stages = [name for name in blocks if name.startswith("stage")]
     described = [name for name in blocks if name not in stages]

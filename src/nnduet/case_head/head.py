@@ -153,7 +153,12 @@ class CaseHead:
 
 
 def describe_head(head: CaseHead | None) -> str:
-    """What answers a task, e.g. "network head" (where there is no case head) or "case head (shrinkage LDA on shape)"."""
+    """What answers a task, e.g. "network head" (where there is no case head) or "case head (shrinkage LDA on shape)".
+
+    Examples:
+        >>> describe_head(None)
+        'network head'
+    """
     if head is None or head.network_share == 1:
         return "network head"
     model, features = best_model(head)
@@ -169,18 +174,37 @@ def best_model(head: CaseHead) -> tuple[str, str]:
 
 
 def moments(features: Array) -> tuple[Array, Array]:
-    """Mean and deviation (F,) over the cases where a feature is defined; 0 and a tiny one where it never is."""
+    """Mean and deviation (F,) over the cases where a feature is defined; 0 and a tiny one where it never is.
+
+    Examples:
+        >>> mean, deviation = moments(np.array([[1.0], [np.nan], [3.0]]))
+        >>> mean.tolist(), deviation.round(3).tolist()
+        ([2.0], [1.0])
+    """
     defined = np.where(np.isfinite(features).any(axis=0), features, 0.0)
     return np.nanmean(defined, axis=0), np.nanstd(defined, axis=0) + 1e-6
 
 
 def standardise(features: Array, mean: Array, scale: Array, limit: float = LARGEST_DEVIATION) -> Array:
-    """(N, D) to about zero mean and unit deviation, clipped to ``limit``; an undefined feature counts as the mean."""
+    """(N, D) to about zero mean and unit deviation, clipped to ``limit``; an undefined feature counts as the mean.
+
+    Examples:
+        >>> standardise(np.array([[5.0], [np.nan], [99.0]]), np.array([3.0]), np.array([2.0])).tolist()
+        [[1.0], [0.0], [6.0]]
+    """
     return np.asarray(np.clip(np.nan_to_num((features - mean) / scale, nan=0.0), -limit, limit))
 
 
 def mix(task: Task, own: Array, network: Array | None, share: float) -> Array:
-    """(1 - share) * own logits + share * log of the network's probabilities; for a regression the same mean of values."""
+    """(1 - share) * own logits + share * log of the network's probabilities; for a regression the same mean of values.
+
+    Examples:
+        >>> own, network = np.array([[0.0, 2.0]]), np.array([[0.5, 0.5]])
+        >>> mix(Task("grade", "binary", ("low", "high")), own, network, 0.0).tolist()
+        [[0.0, 2.0]]
+        >>> mix(Task("age", "regression"), np.array([[40.0]]), np.array([[44.0]]), 0.25).tolist()
+        [[41.0]]
+    """
     if share == 0:
         return own
     assert network is not None, f"task {task.name}: the case head needs the network head's answer"
@@ -189,5 +213,12 @@ def mix(task: Task, own: Array, network: Array | None, share: float) -> Array:
 
 
 def answers(task: Task, logits: Array, temperature: float) -> Array:
-    """Class probabilities (N, K) of logits, or the values as they are."""
+    """Class probabilities (N, K) of logits, or the values as they are.
+
+    Examples:
+        >>> grade = Task("grade", "binary", ("low", "high"))
+        >>> logits = np.log(np.array([[9.0, 1.0]]))
+        >>> answers(grade, logits, 1.0).round(2).tolist(), answers(grade, logits, 2.0).round(2).tolist()
+        ([[0.9, 0.1]], [[0.75, 0.25]])
+    """
     return logits if task.type == "regression" else np.asarray(softmax(logits / temperature, axis=1))

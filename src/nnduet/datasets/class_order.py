@@ -19,7 +19,14 @@ _Rank = tuple[float | str, ...]
 
 
 def natural_order(labels: Collection[str]) -> tuple[str, ...]:
-    """Labels by their ranks where they have some, else as text in which digits count as numbers: T2 stands before T10."""
+    """Labels by their ranks where they have some, else as text in which digits count as numbers: T2 stands before T10.
+
+    Examples:
+        >>> natural_order(["T10", "T2", "T1"])
+        ('T1', 'T2', 'T10')
+        >>> natural_order(["3", "1", "2"])
+        ('1', '2', '3')
+    """
     known = ranks(labels)
     if known is not None:
         return tuple(sorted(labels, key=lambda label: (known[label], label)))

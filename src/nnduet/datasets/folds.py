@@ -34,6 +34,11 @@ def make_folds(
 
     Raises:
         DatasetError: fewer than two folds, or fewer patients than folds.
+
+    Examples:
+        >>> folds = make_folds(["a", "b", "c", "d"], groups={"a": "p1", "b": "p1", "c": "p2", "d": "p2"}, num_folds=2)
+        >>> sorted(fold["val"] for fold in folds)  # patients stay together
+        [['a', 'b'], ['c', 'd']]
     """
     ordered = sorted(case_ids)
     patients = [groups[case_id] if groups else case_id for case_id in ordered]
@@ -80,6 +85,10 @@ def parse_folds(value: Any, source: str) -> Folds:
 
     Raises:
         DatasetError: naming ``source`` and the fold.
+
+    Examples:
+        >>> parse_folds([{"train": ["a"], "val": ["b"]}], "splits_final.json")
+        [{'train': ['a'], 'val': ['b']}]
     """
     if not isinstance(value, list) or not value:
         raise DatasetError(f"{source}: expected a list of folds, got {type(value).__name__}")
@@ -104,6 +113,13 @@ def check_folds(
     Raises:
         DatasetError: unknown or repeated cases, or cases that no fold holds.
         LeakError: a case or a patient on both sides of a fold.
+
+    Examples:
+        >>> check_folds([{"train": ["a"], "val": ["b"]}], ["a", "b"])
+        []
+        >>> check_folds([{"train": ["a", "b"], "val": ["b"]}], ["a", "b"])
+        Traceback (most recent call last):
+        nnduet.errors.LeakError: fold 0: 1 cases in train and val: b
     """
     notes: list[str] = []
     for index, fold in enumerate(folds):

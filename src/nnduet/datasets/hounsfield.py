@@ -27,6 +27,11 @@ def looks_like_hounsfield(image: npt.NDArray[Any]) -> bool:
     """Whole numbers (99 % of the voxels), at least 1 % each of air (-500 HU or less) and of soft tissue (-200 to 300 HU).
 
     Values below -10000 speak against it; paddings such as -3024 do not. Any shape; an empty image does not look like CT.
+
+    Examples:
+        >>> air_and_tissue = np.repeat(np.array([-1000, 40]), 50)
+        >>> looks_like_hounsfield(air_and_tissue), looks_like_hounsfield(air_and_tissue / 1000)
+        (True, False)
     """
     if not image.size or image.min() > _AIR_HU or image.min() < _LEAST_HU:
         return False

@@ -76,6 +76,12 @@ def name_labels(found: Collection[int], suggested: Mapping[str, int] | None) -> 
 
     Raises:
         LabelError: no foreground, or values with gaps.
+
+    Examples:
+        >>> name_labels([0, 1, 2], None)
+        {'background': 0, 'label_1': 1, 'label_2': 2}
+        >>> name_labels([0, 1], {"background": 0, "nodule": 1})
+        {'background': 0, 'nodule': 1}
     """
     values = set(found) | {0}
     if suggested and values == set(suggested.values()):

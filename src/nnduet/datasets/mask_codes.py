@@ -42,6 +42,10 @@ def encode_masks(masks: Sequence[IntegerMap], base: int) -> IntegerMap:
     Raises:
         GeometryError: the masks differ in shape.
         LabelError: a label outside 0 to base - 1.
+
+    Examples:
+        >>> encode_masks([np.array([1, 0]), np.array([3, 2])], base=4)  # 1 + 4 * 3, and 0 + 4 * 2
+        array([13,  8], dtype=uint8)
     """
     dtype = _code_type(base ** len(masks))
     codes = np.zeros(masks[0].shape, dtype)
@@ -58,6 +62,10 @@ def decode_codes(codes: IntegerMap, base: int, num_masks: int) -> list[IntegerMa
 
     Raises:
         LabelError: a code outside 0 to base**num_masks - 1.
+
+    Examples:
+        >>> [mask.tolist() for mask in decode_codes(np.array([13, 8]), base=4, num_masks=2)]
+        [[1, 0], [3, 2]]
     """
     _check_range(codes, base**num_masks, "codes")
     wide = codes.astype(np.uint16)
@@ -106,6 +114,11 @@ class MaskCodes:
         Raises:
             SettingsError: impossible names.
             DatasetError: an ignore label, regions, two names of one value, or more codes than nnU-Net can keep.
+
+        Examples:
+            >>> codes = MaskCodes.of(["ED", "ES"], {"background": 0, "RV": 1, "LV": 2})
+            >>> codes.base, codes.num_codes
+            (3, 9)
         """
         check_mask_names(names)
         if "ignore" in labels:
@@ -149,7 +162,12 @@ class MaskCodes:
         return int(self.base ** len(self.names))
 
     def to_json(self) -> dict[str, Any]:
-        """``labels``, ``regions_class_order`` and ``masks`` of ``dataset.json``; regions ``<mask> <label>``, mask by mask."""
+        """``labels``, ``regions_class_order`` and ``masks`` of ``dataset.json``; regions ``<mask> <label>``, mask by mask.
+
+        Examples:
+            >>> MaskCodes(("ED", "ES"), {"LV": 1}).to_json()["labels"]
+            {'background': 0, 'ED LV': [1, 3], 'ES LV': [2, 3]}
+        """
         digits = decode_codes(np.arange(self.num_codes), self.base, len(self.names))
         pairs = list(enumerate(self.names))
         regions = {

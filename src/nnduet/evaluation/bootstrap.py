@@ -72,6 +72,13 @@ def draw_resamples(groups: Sequence[str], *, num_resamples: int, seed: int) -> R
         SettingsError: ``num_resamples`` is negative.
 
     Source: Davison and Hinkley, Bootstrap Methods and their Application (1997), section 3.8 (clusters drawn, not split).
+
+    Examples:
+        >>> resamples = draw_resamples(["p1", "p1", "p2"], num_resamples=2, seed=0)
+        >>> resamples.num_units, resamples.weights.shape, resamples.weights[0].tolist()
+        (2, (3, 3), [1.0, 1.0, 1.0])
+        >>> bool((resamples.weights[:, 0] == resamples.weights[:, 1]).all())  # cases of a patient are drawn together
+        True
     """
     if num_resamples < 0:
         raise SettingsError(f"num_bootstrap: expected 0 or more, got {num_resamples}")
@@ -84,14 +91,25 @@ def draw_resamples(groups: Sequence[str], *, num_resamples: int, seed: int) -> R
 
 
 def ratio(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
-    """Elementwise quotient, NaN (no warning) where the denominator is not above 0."""
+    """Elementwise quotient, NaN (no warning) where the denominator is not above 0.
+
+    Examples:
+        >>> ratio(np.array([1.0, 1.0]), np.array([2.0, 0.0]))
+        array([0.5, nan])
+    """
     quotient: FloatArray = np.full(np.broadcast_shapes(numerator.shape, denominator.shape), np.nan)
     np.divide(numerator, denominator, out=quotient, where=denominator > 0)
     return quotient
 
 
 def weighted_mean(values: FloatArray, weights: FloatArray) -> FloatArray:
-    """Mean of ``values`` (N,) per row of ``weights`` (R, N); NaN values are left out; NaN (R,) if none is left."""
+    """Mean of ``values`` (N,) per row of ``weights`` (R, N); NaN values are left out; NaN (R,) if none is left.
+
+    Examples:
+        >>> weights = np.array([[1.0, 1.0, 1.0], [2.0, 1.0, 0.0]])  # the sample, then a resample that drew the first case twice
+        >>> weighted_mean(np.array([0.5, 1.0, np.nan]), weights).round(3).tolist()
+        [0.75, 0.667]
+    """
     defined = np.isfinite(values)
     kept = weights[:, defined]
     return ratio(kept @ values[defined], kept.sum(axis=1))

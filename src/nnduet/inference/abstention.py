@@ -64,6 +64,12 @@ class Abstention:
 
         Raises:
             SettingsError: a text is no such rule.
+
+        Examples:
+            >>> Abstention.parse([]) is None
+            True
+            >>> [rule.quantity for rule in Abstention.parse(["confidence<0.6", "outlier>0.99"]).rules]
+            ['confidence', 'outlier']
         """
         rules = []
         for text in texts:

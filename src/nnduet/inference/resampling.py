@@ -116,6 +116,10 @@ def axis_matrix(old: int, new: int, order: int) -> Tensor:
     """(new, old) float32 that zooms a line of voxels by splines of an order as skimage's ``resize`` with mode "edge" does.
 
     On its coarse axis nnU-Net calls ``map_coordinates`` with mode "nearest" instead, which comes to the same.
+
+    Examples:
+        >>> axis_matrix(2, 4, order=1).tolist()
+        [[1.0, 0.0], [0.75, 0.25], [0.25, 0.75], [0.0, 1.0]]
     """
     columns = [ndimage.zoom(line, new / old, order=order, mode="nearest", grid_mode=True) for line in np.eye(old)]
     matrix: NDArray[np.float64] = np.stack(columns, axis=1)
@@ -124,7 +128,13 @@ def axis_matrix(old: int, new: int, order: int) -> Tensor:
 
 
 def apply_matrix(data: Tensor, matrix: Tensor | None, axis: int) -> Tensor:
-    """Multiply every line along ``axis`` (1 to 3) of (C, Z, Y, X) by ``matrix`` (new, old)."""
+    """Multiply every line along ``axis`` (1 to 3) of (C, Z, Y, X) by ``matrix`` (new, old).
+
+    Examples:
+        >>> halves = torch.tensor([[0.5, 0.5]])  # two voxels become their mean
+        >>> apply_matrix(torch.tensor([1.0, 3.0]).reshape(1, 1, 1, 2), halves, axis=3).tolist()
+        [[[[2.0]]]]
+    """
     if matrix is None:
         return data
     matrix = matrix.to(data.device, data.dtype)

@@ -23,7 +23,12 @@ __all__ = ["mirror_combinations", "predict_coarse_to_fine", "predict_tiles"]
 
 
 def mirror_combinations(axes: Sequence[int]) -> list[tuple[int, ...]]:
-    """Every combination of spatial axes, the empty one first: 8 for three axes, 1 for none."""
+    """Every combination of spatial axes, the empty one first: 8 for three axes, 1 for none.
+
+    Examples:
+        >>> mirror_combinations([0, 1])
+        [(), (0,), (1,), (0, 1)]
+    """
     return [c for size in range(len(axes) + 1) for c in itertools.combinations(axes, size)]
 
 

@@ -22,6 +22,13 @@ def check_contrast(low: float, high: float, what: str) -> None:
     Raises:
         ValuesError: the values lie beyond float32, or its neighbouring numbers lie further apart there than a
             :data:`LEAST_STEPS`-th of the range.
+
+    Examples:
+        >>> check_contrast(-1000, 3000, "image")
+        >>> check_contrast(2**40, 2**40 + 1, "image")
+        Traceback (most recent call last):
+        ...
+        nnduet.errors.ValuesError: ...
     """
     with np.errstate(over="ignore"):
         largest = np.float32(max(abs(float(low)), abs(float(high))))

@@ -38,7 +38,12 @@ class Geometry:
     direction: tuple[float, ...] = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 
     def affine_ras(self) -> npt.NDArray[np.float64]:
-        """The 4x4 matrix from voxel (x, y, z) to RAS millimetres, as NIfTI headers want it."""
+        """The 4x4 matrix from voxel (x, y, z) to RAS millimetres, as NIfTI headers want it.
+
+        Examples:
+            >>> Geometry((4, 5, 6), spacing_mm=(3.0, 2.0, 1.0), origin_mm=(10.0, 0.0, 5.0)).affine_ras().tolist()
+            [[-1.0, 0.0, 0.0, -10.0], [0.0, -2.0, 0.0, 0.0], [0.0, 0.0, 3.0, 5.0], [0.0, 0.0, 0.0, 1.0]]
+        """
         to_ras = np.diag([-1.0, -1.0, 1.0])
         affine = np.eye(4)
         affine[:3, :3] = to_ras @ np.reshape(self.direction, (3, 3)) @ np.diag(self.spacing_mm[::-1])
@@ -53,7 +58,15 @@ class Geometry:
 
 
 def geometries_match(first: Geometry, second: Geometry) -> bool:
-    """Same shape, and spacing within 0.1 %, direction cosines within 1e-3, origin within 0.01 mm."""
+    """Same shape, and spacing within 0.1 %, direction cosines within 1e-3, origin within 0.01 mm.
+
+    Examples:
+        >>> thin, thick = Geometry((4, 5, 6)), Geometry((4, 5, 6), spacing_mm=(2.0, 1.0, 1.0))
+        >>> geometries_match(thin, thin), geometries_match(thin, thick)
+        (True, False)
+        >>> geometries_match(thin, Geometry((4, 5, 6), origin_mm=(0.005, 0.0, 0.0)))
+        True
+    """
     return (
         first.shape == second.shape
         and bool(np.allclose(first.spacing_mm, second.spacing_mm, rtol=SPACING_TOLERANCE, atol=0.0))
@@ -84,7 +97,14 @@ def check_same_geometry(expected: Geometry, got: Geometry, case_id: str, what: s
 
 
 def farthest_corner_mm(first: Geometry, second: Geometry) -> float:
-    """How far the corners of two grids lie apart at most, which no other voxel exceeds; infinity for other shapes."""
+    """How far the corners of two grids lie apart at most, which no other voxel exceeds; infinity for other shapes.
+
+    Examples:
+        >>> farthest_corner_mm(Geometry((4, 5, 6)), Geometry((4, 5, 6), origin_mm=(3.0, 4.0, 0.0)))
+        5.0
+        >>> farthest_corner_mm(Geometry((4, 5, 6)), Geometry((4, 5, 7)))
+        inf
+    """
     if first.shape != second.shape:
         return float("inf")
     ends = [(0, size - 1) for size in first.shape[::-1]]

@@ -174,6 +174,10 @@ def fold_names(folds: Sequence[str | int]) -> list[str]:
 
     Raises:
         ModelError: one is neither a number nor "all", or stands twice.
+
+    Examples:
+        >>> fold_names([0, "all"])
+        ['0', 'all']
     """
     names = [str(fold) for fold in folds]
     wrong = [name for name in names if not FOLD_NAME.fullmatch(name)]

@@ -92,7 +92,14 @@ class TargetScale(nn.Module):
         self.register_buffer("deviation", torch.ones(()))
 
     def fit(self, values: Tensor) -> None:
-        """Take mean and deviation of the finite entries of ``values`` (N,); fewer than two leave the identity."""
+        """Take mean and deviation of the finite entries of ``values`` (N,); fewer than two leave the identity.
+
+        Examples:
+            >>> scale = TargetScale()
+            >>> scale.fit(torch.tensor([40.0, 60.0, float("nan")]))
+            >>> scale(torch.tensor([50.0])).tolist(), scale.inverse(torch.tensor([0.0])).tolist()
+            ([0.0], [50.0])
+        """
         values = values[torch.isfinite(values)].float()
         if len(values) > 1:
             self.mean.copy_(values.mean())

@@ -78,6 +78,11 @@ class PooledSums:
 
         An empty region gets the global mean instead (weight of one pseudo-voxel) and zero volume. ``voxel_scale`` multiplies
         volumes; slice-wise models of volumes pass the slice spacing in mm.
+
+        Examples:
+            >>> sums = PooledSums((torch.tensor([[[3.0, 9.0], [4.0, 10.0]]]),), torch.tensor([[1.0, 2.0]]))
+            >>> sums.features()[0, -2:].tolist()  # mean 2 and square 5 of everything
+            [2.0, 1.0]
         """
         parts = [torch.log1p(self.volumes[:, :-1] * voxel_scale)]
         for index, numerator in enumerate(self.numerators):
@@ -151,7 +156,12 @@ POOLINGS: Mapping[str, Pooling] = MappingProxyType({"regions": RegionPooling(), 
 
 
 def num_features(num_masks: int, num_image_channels: int, stage_channels: Sequence[int]) -> int:
-    """Length F of :meth:`PooledSums.features` for W masks, the one of all voxels included."""
+    """Length F of :meth:`PooledSums.features` for W masks, the one of all voxels included.
+
+    Examples:
+        >>> num_features(3, 1, [4])  # 2 volumes; of each of 3 masks the channel's mean and deviation and 4 stage means
+        20
+    """
     return num_masks - 1 + num_masks * (2 * num_image_channels + sum(stage_channels))
 
 
@@ -159,6 +169,10 @@ def feature_blocks(num_masks: int, num_image_channels: int, stage_channels: Mapp
     """Where in the features what stands: "intensity" (volumes, intensities) where there are any, then "stage 0", ...
 
     ``stage_channels`` maps the pooled encoder stages, in their order, to their channels.
+
+    Examples:
+        >>> feature_blocks(3, 1, {2: 4})
+        {'intensity': range(0, 8), 'stage 2': range(8, 20)}
     """
     lengths = {"intensity": num_masks - 1 + num_masks * 2 * num_image_channels}
     lengths |= {f"stage {stage}": num_masks * channels for stage, channels in stage_channels.items()}
@@ -171,6 +185,11 @@ def region_weights(logits: Tensor, *, overlapping: bool) -> Tensor:
 
     The R regions, their R inner rims (mask minus its grey erosion over one voxel), and ones. ``overlapping``: logits are
     independent regions (sigmoid, B, R, ...); else channel 0 is background (softmax, B, R + 1, ...).
+
+    Examples:
+        >>> logits = torch.tensor([-9.0, 9, 9, 9, -9]).reshape(1, 1, 1, 5)  # a region of three pixels
+        >>> region_weights(logits, overlapping=True).round()[0, :, 0].tolist()  # itself, its rim, everything
+        [[0.0, 1.0, 1.0, 1.0, 0.0], [0.0, 1.0, 0.0, 1.0, 0.0], [1.0, 1.0, 1.0, 1.0, 1.0]]
     """
     logits = SHARPNESS * logits.detach().float()
     masks = torch.sigmoid(logits) if overlapping else torch.softmax(logits, dim=1)[:, 1:]
@@ -193,6 +212,11 @@ def region_sums(sources: Sequence[Tensor], weights: Tensor) -> tuple[Tensor, ...
     voxels of the fine grid whatever the stride. Where strides divide, the weights are averaged from those of the source
     before, which is less work: means of means over equal parts are means. Channels go last, as they lie in memory where
     convolutions are fast, so that runtimes need not lay the source out anew.
+
+    Examples:
+        >>> source, masks = torch.tensor([[[1.0, 2, 3, 4]]]), torch.tensor([[[0.0, 1, 1, 0]]])
+        >>> region_sums([source[..., None, :]], masks[..., None, :])[0].tolist()
+        [[[5.0]]]
     """
     sums, coarse = [], weights
     for source in sources:

@@ -43,7 +43,14 @@ _ADVICE = (
 
 
 def uninformed_loss(task: Task) -> float:
-    """Training loss of a head that answers equal probabilities: ln K, or ln 2 for ordinal thresholds."""
+    """Training loss of a head that answers equal probabilities: ln K, or ln 2 for ordinal thresholds.
+
+    Examples:
+        >>> round(uninformed_loss(Task("grade", "multiclass", ("a", "b", "c"))), 4)  # ln 3
+        1.0986
+        >>> round(uninformed_loss(Task("stage", "ordinal", ("1", "2", "3"))), 4)  # ln 2 a threshold
+        0.6931
+    """
     return math.log(2 if task.type == "ordinal" else len(task.classes))
 
 

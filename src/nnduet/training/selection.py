@@ -77,7 +77,12 @@ def choose_withheld(case_ids: Sequence[str], patients: Sequence[str], share: flo
 
 
 def is_due(epoch: int, num_epochs: int, every: int) -> bool:
-    """Whether the withheld cases are scored after ``epoch`` (from 0): each ``every`` in the last half, and at the end."""
+    """Whether the withheld cases are scored after ``epoch`` (from 0): each ``every`` in the last half, and at the end.
+
+    Examples:
+        >>> [epoch for epoch in range(10) if is_due(epoch, num_epochs=10, every=2)]
+        [5, 7, 9]
+    """
     done = epoch + 1
     return done == num_epochs or (2 * done > num_epochs and done % every == 0)
 
@@ -122,7 +127,13 @@ def region_masks(reference: NDArray[np.integer], logits: torch.Tensor, label_man
 
 
 def foreground_dice(reference: Masks, prediction: Masks) -> float:
-    """Mean Dice of one case over the regions, bool (R, N), that are not empty in both; NaN where there is none."""
+    """Mean Dice of one case over the regions, bool (R, N), that are not empty in both; NaN where there is none.
+
+    Examples:
+        >>> reference, prediction = np.array([[True, True, False]]), np.array([[True, False, False]])
+        >>> round(foreground_dice(reference, prediction), 4)  # 2 * 1 / (2 + 1)
+        0.6667
+    """
     total = reference.sum(1) + prediction.sum(1)
     shown = total > 0
     common = (reference & prediction).sum(1)

@@ -25,6 +25,11 @@ def brier_score(probabilities: FloatArray, reference: IntArray, weights: FloatAr
         weights: (R, N).
 
     Source: Brier, Monthly Weather Review 78 (1950), equation 2. Twice the one-column form for two classes.
+
+    Examples:
+        >>> probabilities = np.array([[0.5, 0.5], [1.0, 0.0]])
+        >>> brier_score(probabilities, np.array([0, 0]), np.ones((1, 2))).tolist()  # of 0.25 + 0.25 and 0
+        [0.25]
     """
     target = reference[:, None] == np.arange(probabilities.shape[1])
     return weighted_mean(((probabilities - target) ** 2).sum(axis=1), weights)
@@ -39,6 +44,11 @@ def expected_calibration_error(confidence: FloatArray, correct: npt.NDArray[np.b
         weights: (R, N).
 
     Source: Guo et al., ICML (2017), equation 3; same bins as ``torchmetrics`` ``multiclass_calibration_error(norm="l1")``.
+
+    Examples:
+        >>> confidence, correct = np.array([0.75, 0.75]), np.array([True, False])
+        >>> expected_calibration_error(confidence, correct, np.ones((1, 2))).tolist()  # right in half, sure of 0.75
+        [0.25]
     """
     bins = np.digitize(confidence, np.linspace(0, 1, NUM_BINS + 1))
     in_bin = (bins[:, None] == np.arange(1, NUM_BINS + 2)).astype(float)

@@ -35,6 +35,11 @@ def confusion_counts(reference: IntArray, prediction: IntArray, weights: FloatAr
     """Count (R, K, K + 1) from class indices (N,) and case weights (R, N); prediction -1 is "no prediction", the last column.
 
     No cases give zeros.
+
+    Examples:
+        >>> reference, prediction = np.array([0, 0, 1, 1]), np.array([0, 1, 1, -1])
+        >>> confusion_counts(reference, prediction, np.ones((1, 4)), num_classes=2).tolist()  # rows: reference; last: no answer
+        [[[1.0, 1.0, 0.0], [0.0, 1.0, 1.0]]]
     """
     cell = reference * (num_classes + 1) + np.where(prediction < 0, num_classes, prediction)
     one_hot = cell[:, None] == np.arange(num_classes * (num_classes + 1))
@@ -59,29 +64,54 @@ def _support(counts: FloatArray) -> FloatArray:
 
 
 def accuracy(counts: FloatArray) -> FloatArray:
-    """Share of cases named right, (R,); a case without a prediction is wrong; NaN without cases."""
+    """Share of cases named right, (R,); a case without a prediction is wrong; NaN without cases.
+
+    Examples:
+        >>> accuracy(np.array([[[1.0, 1.0, 0.0], [0.0, 1.0, 1.0]]])).tolist()  # 2 of 4
+        [0.5]
+    """
     return ratio(_true_positives(counts).sum(axis=1), counts.sum(axis=(1, 2)))
 
 
 def recall_per_class(counts: FloatArray) -> FloatArray:
-    """Sensitivity (R, K); NaN for a class absent from the reference."""
+    """Sensitivity (R, K); NaN for a class absent from the reference.
+
+    Examples:
+        >>> recall_per_class(np.array([[[1.0, 1.0, 0.0], [0.0, 2.0, 0.0]]])).tolist()
+        [[0.5, 1.0]]
+    """
     return ratio(_true_positives(counts), _support(counts))
 
 
 def precision_per_class(counts: FloatArray) -> FloatArray:
-    """Positive predictive value (R, K); NaN for a class that is never predicted."""
+    """Positive predictive value (R, K); NaN for a class that is never predicted.
+
+    Examples:
+        >>> precision_per_class(np.array([[[1.0, 1.0, 0.0], [0.0, 1.0, 0.0]]])).tolist()
+        [[1.0, 0.5]]
+    """
     return ratio(_true_positives(counts), _predicted(counts))
 
 
 def specificity_per_class(counts: FloatArray) -> FloatArray:
-    """One-vs-rest true negative rate (R, K); NaN if every reference case is of that class."""
+    """One-vs-rest true negative rate (R, K); NaN if every reference case is of that class.
+
+    Examples:
+        >>> specificity_per_class(np.array([[[3.0, 1.0, 0.0], [0.0, 2.0, 0.0]]])).tolist()
+        [[1.0, 0.75]]
+    """
     negatives = _support(counts).sum(axis=1, keepdims=True) - _support(counts)
     false_positives = _predicted(counts) - _true_positives(counts)
     return ratio(negatives - false_positives, negatives)
 
 
 def f1_per_class(counts: FloatArray) -> FloatArray:
-    """2 TP / (support + predicted), (R, K); NaN for a class neither in the reference nor predicted."""
+    """2 TP / (support + predicted), (R, K); NaN for a class neither in the reference nor predicted.
+
+    Examples:
+        >>> f1_per_class(np.array([[[1.0, 1.0, 0.0], [1.0, 3.0, 0.0]]])).tolist()  # 2 / (2 + 2), 6 / (4 + 4)
+        [[0.5, 0.75]]
+    """
     return ratio(2 * _true_positives(counts), _support(counts) + _predicted(counts))
 
 
@@ -91,6 +121,11 @@ def positive_likelihood_ratio_per_class(counts: FloatArray) -> FloatArray:
     NaN where sensitivity or specificity is undefined, and at perfect specificity, where the quotient is infinite.
 
     Source: Deeks and Altman, BMJ 329 (2004).
+
+    Examples:
+        >>> counts = np.array([[[3.0, 1.0, 0.0], [2.0, 2.0, 0.0]]])
+        >>> positive_likelihood_ratio_per_class(counts).tolist()  # 0.75 / 0.5; 0.5 / 0.25
+        [[1.5, 2.0]]
     """
     false_positives = _predicted(counts) - _true_positives(counts)
     negatives = _support(counts).sum(axis=1, keepdims=True) - _support(counts)
@@ -98,12 +133,22 @@ def positive_likelihood_ratio_per_class(counts: FloatArray) -> FloatArray:
 
 
 def balanced_accuracy(counts: FloatArray) -> FloatArray:
-    """Mean recall over the classes present in the reference, (R,); NaN without cases."""
+    """Mean recall over the classes present in the reference, (R,); NaN without cases.
+
+    Examples:
+        >>> balanced_accuracy(np.array([[[1.0, 1.0, 0.0], [0.0, 2.0, 0.0]]])).tolist()  # of 0.5 and 1
+        [0.75]
+    """
     return _mean_of_defined(recall_per_class(counts))
 
 
 def macro_f1(counts: FloatArray) -> FloatArray:
-    """Mean F1 over the classes in the reference or in the predictions, (R,), as scikit-learn does; NaN without cases."""
+    """Mean F1 over the classes in the reference or in the predictions, (R,), as scikit-learn does; NaN without cases.
+
+    Examples:
+        >>> macro_f1(np.array([[[1.0, 1.0, 0.0], [1.0, 3.0, 0.0]]])).tolist()  # of 0.5 and 0.75
+        [0.625]
+    """
     return _mean_of_defined(f1_per_class(counts))
 
 
@@ -119,6 +164,10 @@ def quadratic_kappa(counts: FloatArray) -> FloatArray:
     "no prediction" must be empty; give such cases a rank first.
 
     Source: Cohen, Psychological Bulletin 70 (1968).
+
+    Examples:
+        >>> quadratic_kappa(np.array([[[2.0, 0.0, 0.0], [0.0, 2.0, 0.0]], [[1.0, 1.0, 0.0], [1.0, 1.0, 0.0]]])).tolist()
+        [1.0, 0.0]
     """
     square = counts[:, :, :-1]
     rank = np.arange(square.shape[1])

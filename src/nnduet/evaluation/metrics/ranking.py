@@ -19,6 +19,11 @@ def auroc(scores: FloatArray, positive: npt.NDArray[np.bool_], weights: FloatArr
     NaN where a resample lacks positives or negatives, and without cases.
 
     Source: Hanley and McNeil, Radiology 143 (1982).
+
+    Examples:
+        >>> positive = np.array([True, True, False, False])
+        >>> auroc(np.array([0.9, 0.4, 0.4, 0.1]), positive, np.ones((1, 4))).tolist()  # 3.5 of 4 pairs
+        [0.875]
     """
     if not len(scores):
         return np.full(len(weights), np.nan)
@@ -36,6 +41,10 @@ def spearman(reference: FloatArray, prediction: FloatArray, weights: FloatArray)
     NaN where reference or prediction is constant within a resample, and without cases.
 
     Source: Spearman, American Journal of Psychology 15 (1904).
+
+    Examples:
+        >>> spearman(np.array([1.0, 2.0, 3.0]), np.array([1.0, 4.0, 9.0]), np.ones((1, 3))).round(6).tolist()
+        [1.0]
     """
     if not len(reference):
         return np.full(len(weights), np.nan)
