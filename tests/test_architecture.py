@@ -102,7 +102,7 @@ def test_an_unknown_attribute_of_the_package_is_an_attribute_error() -> None:
 def test_row_119_dir_of_the_package_is_complete_without_the_cost_of_loading_it() -> None:
     code = "import sys, nnduet; print(*dir(nnduet)); print('torch' in sys.modules)"
     names, loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.splitlines()
-    assert {"Predictor", "__version__", "__all__", "__doc__"} <= set(names.split())
+    assert {"Prediction", "Predictor", "Task", "__version__", "__all__", "__doc__"} <= set(names.split())
     assert loaded == "False"
 
 
@@ -111,10 +111,16 @@ def test_the_version_is_that_of_the_installed_package(monkeypatch: pytest.Monkey
     assert nnduet.__version__ == "version of nnduet"
 
 
-def test_the_predictor_is_reached_from_the_package() -> None:
+def test_what_users_need_is_reached_from_the_package() -> None:
+    from nnduet.inference.prediction import Prediction
     from nnduet.inference.predictor import Predictor
+    from nnduet.schema import Task
 
-    assert nnduet.Predictor is Predictor
+    assert (nnduet.Prediction, nnduet.Predictor, nnduet.Task) == (Prediction, Predictor, Task)
+
+
+def test_naming_a_task_costs_no_torch() -> None:
+    assert "torch" not in _modules_after("import nnduet; nnduet.Task")
 
 
 DRAW_PICTURES = ("report/overlay.py", "report/report_folder.py")

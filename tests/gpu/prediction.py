@@ -12,7 +12,8 @@ import torch
 from tiny import SPACING_MM, tiny_case
 
 import nnduet.inference.predictor as module
-from nnduet.inference.predictor import Prediction, Predictor
+from nnduet.inference.prediction import Prediction
+from nnduet.inference.predictor import Predictor
 from nnduet.network.heads import JointNetwork
 
 IMAGE = tiny_case(0, 3)[0]

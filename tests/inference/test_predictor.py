@@ -13,7 +13,8 @@ import torch
 from tiny import SPACING_MM, tiny_case, tiny_head, write_tiny_dataset, write_tiny_model
 
 from nnduet.errors import GeometryError, ModelError, NNDuetError, SettingsError
-from nnduet.inference.predictor import Prediction, Predictor
+from nnduet.inference.prediction import Prediction
+from nnduet.inference.predictor import Predictor
 from nnduet.inference.task_predictions import TaskPrediction, combine
 from nnduet.io.images import Geometry, check_image, write_image
 from nnduet.schema import Task

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from tiny import SPACING_MM, tiny_case, write_tiny_model
 
-from nnduet.inference.predictor import Prediction, Predictor
+from nnduet.inference.prediction import Prediction
+from nnduet.inference.predictor import Predictor
 
 pytestmark = pytest.mark.usefixtures("one_thread", "eager_switches")
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import ImageColor
 
 from nnduet.errors import GeometryError, LabelError, SettingsError
-from nnduet.report.overlay import PALETTE, legend, render_overlay
+from nnduet.inference.outlines import PALETTE, legend, render_overlay
 
 WHOLE = {"spacing_mm": (1.0, 1.0, 1.0), "size": 80, "margin_mm": None}
 ORANGE, SKY_BLUE = (ImageColor.getrgb(colour) for colour in PALETTE[:2])

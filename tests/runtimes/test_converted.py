@@ -16,7 +16,8 @@ import pytest
 from tiny import SPACING_MM, tiny_case
 
 from nnduet.errors import DiskFullError
-from nnduet.inference.predictor import Prediction, Predictor
+from nnduet.inference.prediction import Prediction
+from nnduet.inference.predictor import Predictor
 from nnduet.runtimes import cache_folder, converted
 from nnduet.runtimes.converted import Place, find, keep, private_folder
 

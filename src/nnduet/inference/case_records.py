@@ -92,6 +92,9 @@ class CaseRecords:
         cases: all that the run may write.
         tasks: that every answer is to.
         resume: keep the cases of an earlier run, see :func:`check_same_run`; else they are forgotten.
+
+    Attributes:
+        cases: those of the earlier run that are kept.
     """
 
     def __init__(
@@ -102,15 +105,23 @@ class CaseRecords:
         self._last = {line.case: line for line in earlier.lines} if resume and earlier else {}
         known = dict.fromkeys([*(earlier.cases if earlier else ()), *cases])
         head: dict[str, Any] = {"run": identity, "cases": list(known)}
+        self.cases = tuple(self._last)
         lines = [head, *(asdict(line) for line in self._last.values())]
         write_text_atomically(self._path, "".join(json.dumps(line) + "\n" for line in lines))
 
     def done(self, case_id: str, inputs: Sequence[Path], outputs: Sequence[Path]) -> tuple[CaseAnswers, float] | None:
         """Answers and seconds of a case that is done: its images and its masks have the bytes that they had then."""
         line = self._last.get(case_id)
-        if line is None or line.answers is None or not all(path.is_file() for path in (*inputs, *outputs)):
+        if line is None or not all(path.is_file() for path in inputs) or line.inputs != digests_of(inputs):
             return None
-        if line.inputs != digests_of(inputs) or line.outputs != digests_of(outputs, self._output):
+        return self.kept(case_id, outputs)
+
+    def kept(self, case_id: str, outputs: Sequence[Path]) -> tuple[CaseAnswers, float] | None:
+        """As :meth:`done`, whatever became of the images."""
+        line = self._last.get(case_id)
+        if line is None or line.answers is None or not all(path.is_file() for path in outputs):
+            return None
+        if line.outputs != digests_of(outputs, self._output):
             return None
         answers = _answers(line.answers, self._tasks)
         return (answers, line.seconds) if answers else None

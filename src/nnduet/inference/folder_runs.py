@@ -10,18 +10,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nnduet.errors import ModelError, NNDuetError, OutputExistsError, SettingsError
+from nnduet.errors import ModelError, NNDuetError
 from nnduet.inference.abstention import Abstention
 from nnduet.inference.case_records import CaseRecords, check_same_run, digests_of, identity_of
-from nnduet.inference.output_folder import RUN_FILE, check_output, check_place, mask_paths, table_paths
+from nnduet.inference.output_folder import RUN_FILE, check_mask_file, check_output, check_place, mask_paths, table_paths
+from nnduet.inference.prediction import Prediction
 from nnduet.inference.prediction_summary import FailedCasesError, PredictionSummary, summarise
-from nnduet.inference.predictor import Prediction, Predictor, Prepared
+from nnduet.inference.predictor import Predictor, Prepared
 from nnduet.inference.result_tables import result_ending, write_tables
+from nnduet.inference.saving import write_masks
 from nnduet.inference.task_predictions import CaseAnswers
 from nnduet.io.case_files import find_cases
 from nnduet.io.files import locked, write_json_atomically
-from nnduet.io.formats import readers_named
-from nnduet.io.images import write_segmentation
 from nnduet.names import name_problem, printable
 from nnduet.progress import Progress
 
@@ -95,23 +95,15 @@ def predict_file(
         OutputExistsError: ``mask`` is there already.
         NNDuetError: as for a call of the predictor.
     """
-    known, ending = covariates or {}, str(predictor.model.dataset_json["file_ending"])
-    found = find_cases(images, predictor.num_channels, ending=ending, error=ModelError)
-    if len(found.cases) != 1 or predictor.mask_codes:
-        got = f"{len(found.cases)} cases" if len(found.cases) != 1 else f"the masks {list(_mask_names(predictor))}"
-        raise SettingsError(f"{mask}: expected one mask for this name, got {got}", remedy="name a folder with -o")
-    if not set(readers_named(mask.name)) & set(readers_named(ending)):
-        raise SettingsError(f"{mask}: expected a name that ends in {ending}, as the masks of this model do")
-    if mask.exists() or mask.is_symlink():
-        raise OutputExistsError(
-            f"{mask}: is there already; nothing was changed", remedy="name another file, or move this one away"
-        )
+    known = covariates or {}
+    found = find_cases(images, predictor.num_channels, ending=predictor.file_ending, error=ModelError)
+    check_mask_file(mask, predictor.file_ending, predictor.mask_names, len(found.cases))
     if abstention:
         abstention.check_known(predictor.quantities)
     ((case_id, paths),) = found.cases.items()
     started = time.perf_counter()
     prediction = predictor(paths, covariates=known.get(case_id, {}))
-    _write_masks(prediction, [mask])
+    write_masks(prediction, [mask])
     done, seconds = {case_id: prediction.answers}, {case_id: round(time.perf_counter() - started, 3)}
     return summarise(predictor, str(mask), done, {}, seconds, abstention, known, found.notes)
 
@@ -130,7 +122,7 @@ class _Work:
 
 
 def _find_work(predictor: Predictor, images: Path, output: Path) -> _Work:
-    ending, masks = str(predictor.model.dataset_json["file_ending"]), _mask_names(predictor)
+    ending, masks = predictor.file_ending, predictor.mask_names
     found = find_cases(images, predictor.num_channels, ending=ending, error=ModelError)
     nameless = {printable(case_id): f"DATASET: {why}" for case_id in found.cases if (why := name_problem(case_id))}
     cases = {case_id: list(paths) for case_id, paths in found.cases.items() if not name_problem(case_id)}
@@ -218,28 +210,16 @@ def predict_case(
 ) -> CaseAnswers:
     """Predict a case and write its masks into ``output``; returns the answers alone, for many masks would fill the memory."""
     prediction = predictor(paths, covariates=covariates)
-    _write_masks(prediction, [output / name, *(output / mask / name for mask in prediction.masks)])
+    write_masks(prediction, [output / name, *(output / mask / name for mask in prediction.masks)])
     return prediction.answers
-
-
-def _mask_names(predictor: Predictor) -> tuple[str, ...]:
-    return predictor.mask_codes.names if predictor.mask_codes else ()
 
 
 def _write_and_sum(
     prediction: Prediction, inputs: Sequence[Path], targets: Sequence[Path], output: Path
 ) -> tuple[dict[str, str], dict[str, str]]:
     """Write the masks of a case; the digests of its images and of its masks."""
-    _write_masks(prediction, targets)
+    write_masks(prediction, targets)
     return digests_of(inputs), digests_of(targets, output)
-
-
-def _write_masks(prediction: Prediction, targets: Sequence[Path]) -> None:
-    """Each of several masks first, so that the one that stands for the case comes last."""
-    assert prediction.geometry is not None
-    arrays = [prediction.segmentation, *prediction.masks.values()]
-    for path, array in reversed(list(zip(targets, arrays, strict=True))):
-        write_segmentation(path, array, prediction.geometry)
 
 
 def _one_ahead(

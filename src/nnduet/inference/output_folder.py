@@ -10,12 +10,12 @@ from nnduet.errors import OutputExistsError, SettingsError
 from nnduet.inference.case_records import RECORDS_FILE, EarlierRun, read_earlier_run
 from nnduet.inference.result_tables import CLASSIFICATION_FILE
 from nnduet.io.case_names import mask_name
-from nnduet.io.formats import is_image_name
+from nnduet.io.formats import is_image_name, readers_named
 from nnduet.model_store.model_folder import ModelSource
 from nnduet.names import check_name, printable
 from nnduet.schema import Task
 
-__all__ = ["RUN_FILE", "check_output", "check_place", "mask_paths", "table_paths"]
+__all__ = ["RUN_FILE", "check_mask_file", "check_output", "check_place", "mask_paths", "table_paths"]
 
 RUN_FILE = "run.json"
 _MOST_NAMES = 5
@@ -39,21 +39,41 @@ def table_paths(output: Path, tasks: Iterable[Task]) -> list[Path]:
     return [output / name for name in names]
 
 
-def check_place(output: Path, images: Path, model: ModelSource | None) -> None:
-    """Refuse an output that is named like a mask, is the folder of the images, or lies in the model.
+def check_place(output: Path, images: Path | None, model: ModelSource | None) -> None:
+    """Refuse an output that is named like a mask, is the folder of the images (None: in memory), or lies in the model.
 
     Raises:
         SettingsError: with what to name instead.
     """
     if is_image_name(output.name):
         raise SettingsError(f"{output}: the output is a folder, where a mask is named like its case; leave out the ending")
-    place, folder = output.resolve(), (images if images.is_dir() else images.parent).resolve()
-    if place == folder:
+    place = output.resolve()
+    if images and place == (images if images.is_dir() else images.parent).resolve():
         raise SettingsError(f"{output}: is the folder of the images, which masks of the same names would replace", remedy=_OWN)
     if model and model.place.is_dir() and place.is_relative_to(model.place.resolve()):
         raise SettingsError(f"{output}: lies in the model {model.place}", remedy=_OWN)
     if output.exists() and not output.is_dir():
         raise OutputExistsError(f"{output}: expected a folder or nothing, got a file", remedy=_ELSEWHERE)
+
+
+def check_mask_file(mask: Path, ending: str, masks: Sequence[str], num_cases: int = 1) -> None:
+    """Refuse to write a single file: for several cases or masks, of another format than the model's, or over a file.
+
+    Args:
+        ending: of the model's masks; ``masks``: their names, where a case has several.
+
+    Raises:
+        SettingsError, OutputExistsError: with what to do.
+    """
+    if num_cases != 1 or masks:
+        got = f"{num_cases} cases" if num_cases != 1 else f"the masks {list(masks)}"
+        raise SettingsError(f"{mask}: expected one mask for this name, got {got}", remedy="name a folder with -o")
+    if not set(readers_named(mask.name)) & set(readers_named(ending)):
+        raise SettingsError(f"{mask}: expected a name that ends in {ending}, as the masks of this model do")
+    if mask.exists() or mask.is_symlink():
+        raise OutputExistsError(
+            f"{mask}: is there already; nothing was changed", remedy="name another file, or move this one away"
+        )
 
 
 def check_output(

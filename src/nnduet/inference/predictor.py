@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,10 +20,11 @@ from nnduet.errors import ModelError, SettingsError, TooLargeError, ValuesError
 from nnduet.inference.case_features import CaseFeatures, extract, grid_spacing_mm, slice_thickness_mm
 from nnduet.inference.labelling import to_labels
 from nnduet.inference.memory import choose_accumulator, naming_shortage
+from nnduet.inference.prediction import Origin, Prediction
 from nnduet.inference.preprocessing import preprocess, preprocessed_shape
 from nnduet.inference.sliding_window import predict_coarse_to_fine, predict_tiles
-from nnduet.inference.task_predictions import CaseAnswers, TaskPrediction, answer, rows_of
-from nnduet.io.case_images import check_array, read_case, read_headers
+from nnduet.inference.task_predictions import TaskPrediction, answer, rows_of
+from nnduet.io.case_inputs import ImageInput, open_case
 from nnduet.io.images import Geometry
 from nnduet.model_store.model_folder import FINAL_CHECKPOINT, Member, ModelFolder, load_model
 from nnduet.model_store.model_network import network_for
@@ -34,44 +36,7 @@ from nnduet.network.pooling import PooledSums
 from nnduet.runtimes.member_passes import MemberPasses
 from nnduet.schema import Task
 
-__all__ = ["Prediction", "Predictor", "Prepared"]
-
-
-@dataclass(frozen=True, repr=False)
-class Prediction:
-    """What the model says of one case.
-
-    Attributes:
-        segmentation: (Z, Y, X) integer labels on the grid of the input; codes of all masks where cases have several.
-        tasks: {task name: answer}.
-        spacing_mm: (Z, Y, X).
-        geometry: of the input file; None for arrays.
-        features: {fold: (F,) features of the case}, float32, NaN where undefined; ``model.layout`` names the columns.
-        outlier_score: share of training cases, in [0, 1], that are more usual than this case, as the mean over folds; None for
-            a model without outlier statistics.
-        masks: {mask name: (Z, Y, X) integer labels} for models of several masks, else empty.
-    """
-
-    segmentation: NDArray[np.integer[Any]]
-    tasks: dict[str, TaskPrediction]
-    spacing_mm: tuple[float, float, float]
-    geometry: Geometry | None
-    features: dict[str, NDArray[np.float32]]
-    outlier_score: float | None = None
-    masks: dict[str, NDArray[np.integer[Any]]] = field(default_factory=dict)
-
-    def __repr__(self) -> str:
-        shape = " x ".join(map(str, self.segmentation.shape))
-        labels = ", ".join(str(label) for label in np.unique(self.segmentation))
-        said = [f"  {name}: {answer}" for name, answer in self.tasks.items()]
-        score = [] if self.outlier_score is None else [f"  outlier score {self.outlier_score:.2f}"]
-        masks = [f"  masks {', '.join(self.masks)}"] if self.masks else []
-        return "\n".join([f"Prediction: {shape} voxels with labels {labels}", *masks, *said, *score])
-
-    @property
-    def answers(self) -> CaseAnswers:
-        """What the tables need, without the arrays."""
-        return CaseAnswers(self.tasks, self.outlier_score)
+__all__ = ["Predictor", "Prepared"]
 
 
 class Prepared(NamedTuple):
@@ -196,52 +161,59 @@ class Predictor:
         return frozenset(name for name, is_known in known.items() if is_known)
 
     @property
+    def file_ending(self) -> str:
+        """Of the images and masks of the model's dataset."""
+        return str(self.model.dataset_json["file_ending"])
+
+    @property
+    def mask_names(self) -> tuple[str, ...]:
+        """The masks of a case, where it has several; else none."""
+        return self.mask_codes.names if self.mask_codes else ()
+
+    @property
     def num_channels(self) -> int:
         """Number of image channels the model expects."""
         return len(self.model.dataset_json["channel_names"])
 
     def __call__(
         self,
-        image: str | Path | Sequence[str | Path] | NDArray[Any],
+        image: ImageInput,
         *,
         spacing_mm: Sequence[float] | None = None,
         covariates: Mapping[str, float] | None = None,
     ) -> Prediction:
-        """Predict a file, one file per channel, or an array.
+        """Predict a file, an image in memory, or a list of either by channel.
+
+        An image of SimpleITK or nibabel gets the answer that its file on the disk would get, on the same grid.
 
         Args:
-            image: path(s) in the order of the channels, or an array (Z, Y, X) or (C, Z, Y, X).
+            image: a path, an array (Z, Y, X) or (C, Z, Y, X), a ``SimpleITK.Image``, an image of nibabel, or a list of paths
+                or of such images in the order of the channels.
             spacing_mm: (Z, Y, X), needed for arrays.
             covariates: values of the model's covariates; one that is not given counts as usual.
 
         Raises:
             ModelError: wrong number of channels.
             GeometryError: channels disagree, or an array without spacing.
+            SettingsError: another kind of image, or a spacing for one that says its own.
             ValuesError: float32 cannot hold the image's contrast, or something on the way to the answers is not finite.
             TooLargeError: the case needs more memory than is available.
             NNDuetError: the file is unreadable, corrupt or too large.
         """
-        return self.predict_preprocessed(*self.prepare(image, spacing_mm=spacing_mm), covariates=covariates or {})
+        started, known = time.perf_counter(), dict(covariates or {})
+        prediction = self.predict_preprocessed(*self.prepare(image, spacing_mm=spacing_mm), covariates=known)
+        return replace(prediction, origin=Origin(self, image, spacing_mm, known, time.perf_counter() - started))
 
-    def prepare(
-        self, image: str | Path | Sequence[str | Path] | NDArray[Any], *, spacing_mm: Sequence[float] | None = None
-    ) -> Prepared:
+    def prepare(self, image: ImageInput, *, spacing_mm: Sequence[float] | None = None) -> Prepared:
         """Read and preprocess a case; arguments and errors as in a call. May run beside a prediction, in another thread."""
-        if isinstance(image, np.ndarray):
-            data, properties = check_array(image, spacing_mm)
-            self.check_channels(len(data), "array")
-            geometry, accumulator = None, self._accumulator(data.shape[1:], properties["spacing"], "array")
-        else:
-            paths = [Path(image)] if isinstance(image, str | Path) else [Path(p) for p in image]
-            self.check_channels(len(paths), paths[0].name if paths else "no file")
-            headers = read_headers(paths)
-            geometry = headers[0].geometry
-            accumulator = self._accumulator(geometry.shape, geometry.spacing_mm, paths[0].name)
-            with naming_shortage(paths[0].name):
-                data, properties = read_case(paths, headers, self.model.plans)
+        case = open_case(image, spacing_mm, self.model.plans)
+        self.check_channels(case.num_channels, case.name)
+        accumulator = self._accumulator(case.shape, case.spacing_mm, case.name)
+        with naming_shortage(case.name):
+            data = case.read()
         with naming_shortage(f"image of {data.shape[1:]} voxels"):
-            tensor, properties = preprocess(data, properties, self.model.plans, self.model.configuration)
-        return Prepared(tensor.numpy(), properties, geometry, accumulator)
+            tensor, properties = preprocess(data, {"spacing": case.spacing_mm}, self.model.plans, self.model.configuration)
+        return Prepared(tensor.numpy(), properties, case.geometry, accumulator)
 
     def _accumulator(self, shape: Sequence[int], spacing_mm: Sequence[float], source: str) -> torch.dtype:
         model = self.model

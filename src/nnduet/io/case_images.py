@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from nnduet.errors import GeometryError, ModelError
 from nnduet.io.contrast import check_contrast
 from nnduet.io.formats import image_endings
+from nnduet.io.geometry import Geometry
 from nnduet.io.images import check_same_geometry, read_channels, read_header
 from nnduet.io.readers import ImageHeader
 
-__all__ = ["NNUNET_READERS", "check_array", "check_readable", "num_channels", "read_case", "read_headers"]
+__all__ = ["NNUNET_READERS", "check_array", "check_readable", "num_channels", "read_case", "read_headers", "spacing_for"]
 
 _NATURAL = "NaturalImage2DIO"
 NNUNET_READERS = ("SimpleITKIO", _NATURAL)
@@ -89,7 +90,12 @@ def read_case(paths: Sequence[Path], headers: Sequence[ImageHeader], plans: Any)
     for path, header in zip(paths, headers, strict=True):
         data[first : first + header.num_channels] = read_channels(path)[1]
         first += header.num_channels
-    return data, {"spacing": list(_NATURAL_SPACING if name == _NATURAL else geometry.spacing_mm)}
+    return data, {"spacing": spacing_for(geometry, plans)}
+
+
+def spacing_for(geometry: Geometry, plans: Any) -> list[float]:
+    """Spacing (Z, Y, X) in mm that the reader which the plans name would say of an image on that grid."""
+    return list(_NATURAL_SPACING if plans.plans["image_reader_writer"] == _NATURAL else geometry.spacing_mm)
 
 
 def check_array(image: NDArray[Any], spacing_mm: Sequence[float] | None) -> tuple[NDArray[Any], dict[str, Any]]:

@@ -21,7 +21,7 @@ from nibabel.nifti2 import Nifti2Header
 from nnduet.errors import CorruptFileError, GeometryError, TooLargeError, UnreadableFileError
 from nnduet.io.geometry import DIRECTION_TOLERANCE, ORIGIN_TOLERANCE_MM, SPACING_TOLERANCE, Geometry
 
-__all__ = ["HEADER_BYTES", "NiftiHeader", "header_size", "parse_header"]
+__all__ = ["HEADER_BYTES", "NiftiHeader", "header_geometry", "header_size", "parse_header"]
 
 HEADER_BYTES = {1: 348, 2: 540}
 _MAGIC = {1: (344, b"n+1\0"), 2: (4, b"n+2\0\r\n\x1a\n")}
@@ -91,16 +91,26 @@ def parse_header(block: bytes, version: int, order: str, path: Path, max_bytes: 
             f"{path}: expected a single-file NIfTI ({magic!r}), got {block[place : place + len(magic)]!r}"
         )
     dtype = _dtype(raw, order, path)
-    shape, shape_notes = _shape(raw, path)
+    shape, _ = _shape(raw, path)
     if math.prod(shape) * dtype.itemsize > max_bytes:
         size = math.prod(shape) * dtype.itemsize
         raise TooLargeError(f"{path}: the header promises {shape} voxels, {size} bytes; allowed are {max_bytes}")
-    spacing, direction, origin, position_notes = _position(raw, path)
+    geometry, notes = header_geometry(raw, path)
     slope, intercept = _scaling(raw, path)
-    geometry = Geometry(shape, _triple(spacing[::-1]), _triple(origin), tuple(float(v) for v in direction.ravel()))
-    notes = (*shape_notes, *position_notes)
     canonical = version == 1 and not notes and int(raw["dim"][0]) == 3  # ITK reads no NIfTI-2 in one file
     return NiftiHeader(geometry, dtype, _data_offset(raw, version, path), slope, intercept, notes, canonical)
+
+
+def header_geometry(raw: Any, path: Path) -> tuple[Geometry, tuple[str, ...]]:
+    """The grid that a header of nibabel says, and the choices worth telling.
+
+    Raises:
+        GeometryError: impossible dimensions, voxel sizes or axes; more than one time point.
+    """
+    shape, shape_notes = _shape(raw, path)
+    spacing, direction, origin, position_notes = _position(raw, path)
+    geometry = Geometry(shape, _triple(spacing[::-1]), _triple(origin), tuple(float(v) for v in direction.ravel()))
+    return geometry, (*shape_notes, *position_notes)
 
 
 def _triple(values: npt.NDArray[np.float64]) -> tuple[float, float, float]:

@@ -9,11 +9,11 @@ from typing import Any
 import jinja2
 
 from nnduet.errors import GeometryError, LabelError
+from nnduet.inference.outlines import legend
 from nnduet.progress import Progress
 from nnduet.report.answered import answered_sections
 from nnduet.report.explained_cases import ExplainedCases
 from nnduet.report.facts import facts_of, title_of, warnings_of
-from nnduet.report.overlay import legend
 from nnduet.report.report_folder import INDEX, ReportFolder, writing_report
 from nnduet.report.runs import Run
 from nnduet.report.sections import (

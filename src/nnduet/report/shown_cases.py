@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 
 from nnduet.errors import GeometryError, NNDuetError
+from nnduet.inference.outlines import PLANES, render_overlay
 from nnduet.io.case_names import channel_files, find_case_file
 from nnduet.io.files import write_bytes_atomically
 from nnduet.io.images import Image, read_image, read_segmentation
 from nnduet.report.explained_cases import ExplainedCases
-from nnduet.report.overlay import PLANES, render_overlay
 from nnduet.report.report_folder import ReportFolder
 from nnduet.report.runs import Run
 from nnduet.report.stored_model import StoredModel

@@ -15,7 +15,8 @@ from nnduet.case_head.head import CaseHead
 from nnduet.case_head.outliers import OutlierModel
 from nnduet.errors import ModelError
 from nnduet.evaluation.training_cases import write_training_cases
-from nnduet.inference.predictor import Prediction, Predictor
+from nnduet.inference.prediction import Prediction
+from nnduet.inference.predictor import Predictor
 from nnduet.inference.result_tables import result_ending, write_tables
 from nnduet.inference.task_predictions import network_outputs
 from nnduet.io.files import write_json_atomically
