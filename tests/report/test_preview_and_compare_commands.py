@@ -8,19 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import typer
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from nnduet.cli.reports import compare, preview
+from nnduet.cli import app
 from nnduet.evaluation.evaluate import evaluate
 from nnduet.io.geometry import Geometry
 from nnduet.io.images import write_image, write_segmentation
 from nnduet.schema import Task
-
-app = typer.Typer(pretty_exceptions_enable=False)
-app.command()(preview)
-app.command()(compare)
 
 GRID = Geometry((6, 20, 30), (3.0, 1.0, 1.0))
 

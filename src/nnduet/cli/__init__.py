@@ -5,18 +5,13 @@ from __future__ import annotations
 import json
 import os
 import sys
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import typer
 
-from nnduet.cli.dataset import convert, plan
-from nnduet.cli.exchange import export, import_
-from nnduet.cli.heads import fit_head, probe
-from nnduet.cli.machine import demo, doctor, plugin_path
-from nnduet.cli.model import cross_validate, train
-from nnduet.cli.options import QuietOption, VerboseOption, command_name, with_volume
-from nnduet.cli.predictions import benchmark, evaluate, predict
-from nnduet.cli.reports import compare, preview, report
+from nnduet.cli import benchmark, dataset, evaluate, exchange, heads, machine, model, predict, reports
+from nnduet.cli.options import QuietOption, VerboseOption, command_name, with_options
 from nnduet.console import volume
 from nnduet.errors import SettingsError
 from nnduet.process import prepare
@@ -24,24 +19,24 @@ from nnduet.process import prepare
 __all__ = ["app", "main"]
 
 EXIT_USAGE = 2
-COMMANDS = (
-    convert,
-    plan,
-    train,
-    cross_validate,
-    fit_head,
-    probe,
-    predict,
-    evaluate,
-    report,
-    compare,
-    preview,
-    benchmark,
-    export,
-    import_,
-    demo,
-    doctor,
-    plugin_path,
+COMMANDS: tuple[Callable[[Any], None], ...] = (
+    dataset.convert,
+    dataset.plan,
+    model.train,
+    model.cross_validate,
+    heads.fit_head,
+    heads.probe,
+    predict.predict,
+    evaluate.evaluate,
+    reports.report,
+    reports.compare,
+    reports.preview,
+    benchmark.benchmark,
+    exchange.export,
+    exchange.import_,
+    machine.demo,
+    machine.doctor,
+    machine.plugin_path,
 )
 
 app = typer.Typer(
@@ -53,7 +48,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for _command in COMMANDS:
-    app.command(command_name(_command))(with_volume(_command))
+    app.command(command_name(_command))(with_options(_command))
 
 
 def main() -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,45 +12,58 @@ import typer
 from nnduet.cli.options import FoldsOption, JsonOption, parse_folds, quiet_environment
 from nnduet.console import reporting, show
 
-__all__ = ["export", "import_"]
+__all__ = ["ExportOptions", "ImportOptions", "export", "import_"]
 
 
-def export(
-    model: Annotated[str, typer.Argument(help="Model folder that train wrote, a bundle, or a shipped model.")],
-    target: Annotated[
-        Path, typer.Argument(dir_okay=False, help="File to write: .nnduet, a bundle; .onnx, one fold's network.")
-    ],
-    fold: FoldsOption = None,
-    as_json: JsonOption = False,
-) -> None:
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions:
+    """What ``export`` takes."""
+
+    model: Annotated[str, typer.Argument(help="Model folder that train wrote, a bundle, or a shipped model.")]
+    target: Annotated[Path, typer.Argument(dir_okay=False, help="File to write: .nnduet, a bundle; .onnx, one fold's network.")]
+    fold: FoldsOption = None
+    as_json: JsonOption = False
+
+
+def export(options: ExportOptions) -> None:
     """Write a model to one file.
 
     A bundle predicts like the model folder and is verified before use. An ONNX file has the network alone, with the answers of
     its own heads, for ONNX Runtime.
     """
-    chosen = parse_folds(fold)
-    with reporting(as_json) as report:
+    folds = _fold_names(options.fold)
+    with reporting(options.as_json) as report:
         quiet_environment()
         from nnduet.runtimes.export import export_model
 
-        summary = export_model(model, target, [str(entry) for entry in chosen] if chosen else None)
+        summary = export_model(options.model, options.target, folds)
         report(summary, lambda: _show(summary))
 
 
-def import_(
-    model: Annotated[Path, typer.Argument(exists=True, help="Model folder of nnU-Net, or a checkpoint in it.")],
-    target: Annotated[Path, typer.Argument(dir_okay=False, help="Bundle to write, .nnduet.")],
-    fold: FoldsOption = None,
-    as_json: JsonOption = False,
-) -> None:
+@dataclass(frozen=True, kw_only=True)
+class ImportOptions:
+    """What ``import`` takes."""
+
+    model: Annotated[Path, typer.Argument(exists=True, help="Model folder of nnU-Net, or a checkpoint in it.")]
+    target: Annotated[Path, typer.Argument(dir_okay=False, help="Bundle to write, .nnduet.")]
+    fold: FoldsOption = None
+    as_json: JsonOption = False
+
+
+def import_(options: ImportOptions) -> None:
     """Make a bundle of a model that nnU-Net trained; it segments and answers nothing."""
-    chosen = parse_folds(fold)
-    with reporting(as_json) as report:
+    folds = _fold_names(options.fold)
+    with reporting(options.as_json) as report:
         quiet_environment()
         from nnduet.runtimes.export import import_stock_model
 
-        summary = import_stock_model(model, target, [str(entry) for entry in chosen] if chosen else None)
+        summary = import_stock_model(options.model, options.target, folds)
         report(summary, lambda: _show(summary))
+
+
+def _fold_names(texts: Sequence[str] | None) -> list[str] | None:
+    chosen = parse_folds(texts)
+    return [str(fold) for fold in chosen] if chosen else None
 
 
 def _show(summary: Mapping[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from nnduet.training.probing import ProbeMeans
     from nnduet.training.refitting import RefitRow
 
-__all__ = ["fit_head", "probe"]
+__all__ = ["FitHeadOptions", "ProbeOptions", "fit_head", "probe"]
 
 _Table = Annotated[
     Path | None,
@@ -26,65 +27,75 @@ _IdColumn = Annotated[str | None, typer.Option(help="Column of --table with the 
 _Seed = Annotated[int, typer.Option(help="Seed of the inner cross-validation.")]
 
 
-def fit_head(
-    model: ModelArgument,
-    fold: FoldsOption = None,
-    table: _Table = None,
-    id_column: _IdColumn = None,
-    seed: _Seed = 0,
-    workspace: WorkspaceOption = None,
-    as_json: JsonOption = False,
-) -> None:
+@dataclass(frozen=True, kw_only=True)
+class FitHeadOptions:
+    """What ``fit-head`` takes."""
+
+    model: ModelArgument
+    fold: FoldsOption = None
+    table: _Table = None
+    id_column: _IdColumn = None
+    seed: _Seed = 0
+    workspace: WorkspaceOption = None
+    as_json: JsonOption = False
+
+
+def fit_head(options: FitHeadOptions) -> None:
     """Fit the case heads of a trained model again.
 
     From stored features, without the network. The tables and metrics of the validation cases are replaced, too.
     """
-    chosen = parse_folds(fold)
-    with reporting(as_json) as report:
-        folders = find_workspace(workspace, make=False)
+    folds = parse_folds(options.fold)
+    with reporting(options.as_json) as report:
+        folders = find_workspace(options.workspace, make=False)
         from nnduet.training.refitting import refit_heads
 
         with progress_bar("fit-head") as progress:
             summary = refit_heads(
-                model,
+                options.model,
                 workspace=folders,
-                folds=chosen,
-                table=table,
-                id_column=id_column,
-                seed=seed,
+                folds=folds,
+                table=options.table,
+                id_column=options.id_column,
+                seed=options.seed,
                 progress=progress,
             )
         report(summary.to_json(), lambda: _show_heads(summary.rows))
 
 
-def probe(
-    model: ModelArgument,
-    fold: FoldsOption = None,
-    table: _Table = None,
-    id_column: _IdColumn = None,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder for the results; default: MODEL/probe.")] = None,
-    seed: _Seed = 0,
-    workspace: WorkspaceOption = None,
-    as_json: JsonOption = False,
-) -> None:
+@dataclass(frozen=True, kw_only=True)
+class ProbeOptions:
+    """What ``probe`` takes."""
+
+    model: ModelArgument
+    fold: FoldsOption = None
+    table: _Table = None
+    id_column: _IdColumn = None
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder for the results; default: MODEL/probe.")] = None
+    seed: _Seed = 0
+    workspace: WorkspaceOption = None
+    as_json: JsonOption = False
+
+
+def probe(options: ProbeOptions) -> None:
     """Find out which features carry which task.
 
     A linear model per encoder stage, and per other block of features, is asked about the held-out cases of each fold.
     """
-    chosen = parse_folds(fold)
-    with reporting(as_json) as report:
-        folders = find_workspace(workspace, make=False)
+    folds = parse_folds(options.fold)
+    with reporting(options.as_json) as report:
+        folders = find_workspace(options.workspace, make=False)
         from nnduet.training.probing import probe_model
 
         with progress_bar("probe") as progress:
             summary = probe_model(
-                model,
+                options.model,
                 workspace=folders,
-                folds=chosen,
-                table=table,
-                id_column=id_column,
-                output=output,
-                seed=seed,
+                folds=folds,
+                table=options.table,
+                id_column=options.id_column,
+                output=options.output,
+                seed=options.seed,
                 progress=progress,
             )
         report(summary.to_json(), lambda: _show_probe(summary.means, summary.output))

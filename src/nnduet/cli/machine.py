@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,24 +13,30 @@ import typer
 from nnduet.cli.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption, quiet_environment
 from nnduet.console import progress_bar, reporting, show, show_table
 
-__all__ = ["demo", "doctor", "plugin_path"]
+__all__ = ["DemoOptions", "DoctorOptions", "PluginPathOptions", "demo", "doctor", "plugin_path"]
 
 
-def demo(
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for data, model, predictions and metrics.")] = Path(
-        "nnduet_demo"
-    ),
-    seed: Annotated[int, typer.Option(help="Seed of the synthetic cases.")] = 0,
-    replace: Annotated[bool, typer.Option("--replace", help="Delete an earlier demo in the folder first.")] = False,
-    as_json: JsonOption = False,
-) -> None:
+@dataclass(frozen=True, kw_only=True)
+class DemoOptions:
+    """What ``demo`` takes."""
+
+    output: Annotated[
+        Path,
+        typer.Option("-o", "--output", help="Folder for data, model, predictions and metrics."),
+    ] = Path("nnduet_demo")
+    seed: Annotated[int, typer.Option(help="Seed of the synthetic cases.")] = 0
+    replace: Annotated[bool, typer.Option("--replace", help="Delete an earlier demo in the folder first.")] = False
+    as_json: JsonOption = False
+
+
+def demo(options: DemoOptions) -> None:
     """Go the whole way on synthetic CT."""
-    with reporting(as_json) as report:
+    with reporting(options.as_json) as report:
         quiet_environment()
         from nnduet.demo import run_demo
 
         with progress_bar("demo") as progress:
-            summary = run_demo(output, seed=seed, replace_old=replace, progress=progress)
+            summary = run_demo(options.output, seed=options.seed, replace_old=options.replace, progress=progress)
         report(summary.to_json(), lambda: _show_demo(summary.to_json()))
     if not summary.passed:
         raise typer.Exit(1)
@@ -53,13 +60,21 @@ def _show_demo(summary: Mapping[str, Any]) -> None:
     )
 
 
-def doctor(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
+@dataclass(frozen=True, kw_only=True)
+class DoctorOptions:
+    """What ``doctor`` takes."""
+
+    workspace: WorkspaceOption = None
+    as_json: JsonOption = False
+
+
+def doctor(options: DoctorOptions) -> None:
     """Look at this machine and say what would stop nnDuet."""
-    with reporting(as_json) as report:
+    with reporting(options.as_json) as report:
         from nnduet.doctor import diagnose
 
-        environment = {} if workspace else os.environ
-        diagnosis = diagnose(environment, (workspace or Path(DEFAULT_WORKSPACE)).absolute())
+        environment = {} if options.workspace else os.environ
+        diagnosis = diagnose(environment, (options.workspace or Path(DEFAULT_WORKSPACE)).absolute())
         rows = [(check.status, check.name, check.detail) for check in diagnosis.checks]
         styles = {"WARN": "yellow", "FAIL": "bold red"}
         report(diagnosis.to_json(), lambda: show_table(("", "what", "detail"), rows, styles=styles))
@@ -67,11 +82,18 @@ def doctor(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> No
         raise typer.Exit(1)
 
 
-def plugin_path(as_json: JsonOption = False) -> None:
+@dataclass(frozen=True, kw_only=True)
+class PluginPathOptions:
+    """What ``plugin-path`` takes."""
+
+    as_json: JsonOption = False
+
+
+def plugin_path(options: PluginPathOptions) -> None:
     """Print the folder for nnUNet_extTrainer.
 
     For stock nnU-Net: export nnUNet_extTrainer=$(nnduet plugin-path).
     """
     folder = str(Path(__file__).resolve().parents[1] / "_nnunet_plugin")
-    with reporting(as_json) as report:
+    with reporting(options.as_json) as report:
         report({"plugin_path": folder}, lambda: show(folder))

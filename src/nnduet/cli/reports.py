@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,39 +15,50 @@ from nnduet.cli.options import JsonOption, WorkspaceOption, find_workspace
 from nnduet.console import progress_bar, reporting, say, show_table
 from nnduet.progress import Progress
 
-__all__ = ["compare", "preview", "report"]
+__all__ = ["CompareOptions", "PreviewOptions", "ReportOptions", "compare", "preview", "report"]
 
 _SHOWN_CASES = 3
 
 
-def report(
+@dataclass(frozen=True, kw_only=True)
+class ReportOptions:
+    """What ``report`` takes."""
+
     run: Annotated[
         Path,
         typer.Argument(
             exists=True, file_okay=False, help="A model, a fold, or what evaluate, cross-validate or predict wrote."
         ),
-    ],
+    ]
     output: Annotated[
         Path | None, typer.Option("-o", "--output", file_okay=False, help="Folder for the page; default: RUN/report.")
-    ] = None,
-    images: Annotated[Path | None, typer.Option(exists=True, file_okay=False, help="Images, where they are not found.")] = None,
+    ] = None
+    images: Annotated[Path | None, typer.Option(exists=True, file_okay=False, help="Images, where they are not found.")] = None
     references: Annotated[
-        Path | None, typer.Option(exists=True, file_okay=False, help="Masks, where they are not found.")
-    ] = None,
-    viewer_cases: Annotated[int, typer.Option(min=0, help="Cases that can be viewed in 3D; about 100 kB each.")] = 40,
+        Path | None,
+        typer.Option(exists=True, file_okay=False, help="Masks, where they are not found."),
+    ] = None
+    viewer_cases: Annotated[int, typer.Option(min=0, help="Cases that can be viewed in 3D; about 100 kB each.")] = 40
     evidence: Annotated[
         str | None, typer.Option(metavar="TASK", help="Also map where the network sees evidence for its answer, in the viewer.")
-    ] = None,
+    ] = None
     model: Annotated[
         str | None, typer.Option("-m", "--model", help="With --evidence: what answered; default: the model that RUN lies in.")
-    ] = None,
+    ] = None
     follow: Annotated[
-        bool, typer.Option("--follow", help="Write the page again while a training runs, until it is done.")
-    ] = False,
-    every: Annotated[int, typer.Option(min=2, help="With --follow: seconds between two pages.")] = 20,
-    workspace: WorkspaceOption = None,
-    as_json: JsonOption = False,
-) -> None:
+        bool,
+        typer.Option("--follow", help="Write the page again while a training runs, until it is done."),
+    ] = False
+    every: Annotated[int, typer.Option(min=2, help="With --follow: seconds between two pages.")] = 20
+    workspace: WorkspaceOption = None
+    as_json: JsonOption = False
+
+    def place(self) -> Path:
+        """The folder of the page."""
+        return self.output or self.run / "report"
+
+
+def report(options: ReportOptions) -> None:
     """Write one folder with a page that opens from disk: metrics, curves, pictures, cases in 3D.
 
     Examples:
@@ -56,44 +68,68 @@ def report(
       nnduet report predictions/ --references masks/ -o report
       nnduet report MODEL/fold_0 --follow
     """
-    with reporting(as_json) as tell:
-        from nnduet.report.page import write_report
-        from nnduet.report.runs import read_run
-        from nnduet.report.stored_model import is_finished
-
-        raw = find_workspace(workspace, make=False).raw
-        target = output or run / "report"
-
-        def once(progress: Progress | None = None) -> dict[str, object]:
-            found = read_run(run, images=images, references=references, raw=raw)
-            refresh = every if follow and not is_finished(run) else None
-            options: dict[str, Any] = {"viewer_cases": viewer_cases, "refresh": refresh, "progress": progress}
-            if evidence and found.rows:
-                from nnduet.report.explained_cases import ExplainedCases
-
-                options["explain"] = ExplainedCases(found, evidence, model)
-            return write_report(found, target, **options).to_json()
-
-        if follow:
-            once()
-            say(f"{target / 'index.html'} is written again every {every} s until the training is done; Ctrl-C stops that")
-        while follow and not is_finished(run):
-            time.sleep(every)
-            once()
+    with reporting(options.as_json) as tell:
+        write = _report_writer(options)
+        if options.follow:
+            _follow(options, write)
         with progress_bar("report") as progress:
-            tell(once(progress))
+            tell(write(progress))
 
 
-def preview(
-    image: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="Image: .nii.gz, .nii or greyscale .png.")],
-    mask: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="Predicted mask on the grid of the image.")],
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="PNG", help="Picture to write.")],
-    reference: Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="True mask.")] = None,
-    planes: Annotated[str, typer.Option(help="Some of axial, coronal and sagittal, separated by commas.")] = "axial",
-    size: Annotated[int, typer.Option(min=32, max=4096, help="Height of the picture in pixels.")] = 320,
-    margin_mm: Annotated[float, typer.Option(min=0, help="What is shown around the outlined structures.")] = 20.0,
-    as_json: JsonOption = False,
-) -> None:
+def _report_writer(options: ReportOptions) -> Callable[[Progress | None], Mapping[str, Any]]:
+    """A function that reads the run as it is now, writes its page, and returns what it wrote."""
+    from nnduet.report.page import write_report
+    from nnduet.report.runs import read_run
+    from nnduet.report.stored_model import is_finished
+
+    raw = find_workspace(options.workspace, make=False).raw
+
+    def write(progress: Progress | None) -> Mapping[str, Any]:
+        found = read_run(options.run, images=options.images, references=options.references, raw=raw)
+        explain = None
+        if options.evidence and found.rows:
+            from nnduet.report.explained_cases import ExplainedCases
+
+            explain = ExplainedCases(found, options.evidence, options.model)
+        return write_report(
+            found,
+            options.place(),
+            viewer_cases=options.viewer_cases,
+            refresh=options.every if options.follow and not is_finished(options.run) else None,
+            progress=progress,
+            explain=explain,
+        ).to_json()
+
+    return write
+
+
+def _follow(options: ReportOptions, write: Callable[[Progress | None], Mapping[str, Any]]) -> None:
+    """Write the page again and again until the training is done; the last page is left to the caller."""
+    from nnduet.report.stored_model import is_finished
+
+    write(None)
+    page = options.place() / "index.html"
+    say(f"{page} is written again every {options.every} s until the training is done; Ctrl-C stops that")
+    while not is_finished(options.run):
+        time.sleep(options.every)
+        write(None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreviewOptions:
+    """What ``preview`` takes."""
+
+    image: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="Image: .nii.gz, .nii or greyscale .png.")]
+    mask: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="Predicted mask on the grid of the image.")]
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="PNG", help="Picture to write.")]
+    reference: Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="True mask.")] = None
+    planes: Annotated[str, typer.Option(help="Some of axial, coronal and sagittal, separated by commas.")] = "axial"
+    size: Annotated[int, typer.Option(min=32, max=4096, help="Height of the picture in pixels.")] = 320
+    margin_mm: Annotated[float, typer.Option(min=0, help="What is shown around the outlined structures.")] = 20.0
+    as_json: JsonOption = False
+
+
+def preview(options: PreviewOptions) -> None:
     """Draw the slice with most foreground: the mask filled, the reference as a white and black line.
 
     Example:
@@ -101,33 +137,38 @@ def preview(
     \b
       nnduet preview case_0000.nii.gz case.nii.gz --reference truth.nii.gz --planes axial,coronal,sagittal -o case.png
     """
-    with reporting(as_json) as report:
+    with reporting(options.as_json) as report:
         from nnduet.report.overlay import preview_files
 
         report(
             preview_files(
-                image,
-                mask,
-                output,
-                reference=reference,
-                planes=[plane.strip() for plane in planes.split(",")],
-                size=size,
-                margin_mm=margin_mm,
+                options.image,
+                options.mask,
+                options.output,
+                reference=options.reference,
+                planes=[plane.strip() for plane in options.planes.split(",")],
+                size=options.size,
+                margin_mm=options.margin_mm,
             )
         )
 
 
-def compare(
-    run_a: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="What evaluate wrote; or a model, or a fold.")],
-    run_b: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="The same of the run whose gain is asked for.")],
+@dataclass(frozen=True, kw_only=True)
+class CompareOptions:
+    """What ``compare`` takes."""
+
+    run_a: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="What evaluate wrote; or a model, or a fold.")]
+    run_b: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="The same of the run whose gain is asked for.")]
     table: Annotated[
         Path | None, typer.Option(exists=True, dir_okay=False, help="Case table with patient_id: tests then draw patients.")
-    ] = None,
+    ] = None
     output: Annotated[
         Path | None, typer.Option("-o", "--output", file_okay=False, help="Folder for comparison.json and comparison.csv.")
-    ] = None,
-    as_json: JsonOption = False,
-) -> None:
+    ] = None
+    as_json: JsonOption = False
+
+
+def compare(options: CompareOptions) -> None:
     """Compare two runs on their common cases: B - A with paired bootstrap intervals and p-values.
 
     Examples:
@@ -136,10 +177,10 @@ def compare(
       nnduet compare MODEL_A MODEL_B --table cases.csv -o comparison
       nnduet compare MODEL_A/fold_0 MODEL_B/fold_0
     """
-    with reporting(as_json) as report:
+    with reporting(options.as_json) as report:
         from nnduet.report.compare import compare_runs
 
-        found = compare_runs(run_a, run_b, table=table, output=output)
+        found = compare_runs(options.run_a, options.run_b, table=options.table, output=options.output)
         _note_what_is_left_out(found)
         report(found, lambda: _show_comparison(found))
 
