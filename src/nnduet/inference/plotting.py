@@ -14,6 +14,7 @@ from nnduet.errors import SettingsError
 from nnduet.inference.outlines import legend, render_overlay
 from nnduet.inference.prediction import Origin, Prediction
 from nnduet.io.case_inputs import open_case
+from nnduet.io.geometry import Geometry
 
 __all__ = ["plot_prediction"]
 
@@ -33,12 +34,13 @@ def plot_prediction(
     if prediction.origin is None:
         raise SettingsError("plot: the prediction does not know its image; predict it by calling a Predictor")
     shown, labels = _mask(prediction, mask), _labels(prediction.origin)
+    grid = prediction.geometry or Geometry(prediction.segmentation.shape, prediction.spacing_mm)
     picture = np.asarray(
         render_overlay(
             _channel(prediction.origin, channel),
             shown,
-            spacing_mm=prediction.geometry.spacing_mm if prediction.geometry else prediction.spacing_mm,
-            **({"direction": prediction.geometry.direction} if prediction.geometry else {}),
+            spacing_mm=grid.spacing_mm,
+            direction=grid.direction,
             labels=labels,
             size=size,
             planes=planes,

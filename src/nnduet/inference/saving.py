@@ -14,6 +14,7 @@ from nnduet.inference.prediction import Origin, Prediction
 from nnduet.inference.prediction_summary import summarise
 from nnduet.inference.predictor import Predictor
 from nnduet.inference.result_tables import result_ending, write_tables
+from nnduet.inference.task_predictions import CaseAnswers
 from nnduet.io.case_inputs import case_name, paths_of
 from nnduet.io.files import locked, write_json_atomically
 from nnduet.io.formats import is_image_name
@@ -66,12 +67,13 @@ def _save_case(prediction: Prediction, origin: Origin, output: Path, case_id: st
 def _write_rest(
     predictor: Predictor,
     output: Path,
-    cases: Mapping[str, tuple[Any, float]],
+    cases: Mapping[str, tuple[CaseAnswers, float]],
     covariates: Mapping[str, Mapping[str, float]],
     inputs: list[Path],
 ) -> None:
     """Tables and run.json of all cases."""
-    done, seconds = ({case_id: entry[part] for case_id, entry in cases.items()} for part in (0, 1))
+    done = {case_id: answers for case_id, (answers, _) in cases.items()}
+    seconds = {case_id: taken for case_id, (_, taken) in cases.items()}
     write_tables(output, predictor.tasks, done, None, result_ending(predictor.model.dataset_json))
     summary = summarise(predictor, str(output), done, {}, seconds, None, covariates, ())
     images = {"images": str(inputs[0].parent)} if inputs else {}

@@ -77,5 +77,7 @@ def _native(array: Any, what: str) -> Voxels:
     if not np.isfinite(array).all():
         raise ValuesError(f"{what}: expected finite values, got NaN or infinity")
     check_contrast(array.min(), array.max(), what)
-    kinds = {"f": np.dtype(np.float32), "b": np.dtype(np.uint8)}
-    return np.asarray(array, dtype=kinds.get(array.dtype.kind, array.dtype.newbyteorder("=")))
+    kinds: dict[str, np.dtype[Any]] = {"f": np.dtype(np.float32), "b": np.dtype(np.uint8)}
+    native: np.dtype[Any] = array.dtype.newbyteorder("=")
+    found: Voxels = np.asarray(array, dtype=kinds.get(array.dtype.kind, native))
+    return found
