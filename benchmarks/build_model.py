@@ -22,13 +22,8 @@ from render_results import cell
 from nnduet.console import progress_bar
 from nnduet.inference.predictor import Predictor
 from nnduet.io.files import write_text_atomically
-from nnduet.model_store.model_folder import (
-    CASE_HEAD_FILE,
-    CONFORMAL_FILE,
-    CROSS_VALIDATION_FOLDER,
-    available_folds,
-    load_checkpoint,
-)
+from nnduet.model_store.folder_files import available_folds, load_checkpoint
+from nnduet.model_store.model_files import CASE_HEAD_FILE, CONFORMAL_FILE, CROSS_VALIDATION_FOLDER
 from nnduet.model_store.shipped_models import SHIPPED
 from nnduet.training.checkpoints import FINAL
 from nnduet.training.cross_validation import cross_validate

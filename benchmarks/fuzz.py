@@ -38,7 +38,7 @@ def sound_files(folder: Path) -> dict[str, bytes]:
     from tiny import write_tiny_model
 
     from nnduet.model_store.bundles import write_bundle
-    from nnduet.model_store.model_folder import FolderFiles
+    from nnduet.model_store.folder_files import FolderFiles
 
     volume, png = raw_nifti(folder / "sound.nii").read_bytes(), BytesIO()
     Image.fromarray(np.arange(30, dtype=np.uint8).reshape(5, 6)).save(png, "png")

@@ -51,11 +51,21 @@ def model_2d(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def bundle(model_2d: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """``model_2d`` as one file. Read only."""
     from nnduet.model_store.bundles import write_bundle
-    from nnduet.model_store.model_folder import FolderFiles
+    from nnduet.model_store.folder_files import FolderFiles
 
     path = tmp_path_factory.mktemp("bundle") / "tiny.nnduet"
     write_bundle(FolderFiles(model_2d), path)
     return path
+
+
+@pytest.fixture(scope="session")
+def old_bundle(model_2d: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``model_2d`` as earlier versions wrote it to one file. Read only."""
+    from bundle_files import write_old_bundle
+
+    from nnduet.model_store.folder_files import FolderFiles
+
+    return write_old_bundle(tmp_path_factory.mktemp("bundle") / "old.nnduet", FolderFiles(model_2d))
 
 
 @pytest.fixture(scope="module")

@@ -32,7 +32,7 @@ from nnduet.evaluation.evaluate import evaluate
 from nnduet.evaluation.reference_sets import references_of_dataset
 from nnduet.inference.folder_runs import PredictionSummary, predict_folder
 from nnduet.inference.predictor import Predictor
-from nnduet.model_store.model_folder import load_checkpoint
+from nnduet.model_store.folder_files import load_checkpoint
 from nnduet.schema import Workspace
 from nnduet.training.planning import plan
 from nnduet.training.run import TrainingSummary, train

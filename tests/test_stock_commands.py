@@ -22,7 +22,7 @@ from nnduet.datasets.conversion import convert
 from nnduet.datasets.layouts import read_folder
 from nnduet.errors import SettingsError
 from nnduet.inference.predictor import Predictor
-from nnduet.model_store.model_folder import load_checkpoint
+from nnduet.model_store.folder_files import load_checkpoint
 from nnduet.network.heads import JointNetwork
 from nnduet.schema import Workspace
 from nnduet.training.planners import plans_name_of

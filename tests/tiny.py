@@ -227,7 +227,7 @@ def change_weights(path: Path, change: Callable[[dict[str, Any]], dict[str, Any]
     """Change the weights of a checkpoint, which from then on is one of nnU-Net's own trainer."""
     import torch
 
-    from nnduet.model_store.model_folder import load_checkpoint
+    from nnduet.model_store.folder_files import load_checkpoint
 
     checkpoint = load_checkpoint(path)
     checkpoint["network_weights"] = change(checkpoint["network_weights"])

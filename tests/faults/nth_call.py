@@ -34,7 +34,7 @@ from nnduet.io.files import is_temporary
 from nnduet.io.geometry import Geometry
 from nnduet.io.images import write_image
 from nnduet.model_store.bundles import write_bundle
-from nnduet.model_store.model_folder import FolderFiles, load_checkpoint
+from nnduet.model_store.folder_files import FolderFiles, load_checkpoint
 from nnduet.records import read_json
 from nnduet.report.page import write_report
 from nnduet.report.runs import read_run

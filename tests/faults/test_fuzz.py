@@ -28,7 +28,8 @@ from PIL import Image
 from targets import read_bundle, read_cases, read_json, read_png, read_volume
 
 from nnduet.errors import NNDuetError
-from nnduet.model_store.model_folder import FolderFiles, load_model
+from nnduet.model_store.folder_files import FolderFiles
+from nnduet.model_store.model_folder import load_model
 
 BYTES, MODELS = 5_000, 1_000
 """Examples of each target that is fed with bytes, and of models, which take ten times as long to load."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bundle_files import entries_of, write_entries
+from bundle_files import manifest_of, tensors_of, write_parts
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from json_changes import changed_json, cut_json, hostile_json
@@ -38,8 +38,9 @@ from nnduet.inference.folder_runs import predict_folder
 from nnduet.inference.predictor import Predictor
 from nnduet.inference.result_tables import write_tables
 from nnduet.inference.task_predictions import CaseAnswers, TaskPrediction
-from nnduet.model_store.bundles import MANIFEST, write_bundle
-from nnduet.model_store.model_folder import FolderFiles, load_model, read_case_heads
+from nnduet.model_store.bundles import write_bundle
+from nnduet.model_store.folder_files import FolderFiles, read_case_heads
+from nnduet.model_store.model_folder import load_model
 from nnduet.report.compare import compare_runs
 from nnduet.report.page import write_report
 from nnduet.report.runs import read_run
@@ -100,13 +101,13 @@ def write_manifest(folder: Path) -> None:
     """A bundle, and its manifest as a file beside it."""
     write_tiny_model(folder / "model", 2)
     write_bundle(FolderFiles(folder / "model"), folder / "sound.nnduet")
-    (folder / MANIFEST).write_bytes(entries_of(folder / "sound.nnduet")[MANIFEST])
+    (folder / "manifest.json").write_text(json.dumps(manifest_of(folder / "sound.nnduet")))
 
 
 def load_bundle(folder: Path) -> None:
     """Put the manifest back into the bundle and load it."""
-    entries = entries_of(folder / "sound.nnduet") | {MANIFEST: (folder / MANIFEST).read_bytes()}
-    Predictor.load(write_entries(folder / MANIFEST.replace("json", "nnduet"), entries), device="cpu")
+    manifest = (folder / "manifest.json").read_text(encoding="utf-8")
+    Predictor.load(write_parts(folder / "manifest.nnduet", manifest, tensors_of(folder / "sound.nnduet")), device="cpu")
 
 
 def write_cases(folder: Path) -> None:
@@ -209,7 +210,7 @@ TARGETS = {
     "dataset.json of a model": Target(write_model, "model/dataset.json", predict_picture),
     "case heads": Target(write_model, "model/fold_0/case_head.json", predict_picture),
     "cross-validated scores": Target(write_model, "model/cross_validation/conformal.json", predict_picture),
-    "manifest of a bundle": Target(write_manifest, MANIFEST, load_bundle),
+    "manifest of a bundle": Target(write_manifest, "manifest.json", load_bundle),
     "dataset.json of a user": Target(write_cases, "user/dataset.json", convert_cases, "user/"),
     "folds of a user": Target(write_cases, "user/splits_final.json", convert_cases),
     "dataset.json of evaluate": Target(write_scores, "user/dataset.json", evaluate_scores, "user/"),

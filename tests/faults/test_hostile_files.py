@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from bundle_files import entries_of, write_entries
+from bundle_files import manifest_of, signed
 from tiny import TASK_SPECS, write_tiny_dataset
 
 from nnduet.datasets.case_tables import read_table
@@ -22,7 +22,8 @@ from nnduet.errors import CorruptFileError, ModelError, NNDuetError
 from nnduet.evaluation.reference_sets import references_of_json
 from nnduet.inference.predictor import Predictor
 from nnduet.io.images import read_image
-from nnduet.model_store.model_folder import FolderFiles, load_checkpoint, load_model
+from nnduet.model_store.folder_files import FolderFiles, load_checkpoint
+from nnduet.model_store.model_folder import load_model
 
 FINAL = "checkpoint_final.pth"
 
@@ -128,11 +129,12 @@ def test_row_139_weights_that_unfold_to_more_than_their_file_are_refused_before_
 
 
 def test_row_139_weights_of_a_bundle_that_promise_more_than_they_have_are_refused(bundle: Path, tmp_path: Path) -> None:
-    header = json.dumps({"a": {"dtype": "F32", "shape": [2**40], "data_offsets": [0, 2**42]}}).encode()
-    for content in (struct.pack("<Q", len(header)) + header, struct.pack("<Q", 2**62) + b"{}"):
-        entries = entries_of(bundle) | {"fold_0/weights.safetensors": content}
-        with pytest.raises(ModelError, match="not readable as safetensors"):
-            Predictor.load(write_entries(tmp_path / "bad.nnduet", entries, signed=True))
+    metadata = {"nnduet": json.dumps(manifest_of(bundle))}
+    header = {"__metadata__": metadata, "fold_0/a": {"dtype": "F32", "shape": [2**40], "data_offsets": [0, 2**42]}}
+    text = json.dumps(header).encode()
+    (tmp_path / "bad.nnduet").write_bytes(signed(struct.pack("<Q", len(text)) + text + bytes(32)))
+    with pytest.raises(ModelError, match="not readable as safetensors"):
+        Predictor.load(tmp_path / "bad.nnduet")
 
 
 @pytest.mark.parametrize("features", [[4, 8, 2**14], [2**14] * 3])

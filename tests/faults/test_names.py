@@ -18,7 +18,8 @@ from nnduet.datasets.mask_codes import MaskCodes
 from nnduet.errors import NNDuetError
 from nnduet.inference.predictor import Predictor
 from nnduet.model_store.bundles import write_bundle
-from nnduet.model_store.model_folder import FolderFiles, available_folds, load_model
+from nnduet.model_store.folder_files import FolderFiles, available_folds
+from nnduet.model_store.model_folder import load_model
 from nnduet.schema import Workspace, tasks_from_json
 
 HOSTILE = {

@@ -16,7 +16,7 @@ from small_dataset import edit_plans
 from tiny import DATASET, DATASET_ID
 
 from nnduet.errors import ResumeError
-from nnduet.model_store.model_folder import load_checkpoint
+from nnduet.model_store.folder_files import load_checkpoint
 from nnduet.records import read_json
 from nnduet.schema import LABELS_FILE, Workspace
 from nnduet.training.checkpoints import FINAL, LATEST, PREVIOUS

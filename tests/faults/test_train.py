@@ -26,7 +26,7 @@ from nnduet.datasets.conversion import convert
 from nnduet.datasets.layouts import read_folder
 from nnduet.errors import CorruptFileError, DivergedError, LockedError, ResumeError
 from nnduet.io.files import locked
-from nnduet.model_store.model_folder import load_checkpoint
+from nnduet.model_store.folder_files import load_checkpoint
 from nnduet.schema import Workspace
 from nnduet.training.checkpoints import FINAL, LATEST, PREVIOUS
 from nnduet.training.planning import plan

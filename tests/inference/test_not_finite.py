@@ -21,7 +21,7 @@ from nnduet.inference.predictor import Predictor
 from nnduet.inference.task_predictions import TaskPrediction
 from nnduet.io.images import check_image
 from nnduet.model_store.bundles import write_bundle
-from nnduet.model_store.model_folder import FolderFiles
+from nnduet.model_store.folder_files import FolderFiles
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -16,7 +16,7 @@ from nnduet.inference.predictor import Predictor
 from nnduet.io.files import file_digest
 from nnduet.io.images import read_segmentation
 from nnduet.model_store.bundles import write_bundle
-from nnduet.model_store.model_folder import FolderFiles
+from nnduet.model_store.folder_files import FolderFiles
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from nnduet.benchmark import speed, timed_arm
 from nnduet.cli import app
-from nnduet.model_store.model_folder import load_checkpoint
+from nnduet.model_store.folder_files import load_checkpoint
 
 __all__ = ["Commands", "run_every_command"]
 

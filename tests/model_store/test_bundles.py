@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
 import os
 import shutil
 from collections.abc import Callable
@@ -11,23 +11,29 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bundle_files import entries_of, write_entries
+import torch
+from bundle_files import manifest_of, tensors_of, write_parts
+from safetensors.torch import load_file
 from tiny import SHAPES, SPACING_MM
 
 from nnduet import Predictor
 from nnduet.errors import CorruptFileError, ModelError
-from nnduet.model_store.bundles import MANIFEST, BundleFiles, write_bundle
-from nnduet.model_store.model_folder import FolderFiles
+from nnduet.inference.predictor import Prediction
+from nnduet.model_store.bundles import BundleFiles, write_bundle
+from nnduet.model_store.folder_files import FolderFiles
+from nnduet.model_store.model_files import StoredFold
 
-WEIGHTS = "fold_0/weights.safetensors"
+
+def predict(model: Path, dim: int) -> Prediction:
+    image = np.random.default_rng(0).normal(60, 20, SHAPES[dim]).astype(np.float32)
+    return Predictor.load(model)(image, spacing_mm=SPACING_MM[dim])
 
 
 @pytest.mark.parametrize("dim", [2, 3])
 def test_a_bundle_predicts_what_its_folder_does(dim: int, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     folder = request.getfixturevalue(f"model_{dim}d")
     assert write_bundle(FolderFiles(folder), tmp_path / "tiny.nnduet") == FolderFiles(folder).folds()
-    image = np.random.default_rng(0).normal(60, 20, SHAPES[dim]).astype(np.float32)
-    first, second = (Predictor.load(p)(image, spacing_mm=SPACING_MM[dim]) for p in (folder, tmp_path / "tiny.nnduet"))
+    first, second = (predict(place, dim) for place in (folder, tmp_path / "tiny.nnduet"))
     np.testing.assert_array_equal(first.segmentation, second.segmentation)
     assert first.tasks == second.tasks
     assert first.outlier_score == second.outlier_score
@@ -37,6 +43,12 @@ def test_the_same_model_gives_the_same_bytes(bundle: Path, tmp_path: Path) -> No
     write_bundle(BundleFiles(bundle), tmp_path / "again.nnduet")
     assert (tmp_path / "again.nnduet").read_bytes() == bundle.read_bytes()
     assert not [name for name in BundleFiles(bundle).fold("0").weights if name.startswith("inner_heads.")]
+
+
+def test_a_bundle_is_safetensors_that_end_in_the_checksum_of_what_is_before(bundle: Path) -> None:
+    content = bundle.read_bytes()
+    assert hashlib.sha256(content[:-32]).digest() == content[-32:] == bytes(load_file(bundle)["sha256"].tolist())
+    assert content[8:9] == b"{"
 
 
 def test_the_card_travels_along(model_2d: Path, tmp_path: Path) -> None:
@@ -55,32 +67,45 @@ def test_chosen_folds_are_written(model_3d: Path, tmp_path: Path) -> None:
 
 def test_shared_layers_are_stored_once_and_stay_shared(model_2d: Path, bundle: Path) -> None:
     shared = FolderFiles(model_2d).fold("0").weights
+    assert len({tensor.data_ptr() for tensor in shared.values()}) < len(shared)
     size = sum({t.data_ptr(): t.nbytes for n, t in shared.items() if not n.startswith("inner_heads.")}.values())
-    assert len(entries_of(bundle)[WEIGHTS]) < size + 100_000
+    stored = {name: tensor for name, tensor in tensors_of(bundle).items() if tensor.dtype != torch.uint8}
+    assert sum(tensor.nbytes for tensor in stored.values()) == size
     assert set(BundleFiles(bundle).fold("0").weights) == {n for n in shared if not n.startswith("inner_heads.")}
+
+
+class _OfTruthValues(FolderFiles):
+    """A model of which one weight is True."""
+
+    def fold(self, name: str) -> StoredFold:
+        stored = super().fold(name)
+        return stored._replace(weights=stored.weights | {"flag": torch.ones(1, dtype=torch.bool)})
+
+
+def test_weights_that_would_come_behind_the_checksum_are_not_written(model_2d: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="expected weights that are numbers, got truth values"):
+        write_bundle(_OfTruthValues(model_2d), tmp_path / "tiny.nnduet")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda m: m.pop("files"), r"manifest\.json: .*field `files`"),
         (lambda m: m.update(format="zip"), "expected a manifest of format"),
-        (lambda m: m.update(version=2), "update nnduet"),
-        (lambda m: m.update(mirror_axes=[7]), r"manifest\.json: .*mirror_axes"),
-        (lambda m: m.update(configuration=None), r"manifest\.json: .*configuration"),
-        (lambda m: m.update(aliases={WEIGHTS: {"a": "b"}}), "weights that are not there"),
-        (lambda m: m["files"].pop("plans.json"), "manifest and entries differ"),
+        (lambda m: m.update(version=3), "expected version 2 of the format, got 3; update nnduet"),
+        (lambda m: m.update(mirror_axes=[7]), r"manifest: .*mirror_axes"),
+        (lambda m: m.update(configuration=None), r"manifest: .*configuration"),
+        (lambda m: m.pop("aliases"), r"manifest: .*field `aliases`"),
+        (lambda m: m.update(aliases={"0": {"a": "b"}}), "fold_0: the manifest gives other names to weights that are not there"),
     ],
 )
 def test_an_impossible_manifest_is_refused(
     bundle: Path, tmp_path: Path, change: Callable[[dict[str, Any]], Any], message: str
 ) -> None:
-    entries = entries_of(bundle)
-    manifest = json.loads(entries[MANIFEST])
+    manifest = manifest_of(bundle)
     change(manifest)
-    entries[MANIFEST] = json.dumps(manifest).encode()
     with pytest.raises((CorruptFileError, ModelError), match=message):
-        Predictor.load(write_entries(tmp_path / "bad.nnduet", entries))
+        Predictor.load(write_parts(tmp_path / "bad.nnduet", manifest, tensors_of(bundle)))
 
 
 def test_a_failed_write_leaves_the_old_bundle(model_2d: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,15 +14,10 @@ from tiny import TASKS, tiny_head
 from nnduet.case_head.stored_heads import conformal_scores
 from nnduet.errors import CorruptFileError, ModelError
 from nnduet.io.files import file_digest, write_sums
-from nnduet.model_store import model_folder
-from nnduet.model_store.model_folder import (
-    CASE_HEAD_FILE,
-    FolderFiles,
-    Origin,
-    available_folds,
-    load_checkpoint,
-    load_model,
-)
+from nnduet.model_store import model_files
+from nnduet.model_store.folder_files import FolderFiles, available_folds, load_checkpoint
+from nnduet.model_store.model_files import CASE_HEAD_FILE, Origin
+from nnduet.model_store.model_folder import load_model
 
 FINAL = "checkpoint_final.pth"
 
@@ -85,7 +80,7 @@ def test_a_checkpoint_with_a_checksum_is_read_for_it_once(folder: Path, monkeypa
     digest = file_digest(path)
     write_sums(path, digest)
     origin = FolderFiles(folder).fold("0").origin
-    monkeypatch.setattr(model_folder, "file_digest", lambda path: path.name)
+    monkeypatch.setattr(model_files, "file_digest", lambda path: path.name)
     assert origin.digests == (digest, "plans.json")
 
 

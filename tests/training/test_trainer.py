@@ -20,7 +20,7 @@ from tiny import DATASET_ID, tiny_workspace
 
 from nnduet.errors import ModelError
 from nnduet.inference.predictor import Predictor
-from nnduet.model_store.model_folder import load_checkpoint
+from nnduet.model_store.folder_files import load_checkpoint
 from nnduet.schema import Workspace
 from nnduet.training.planning import plan
 from nnduet.training.run import train

@@ -16,7 +16,8 @@ from nnduet.benchmark.children import child_environment, module_command
 from nnduet.benchmark.timed_arm import Arm
 from nnduet.io.case_files import find_cases
 from nnduet.io.files import claim_folder, remove_claimed
-from nnduet.model_store.model_folder import FINAL_CHECKPOINT, available_folds
+from nnduet.model_store.folder_files import available_folds
+from nnduet.model_store.model_files import FINAL_CHECKPOINT
 from nnduet.model_store.plans import check_dataset
 from nnduet.records import read_json
 

@@ -11,7 +11,7 @@ from nnduet.inference.case_records import RECORDS_FILE, EarlierRun, read_earlier
 from nnduet.inference.result_tables import CLASSIFICATION_FILE
 from nnduet.io.case_names import mask_name
 from nnduet.io.formats import is_image_name, readers_named
-from nnduet.model_store.model_folder import ModelSource
+from nnduet.model_store.model_files import ModelSource
 from nnduet.names import check_name, printable
 from nnduet.schema import Task
 

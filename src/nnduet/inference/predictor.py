@@ -26,7 +26,8 @@ from nnduet.inference.sliding_window import predict_coarse_to_fine, predict_tile
 from nnduet.inference.task_predictions import TaskPrediction, answer, rows_of
 from nnduet.io.case_inputs import ImageInput, open_case
 from nnduet.io.images import Geometry
-from nnduet.model_store.model_folder import FINAL_CHECKPOINT, Member, ModelFolder, load_model
+from nnduet.model_store.model_files import FINAL_CHECKPOINT
+from nnduet.model_store.model_folder import Member, ModelFolder, load_model
 from nnduet.model_store.model_network import network_for
 from nnduet.model_store.shipped_models import open_model
 from nnduet.network.hardware import select_device

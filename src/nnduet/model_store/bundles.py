@@ -1,66 +1,63 @@
-"""A model in one file, which may come from anybody: a zip of safetensors weights and JSON with a manifest of checksums.
+"""A model in one file, which may come from anybody: safetensors, with a manifest in their header and a checksum at their end.
 
-Nothing in a bundle is unpickled, imported or extracted to the disk. Before anything is parsed, the list of its entries must be
-what a bundle holds (known names, stored without compression, sizes that add up to no more than the file), every entry must
-have the size and SHA-256 that the manifest says, and what lies between the entries must be what `write_bundle` writes there.
-This guards against damage, not against the author; what the JSON says is checked as that of a model folder is.
+Nothing in a bundle is unpickled, imported or extracted to the disk. Before anything is parsed, the last 32 bytes of the file
+must be the SHA-256 of all bytes before them, which guards against damage. Against its author guards that safetensors cannot
+promise more than they hold, that only known names are taken, and that what the JSON says is checked as that of a folder is.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import re
-import stat
-import struct
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import IO, Annotated, Any, cast
+from typing import Annotated, Any
 
+import numpy as np
 import torch
 from msgspec import Meta
-from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import save
 
 from nnduet.errors import CorruptFileError, ModelError
 from nnduet.io.files import replacing
-from nnduet.model_store.model_folder import (
+from nnduet.model_store.bundle_content import (
+    FORMAT,
+    JSON_NAMES,
+    MOST_TEXT_BYTES,
+    TEXTS,
+    BundleContent,
+    check_format,
+    load_tensors,
+    with_other_names,
+)
+from nnduet.model_store.model_files import (
     CARD_FILE,
     CASE_HEAD_FILE,
-    CONFORMAL_FILE,
-    CROSS_VALIDATION_FOLDER,
     ModelFiles,
     ModelSource,
     Origin,
     StoredFold,
     fold_names,
 )
+from nnduet.model_store.old_bundles import is_old_bundle, read_old_bundle
 from nnduet.records import convert_json, parse_json
 
 __all__ = ["BUNDLE_ENDING", "BundleFiles", "write_bundle"]
 
 BUNDLE_ENDING = ".nnduet"
-FORMAT, VERSION = "nnduet model", 1
-MANIFEST, WEIGHTS = "manifest.json", "weights.safetensors"
-_JSON_NAMES = ("plans.json", "dataset.json", f"{CROSS_VALIDATION_FOLDER}/{CONFORMAL_FILE}")
-_NAMES = re.compile(
-    "|".join([*map(re.escape, (MANIFEST, CARD_FILE, *_JSON_NAMES)), rf"fold_(?:\d{{1,3}}|all)/(?:{WEIGHTS}|{CASE_HEAD_FILE})"])
-)
-MOST_ENTRIES = 1000
-MOST_JSON_BYTES = 2**26
-"""The plans of nnU-Net have tens of kilobytes; fingerprint-sized files tens of megabytes at most."""
-_UNREADABLE = (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, EOFError, OSError, struct.error)
-_EPOCH = (1980, 1, 1, 0, 0, 0)
-_UNIX = 3
-"""The system that a zip says it was written on: always the same, so that a model has the same bytes everywhere."""
+VERSION = 2
+MANIFEST, DIGEST = "nnduet", "sha256"
+"""The one key of the metadata, for safetensors keep no order of several; and the tensor whose bytes end the file."""
+DIGEST_BYTES = hashlib.sha256().digest_size
+MOST_HEADER_BYTES = 2**26
+_WEIGHT = re.compile(r"fold_(\d{1,3}|all)/([^/].*)")
 
 
 class BundleFiles:
-    """An opened and verified bundle.
+    """An opened and verified bundle, of this or the first layout.
 
     Raises:
         ModelError: it is no bundle, one of a later version, or one with entries that a bundle does not have.
@@ -70,40 +67,29 @@ class BundleFiles:
     def __init__(self, path: Path) -> None:
         self.place = path
         try:
-            with zipfile.ZipFile(path) as archive:
-                _check_entries(archive.infolist(), path)
-                contents = {name: archive.read(name) for name in archive.namelist()}
-        except _UNREADABLE as error:
+            content = path.read_bytes()
+        except OSError as error:
             raise CorruptFileError(f"{path}: expected a bundle that `nnduet export` wrote: {error}") from error
-        self._manifest = _read_manifest(contents.get(MANIFEST, b""), path)
-        self._contents = {name: content for name, content in contents.items() if name != MANIFEST}
-        _check_contents(self._manifest.files, self._contents, path)
-        _check_frame(contents, path)
+        self._content = read_old_bundle(content, path) if is_old_bundle(content) else _read_bundle(content, path)
         self._origin = Origin((path,), path.with_name(f"{path.name}.converted"))
 
     def folds(self) -> list[str]:
-        return sorted(name.split("/")[0].removeprefix("fold_") for name in self._contents if name.endswith(WEIGHTS))
+        return sorted(self._content.weights)
 
     def fold(self, name: str) -> StoredFold:
-        place = f"fold_{name}/{WEIGHTS}"
-        if place not in self._contents:
+        found = self._content
+        if name not in found.weights:
             raise ModelError(f"{self.place}: expected fold {name} among {self.folds()}")
-        manifest = self._manifest
-        return StoredFold(
-            _parse_weights(self._contents[place], manifest.aliases.get(place, {}), f"{self.place}: {place}"),
-            manifest.configuration,
-            tuple(manifest.mirror_axes),
-            self._origin,
-        )
+        return StoredFold(dict(found.weights[name]), found.configuration, found.mirror_axes, self._origin)
 
     def source(self, folds: Sequence[str]) -> ModelSource:
         return ModelSource(self.place, {"bundle": self.place})
 
     def card(self) -> bytes | None:
-        return self._contents.get(CARD_FILE)
+        return self._content.texts.get(CARD_FILE)
 
     def json(self, name: str) -> dict[str, Any] | None:
-        content = self._contents.get(name)
+        content = self._content.texts.get(name)
         return None if content is None else parse_json(content, f"{self.place}: {name}", dict[str, Any], error=ModelError)
 
 
@@ -113,7 +99,7 @@ def write_bundle(files: ModelFiles, target: Path, folds: Sequence[str] | None = 
     The heads that only training asks are left out. The same model gives the same bytes.
 
     Raises:
-        ModelError: a fold or a file is missing, or the folds are of different configurations.
+        ModelError: a fold or a file is missing, the folds are of different configurations, or weights are no numbers.
         DiskFullError: the disk is full; ``target`` is untouched.
     """
     names = fold_names(folds) if folds else files.folds()
@@ -121,19 +107,12 @@ def write_bundle(files: ModelFiles, target: Path, folds: Sequence[str] | None = 
     kinds = {(fold.configuration, fold.mirror_axes) for fold in stored.values()}
     if len(kinds) != 1:
         raise ModelError(f"{files.place}: expected folds of one configuration and mirroring, got {sorted(kinds)}")
-    contents: dict[str, bytes] = {}
-    for name in [*_JSON_NAMES, *(f"fold_{fold}/{CASE_HEAD_FILE}" for fold in names)]:
-        found = files.json(name)
-        if found is not None:
-            contents[name] = json.dumps(found).encode()
-    if (card := files.card()) is not None:
-        contents[CARD_FILE] = card
+    configuration, mirror_axes = kinds.pop()
+    tensors = {name: _as_numbers(text) for name, text in _texts(files, names).items()}
     aliases = {}
     for name, fold in stored.items():
-        place = f"fold_{name}/{WEIGHTS}"
-        tensors, aliases[place] = _separate(fold.weights)
-        contents[place] = save(tensors)
-    configuration, mirror_axes = kinds.pop()
+        weights, aliases[name] = _separate(fold.weights)
+        tensors |= {f"fold_{name}/{weight}": tensor for weight, tensor in weights.items()}
     manifest = {
         "format": FORMAT,
         "version": VERSION,
@@ -141,20 +120,34 @@ def write_bundle(files: ModelFiles, target: Path, folds: Sequence[str] | None = 
         "configuration": configuration,
         "mirror_axes": list(mirror_axes),
         "aliases": aliases,
-        "files": {n: {"bytes": len(c), "sha256": hashlib.sha256(c).hexdigest()} for n, c in contents.items()},
     }
+    content = memoryview(_with_room_for_digest(tensors, manifest, files.place))[:-DIGEST_BYTES]
     with replacing(target) as temporary, temporary.open("wb") as file:
-        write_archive(file, {MANIFEST: json.dumps(manifest, indent=2).encode(), **contents})
+        file.write(content)
+        file.write(hashlib.sha256(content).digest())
     return names
 
 
-def write_archive(file: IO[bytes], contents: Mapping[str, bytes]) -> None:
-    """A zip of files by name, stored as they are; the same files in the same order give the same bytes."""
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-        for name, content in contents.items():
-            entry = zipfile.ZipInfo(name, _EPOCH)
-            entry.create_system = _UNIX
-            archive.writestr(entry, content)
+def _texts(files: ModelFiles, folds: Sequence[str]) -> dict[str, bytes]:
+    """The JSON files and the card of a model, by name."""
+    names = [*JSON_NAMES, *(f"fold_{fold}/{CASE_HEAD_FILE}" for fold in folds)]
+    found = {name: files.json(name) for name in names}
+    texts = {name: json.dumps(content).encode() for name, content in found.items() if content is not None}
+    card = files.card()
+    return texts if card is None else texts | {CARD_FILE: card}
+
+
+def _as_numbers(text: bytes) -> torch.Tensor:
+    return torch.from_numpy(np.frombuffer(text, np.uint8).copy())
+
+
+def _with_room_for_digest(tensors: Mapping[str, torch.Tensor], manifest: Mapping[str, Any], place: Path) -> bytes:
+    """Safetensors that end in bytes for the checksum: they sort tensors by the size of a number and then by name, and of those
+    with one byte none has a later name than :data:`DIGEST`. Booleans alone come behind."""
+    if any(tensor.dtype == torch.bool for tensor in tensors.values()):
+        raise ModelError(f"{place}: expected weights that are numbers, got truth values")
+    content: bytes = save({**tensors, DIGEST: torch.zeros(DIGEST_BYTES, dtype=torch.uint8)}, {MANIFEST: json.dumps(manifest)})
+    return content
 
 
 def _separate(weights: Mapping[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
@@ -173,104 +166,48 @@ def _separate(weights: Mapping[str, torch.Tensor]) -> tuple[dict[str, torch.Tens
     return tensors, aliases
 
 
-def _check_entries(entries: Sequence[zipfile.ZipInfo], path: Path) -> None:
-    """Refuse what no bundle holds before any of it is read."""
-    names = [entry.filename for entry in entries]
-    if len(names) > MOST_ENTRIES or len(set(names)) < len(names):
-        raise ModelError(f"{path}: expected at most {MOST_ENTRIES} entries with different names, got {len(names)}")
-    for entry in entries:
-        if not _NAMES.fullmatch(entry.filename):
-            raise ModelError(f"{path}: expected the files of a model, got an entry {entry.filename[:80]!r}")
-        if stat.S_ISLNK(entry.external_attr >> 16):
-            raise ModelError(f"{path}: entry {entry.filename} is a link")
-        if entry.compress_type != zipfile.ZIP_STORED or entry.compress_size != entry.file_size or entry.flag_bits & 1:
-            raise ModelError(f"{path}: entry {entry.filename} is compressed or encrypted; bundles store their files")
-        if not entry.filename.endswith(WEIGHTS) and entry.file_size > MOST_JSON_BYTES:
-            raise ModelError(f"{path}: entry {entry.filename} has {entry.file_size} bytes, more than {MOST_JSON_BYTES}")
-    promised, real = sum(entry.file_size for entry in entries), path.stat().st_size
-    if promised > real:
-        raise CorruptFileError(f"{path}: its entries promise {promised} bytes, the file has {real}")
-
-
-@dataclass(frozen=True)
-class _Entry:
-    bytes: int
-    sha256: str
-
-
 @dataclass(frozen=True)
 class _Manifest:
     configuration: str
     mirror_axes: list[Annotated[int, Meta(ge=0, le=2)]]
     aliases: dict[str, dict[str, str]]
-    files: dict[str, _Entry]
+
+
+def _read_bundle(content: bytes, path: Path) -> BundleContent:
+    """The content of a bundle of this layout; errors as those of :class:`BundleFiles`."""
+    if hashlib.sha256(memoryview(content)[:-DIGEST_BYTES]).digest() != content[-DIGEST_BYTES:]:
+        text = "expected a bundle that `nnduet export` wrote, which ends in the SHA-256 of what is before it"
+        raise CorruptFileError(f"{path}: {text}; get the file again")
+    manifest = _read_manifest(content, path)
+    weights: dict[str, dict[str, torch.Tensor]] = {}
+    texts = {}
+    for name, tensor in load_tensors(content, str(path)).items():
+        if TEXTS.fullmatch(name) and tensor.dtype == torch.uint8:
+            texts[name] = _text_of(tensor, name, path)
+        elif found := _WEIGHT.fullmatch(name):
+            weights.setdefault(found[1], {})[found[2]] = tensor
+        elif name != DIGEST:
+            raise ModelError(f"{path}: expected the files of a model, got an entry {name[:80]!r}")
+    for fold, tensors in weights.items():
+        weights[fold] = with_other_names(tensors, manifest.aliases.get(fold, {}), f"{path}: fold_{fold}")
+    return BundleContent(manifest.configuration, tuple(manifest.mirror_axes), weights, texts)
 
 
 def _read_manifest(content: bytes, path: Path) -> _Manifest:
-    """The manifest with the types that its readers expect."""
-    place = f"{path}: {MANIFEST}"
-    found: Any = parse_json(content, place, error=ModelError)
-    if not isinstance(found, dict) or found.get("format") != FORMAT:
-        raise ModelError(f"{path}: expected a manifest of format {FORMAT!r}")
-    if found.get("version") != VERSION:
-        raise ModelError(f"{path}: expected version {VERSION} of the format, got {found.get('version')!r}; update nnduet")
+    """What the header has as metadata, with the types that its readers expect. The first 8 bytes are the header's length."""
+    length = int.from_bytes(content[:8], "little")
+    if length > MOST_HEADER_BYTES:
+        raise ModelError(f"{path}: its header has {length} bytes, more than {MOST_HEADER_BYTES}")
+    header: dict[str, Any] = parse_json(content[8 : 8 + length], f"{path}: header", dict[str, Any], error=ModelError)
+    metadata = header.get("__metadata__")
+    text = metadata.get(MANIFEST) if isinstance(metadata, dict) else None
+    place = f"{path}: manifest"
+    found: Any = parse_json(text.encode(), place, error=ModelError) if isinstance(text, str) else None
+    check_format(found, VERSION, path)
     return convert_json(found, _Manifest, place, error=ModelError)
 
 
-def _check_contents(files: Mapping[str, _Entry], contents: Mapping[str, bytes], path: Path) -> None:
-    if set(files) != set(contents):
-        differing = sorted(set(files) ^ set(contents))[:5]
-        raise CorruptFileError(f"{path}: manifest and entries differ in {differing}")
-    for name, content in contents.items():
-        if files[name].bytes != len(content) or files[name].sha256 != hashlib.sha256(content).hexdigest():
-            raise CorruptFileError(f"{path}: {name} is not what the manifest says; get the file again")
-
-
-def _check_frame(contents: Mapping[str, bytes], path: Path) -> None:
-    """Refuse a zip that holds these files otherwise than ``write_archive`` does: a flipped bit of a date, bytes at the end."""
-    frame = _Frame(contents)
-    write_archive(cast(IO[bytes], frame), contents)
-    with path.open("rb") as file:
-        for position, expected in frame.parts.items():
-            file.seek(position)
-            if file.read(len(expected)) != expected:
-                raise CorruptFileError(f"{path}: bytes {position} and on, between its files, are changed; get the file again")
-        if file.seek(0, io.SEEK_END) != frame.size:
-            raise CorruptFileError(f"{path}: expected {frame.size} bytes, the file has {file.tell()}; get the file again")
-
-
-class _Frame(io.RawIOBase):
-    """A file that keeps in ``parts`` what is written where, but for the contents, which need no second look."""
-
-    def __init__(self, contents: Mapping[str, bytes]) -> None:
-        self.parts: dict[int, bytes] = {}
-        self.size = self._position = 0
-        self._left_out = {id(content) for content in contents.values()}
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._position = offset
-        return offset
-
-    def write(self, data: Any) -> int:
-        if id(data) not in self._left_out:
-            self.parts[self._position] = data
-        self._position += len(data)
-        self.size = max(self.size, self._position)
-        return len(data)
-
-
-def _parse_weights(content: bytes, aliases: Mapping[str, str], place: str) -> dict[str, torch.Tensor]:
-    try:
-        weights: dict[str, torch.Tensor] = load(content)
-    except (SafetensorError, ValueError, KeyError, RuntimeError) as error:
-        raise ModelError(f"{place}: not readable as safetensors: {error}") from error
-    unknown = sorted(set(aliases.values()) - set(weights))[:3]
-    if unknown:
-        raise ModelError(f"{place}: the manifest gives other names to weights that are not there: {unknown}")
-    return weights | {name: weights[first] for name, first in aliases.items()}
+def _text_of(tensor: torch.Tensor, name: str, path: Path) -> bytes:
+    if tensor.numel() > MOST_TEXT_BYTES:
+        raise ModelError(f"{path}: entry {name} has {tensor.numel()} bytes, more than {MOST_TEXT_BYTES}")
+    return tensor.numpy().tobytes()

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from nnduet.errors import ModelError
 from nnduet.model_store.bundles import BundleFiles
-from nnduet.model_store.model_folder import FINAL_CHECKPOINT, FolderFiles, ModelFiles
+from nnduet.model_store.folder_files import FolderFiles
+from nnduet.model_store.model_files import FINAL_CHECKPOINT, ModelFiles
 
 __all__ = ["SHIPPED", "find_model", "open_model", "shipped_models"]
 

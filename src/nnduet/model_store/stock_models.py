@@ -10,7 +10,8 @@ from torch import Tensor
 
 from nnduet.errors import ModelError
 from nnduet.io.case_images import check_readable
-from nnduet.model_store.model_folder import FINAL_CHECKPOINT, FolderFiles, StoredFold
+from nnduet.model_store.folder_files import FolderFiles
+from nnduet.model_store.model_files import FINAL_CHECKPOINT, StoredFold
 from nnduet.model_store.model_network import network_for, read_configuration
 from nnduet.model_store.plans import check_dataset, check_plans
 from nnduet.network.network import PLANS_KEY, has_regions

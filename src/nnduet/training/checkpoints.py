@@ -12,7 +12,7 @@ from types import FrameType
 
 from nnduet.errors import ResumeError, StoppedError
 from nnduet.io.files import file_digest, is_whole, link_atomically, naming_disk_errors, sums_of, write_sums
-from nnduet.model_store.model_folder import FINAL_CHECKPOINT
+from nnduet.model_store.model_files import FINAL_CHECKPOINT
 
 __all__ = [
     "FINAL",

@@ -17,7 +17,7 @@ from nnduet.errors import DatasetError, OutputExistsError, SettingsError
 from nnduet.evaluation.evaluate import METRICS_FILE
 from nnduet.evaluation.reference_sets import ReferenceSet, references_of_json
 from nnduet.inference.result_tables import result_ending
-from nnduet.model_store.model_folder import CROSS_VALIDATION_FOLDER
+from nnduet.model_store.model_files import CROSS_VALIDATION_FOLDER
 from nnduet.progress import Progress, prefixed
 from nnduet.records import read_json, record_object
 from nnduet.schema import LABELS_FILE, SPLITS_FILE, Workspace

@@ -17,7 +17,9 @@ from nnduet.case_head.head import CaseHead
 from nnduet.case_head.outliers import OutlierModel, fit_outlier_model
 from nnduet.inference.task_predictions import CaseAnswers, TaskPrediction, answer
 from nnduet.io.files import write_text_atomically
-from nnduet.model_store.model_folder import CASE_HEAD_FILE, Member, read_case_heads
+from nnduet.model_store.folder_files import read_case_heads
+from nnduet.model_store.model_files import CASE_HEAD_FILE
+from nnduet.model_store.model_folder import Member
 from nnduet.schema import Task
 from nnduet.training.labels import CaseLabels
 

@@ -19,7 +19,8 @@ from nnduet.inference.result_tables import CLASSIFICATION_FILE, write_results
 from nnduet.io.case_files import list_images
 from nnduet.io.csv_text import records_text
 from nnduet.io.files import link_atomically, write_json_atomically, write_text_atomically
-from nnduet.model_store.model_folder import CASE_HEAD_FILE, CONFORMAL_FILE, read_case_heads
+from nnduet.model_store.folder_files import read_case_heads
+from nnduet.model_store.model_files import CASE_HEAD_FILE, CONFORMAL_FILE
 from nnduet.schema import FOLD_COLUMN, OUTLIER_COLUMN, Task
 from nnduet.training.provenance import provenance
 

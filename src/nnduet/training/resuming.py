@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nnduet.errors import OutputExistsError, ResumeError, SettingsError
-from nnduet.model_store.model_folder import load_checkpoint
+from nnduet.model_store.folder_files import load_checkpoint
 from nnduet.network.network import PLANS_KEY, has_regions
 from nnduet.training.checkpoints import FINAL, LATEST, PREVIOUS, find_checkpoint
 from nnduet.training.ingredients import changed_settings

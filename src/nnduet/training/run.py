@@ -11,7 +11,7 @@ from typing import Any
 
 from nnduet.evaluation.evaluate import METRICS_FILE
 from nnduet.io.files import locked
-from nnduet.model_store.model_folder import CONFORMAL_FILE, CROSS_VALIDATION_FOLDER
+from nnduet.model_store.model_files import CONFORMAL_FILE, CROSS_VALIDATION_FOLDER
 from nnduet.network.hardware import select_device
 from nnduet.network.network import PLANS_KEY
 from nnduet.progress import Progress

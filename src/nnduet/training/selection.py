@@ -23,7 +23,7 @@ from nnduet.evaluation.metrics.classification import confusion_counts, macro_f1
 from nnduet.inference import case_features
 from nnduet.inference.predictor import Predictor
 from nnduet.inference.task_predictions import network_outputs
-from nnduet.model_store.model_folder import load_checkpoint
+from nnduet.model_store.folder_files import load_checkpoint
 from nnduet.nnunet_types import CaseProperties, LabelManager
 from nnduet.schema import Task
 from nnduet.training.history import SELECTION_COLUMNS

@@ -9,7 +9,7 @@ from typing import Any
 
 from nnduet.case_head.feature_table import FeatureTable
 from nnduet.errors import ModelError, TableError
-from nnduet.model_store.model_folder import fold_names
+from nnduet.model_store.model_files import fold_names
 from nnduet.names import check_name
 from nnduet.records import convert_json, read_json
 from nnduet.schema import Task, Workspace, folds_with, tasks_from_json

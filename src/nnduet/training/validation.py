@@ -21,7 +21,9 @@ from nnduet.inference.result_tables import result_ending, write_tables
 from nnduet.inference.task_predictions import network_outputs
 from nnduet.io.files import write_json_atomically
 from nnduet.io.images import check_image, write_segmentation
-from nnduet.model_store.model_folder import CASE_HEAD_FILE, Member, ModelFolder, read_case_heads
+from nnduet.model_store.folder_files import read_case_heads
+from nnduet.model_store.model_files import CASE_HEAD_FILE
+from nnduet.model_store.model_folder import Member, ModelFolder
 from nnduet.model_store.model_network import layout_of
 from nnduet.network.heads import TaskHeads
 from nnduet.nnunet_types import CaseProperties
