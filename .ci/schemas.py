@@ -20,6 +20,8 @@ import msgspec
 
 from nnduet.datasets.conversion_summary import ConversionSummary
 from nnduet.evaluation.stored_metrics import StoredMetrics
+from nnduet.inference.case_records import CaseLine, RunHead
+from nnduet.inference.prediction_run import PredictionRun
 from nnduet.records import is_left_out
 from nnduet.training.ingredients import Ingredients
 from nnduet.training.planning import PlanSummary
@@ -28,12 +30,15 @@ from nnduet.training.refitting import RefitSummary
 
 FOLDER = Path(__file__).parents[1] / "docs" / "reference"
 SCHEMAS: dict[str, Any] = {
+    "cases-first-line": RunHead,
+    "cases-line": CaseLine,
     "convert": ConversionSummary,
     "fit-head": RefitSummary,
     "ingredients": Ingredients,
     "metrics": StoredMetrics,
     "plan": PlanSummary,
     "probe": ProbeSummary,
+    "run": PredictionRun,
 }
 """{file name without its ending, or command whose ``--json`` prints it: what it holds, a record or a list of records}."""
 

@@ -222,7 +222,7 @@ def test_a_mask_that_was_written_without_its_record_is_still_the_runs_own(
         predict_folder(predictor, images, tmp_path / "out", resume=resume)
 
 
-@pytest.mark.parametrize("change", [{"label": None}, {"probabilities": {"high": 1.0}}, {"interval": ["a", "b"]}, {"new": 1}])
+@pytest.mark.parametrize("change", [{"label": None}, {"probabilities": {"high": 1.0}}, {"interval": ["a", "b"]}])
 def test_answers_that_were_edited_into_none_are_predicted_again(
     predictor: Predictor, images: Path, tmp_path: Path, change: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:

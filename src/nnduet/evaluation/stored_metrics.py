@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+from nnduet.inference.prediction_run import PredictionRun
 from nnduet.records import read_json
 from nnduet.schema import Task, TaskType
 
@@ -142,28 +143,6 @@ class StoredMetrics:
     heads: Mapping[str, str] = field(default_factory=dict)
     made_by: Mapping[str, str] = field(default_factory=dict)
     cross_validation: CrossValidationPart = field(default_factory=CrossValidationPart)
-
-
-@dataclass(frozen=True)
-class PredictionRun:
-    """``run.json``; empty where there is none."""
-
-    images: str | None = None
-    cases: tuple[str, ...] = ()
-    folds: tuple[str, ...] = ()
-    failed: Mapping[str, str] = field(default_factory=dict)
-    heads: Mapping[str, str] = field(default_factory=dict)
-    seconds: Mapping[str, float] = field(default_factory=dict)
-    error_rate: float | None = None
-    device: str = ""
-    runtime: str = ""
-    precision: str = ""
-    versions: Mapping[str, str] = field(default_factory=dict)
-    model: str = ""
-
-    def model_path(self) -> Path | None:
-        """Where the model lay that predicted, if the file says so."""
-        return Path(self.model) if self.model and "\0" not in self.model else None
 
 
 def read_metrics(folder: Path) -> StoredMetrics | None:

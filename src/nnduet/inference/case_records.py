@@ -5,18 +5,28 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from nnduet.errors import DatasetError, ResumeError
 from nnduet.inference.predictor import Predictor
 from nnduet.inference.task_predictions import CaseAnswers, TaskPrediction
 from nnduet.io.files import file_digest, write_text_atomically
-from nnduet.records import parse_json
+from nnduet.records import left_out_when, parse_json, to_plain
 from nnduet.schema import Task
 
-__all__ = ["RECORDS_FILE", "CaseRecords", "EarlierRun", "check_same_run", "digests_of", "identity_of", "read_earlier_run"]
+__all__ = [
+    "RECORDS_FILE",
+    "CaseLine",
+    "CaseRecords",
+    "EarlierRun",
+    "RunHead",
+    "RunIdentity",
+    "check_same_run",
+    "digests_of",
+    "identity_of",
+    "read_earlier_run",
+]
 
 RECORDS_FILE = "cases.jsonl"
 _AFRESH = "predict without --resume"
@@ -24,21 +34,73 @@ _ELSEWHERE = "predict into another folder, or bring back what the interrupted ru
 
 
 @dataclass(frozen=True)
-class _Answers:
-    tasks: dict[str, dict[str, Any]]
+class RunIdentity:
+    """What made answers: another model or other settings would give other ones.
+
+    Attributes:
+        model: SHA-256 of every file of the model, by name.
+        folds: names of the folds that are combined.
+        step_size: distance of the tiles as a share of the patch.
+        mirror_axes: axes of the patch over which each tile is mirrored, too.
+        fast, error_rate, precision: as in :class:`~nnduet.inference.prediction_run.PredictionRun`.
+        covariates: {case: {name: value}} as they were given.
+    """
+
+    model: dict[str, str] = field(default_factory=dict)
+    folds: tuple[str, ...] = ()
+    step_size: float | None = None
+    mirror_axes: tuple[int, ...] = ()
+    fast: bool = False
+    error_rate: float | None = None
+    precision: str = ""
+    covariates: dict[str, dict[str, float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class StoredAnswer:
+    """A :class:`~nnduet.inference.task_predictions.TaskPrediction`, its interval as text: JSON has no infinity."""
+
+    label: str | None
+    value: float | None
+    probabilities: dict[str, float]
+    prediction_set: tuple[str, ...]
+    interval: tuple[str, str] | None
+    spread: float | None
+
+
+@dataclass(frozen=True)
+class StoredAnswers:
+    """The answers to a case by task, and how unlike the training cases it is; None where not known."""
+
+    tasks: dict[str, StoredAnswer]
     outlier_score: float | None
 
 
 @dataclass(frozen=True)
-class _Line:
-    """A case: with answers where it is done, else with the reason why it failed."""
+class CaseLine:
+    """A line of ``cases.jsonl`` behind the first: a case.
+
+    Attributes:
+        seconds: as in ``run.json``; 0 where it failed.
+        answers: where it is done.
+        failed: why it failed.
+        inputs, outputs: SHA-256 of its images by name, and of its masks by their paths in the output.
+    """
 
     case: str
     seconds: float
-    answers: _Answers | None = None
-    failed: str = ""
+    answers: StoredAnswers | None = left_out_when(None)
+    failed: str = left_out_when("")
     inputs: dict[str, str] = field(default_factory=dict)
     outputs: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RunHead:
+    """The first line of ``cases.jsonl``: what made the run, and all cases that this run or one before it may have written."""
+
+    run: RunIdentity
+    cases: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -46,13 +108,13 @@ class EarlierRun:
     """What ``cases.jsonl`` of a folder says.
 
     Attributes:
-        run: what made it, see :func:`identity_of`.
+        run: what made it.
         cases: of this run and of those before it: whose masks here are this model's.
     """
 
-    run: dict[str, Any]
+    run: RunIdentity
     cases: tuple[str, ...]
-    lines: tuple[_Line, ...]
+    lines: tuple[CaseLine, ...]
 
 
 def read_earlier_run(output: Path) -> EarlierRun | None:
@@ -65,22 +127,16 @@ def read_earlier_run(output: Path) -> EarlierRun | None:
         return None
     first, *rest = path.read_bytes().split(b"\n")
     try:
-        head: _Head = parse_json(first, str(path), _Head)
+        head = parse_json(first, str(path), RunHead)
     except DatasetError:
         return None
-    lines: list[_Line] = []
+    lines: list[CaseLine] = []
     for text in rest:
         try:
-            lines.append(parse_json(text, str(path), _Line))
+            lines.append(parse_json(text, str(path), CaseLine))
         except DatasetError:
             break
-    return EarlierRun(head.run, tuple(head.cases), tuple(lines))
-
-
-@dataclass(frozen=True)
-class _Head:
-    run: dict[str, Any]
-    cases: list[str] = field(default_factory=list)
+    return EarlierRun(head.run, head.cases, tuple(lines))
 
 
 class CaseRecords:
@@ -98,16 +154,15 @@ class CaseRecords:
     """
 
     def __init__(
-        self, output: Path, identity: Mapping[str, Any], cases: Iterable[str], tasks: Sequence[Task], *, resume: bool
+        self, output: Path, identity: RunIdentity, cases: Iterable[str], tasks: Sequence[Task], *, resume: bool
     ) -> None:
         self._output, self._path, self._tasks = output, output / RECORDS_FILE, tasks
         earlier = read_earlier_run(output)
         self._last = {line.case: line for line in earlier.lines} if resume and earlier else {}
         known = dict.fromkeys([*(earlier.cases if earlier else ()), *cases])
-        head: dict[str, Any] = {"run": identity, "cases": list(known)}
         self.cases = tuple(self._last)
-        lines = [head, *(asdict(line) for line in self._last.values())]
-        write_text_atomically(self._path, "".join(json.dumps(line) + "\n" for line in lines))
+        lines = [RunHead(identity, tuple(known)), *self._last.values()]
+        write_text_atomically(self._path, "".join(json.dumps(to_plain(line)) + "\n" for line in lines))
 
     def done(self, case_id: str, inputs: Sequence[Path], outputs: Sequence[Path]) -> tuple[CaseAnswers, float] | None:
         """Answers and seconds of a case that is done: its images and its masks have the bytes that they had then."""
@@ -135,26 +190,26 @@ class CaseRecords:
         outputs: Mapping[str, str] | None = None,
     ) -> None:
         """Append a case with its answers and the digests of its files, or with the reason why it failed."""
-        found = {"failed": outcome} if isinstance(outcome, str) else {"answers": _plain(outcome)}
-        line = {"case": case_id, "seconds": seconds, **found, "inputs": dict(inputs or {}), "outputs": dict(outputs or {})}
+        answers, failed = (None, outcome) if isinstance(outcome, str) else (_stored(outcome), "")
+        line = CaseLine(case_id, seconds, answers, failed, dict(inputs or {}), dict(outputs or {}))
         with self._path.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(line) + "\n")
+            stream.write(json.dumps(to_plain(line)) + "\n")
             stream.flush()
             os.fsync(stream.fileno())
 
 
-def identity_of(predictor: Predictor, covariates: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
+def identity_of(predictor: Predictor, covariates: Mapping[str, Mapping[str, float]]) -> RunIdentity:
     """The SHA-256 of every file of the model, by name, and the settings that change answers."""
-    return {
-        "model": predictor.model.digests(),
-        "folds": [member.fold for member in predictor.model.members],
-        "step_size": predictor.step_size,
-        "mirror_axes": list(predictor.mirror_axes),
-        "fast": predictor.fast,
-        "error_rate": predictor.error_rate,
-        "precision": predictor.passes.precision,
-        "covariates": {case_id: dict(values) for case_id, values in covariates.items()},
-    }
+    return RunIdentity(
+        model=predictor.model.digests(),
+        folds=tuple(member.fold for member in predictor.model.members),
+        step_size=predictor.step_size,
+        mirror_axes=tuple(predictor.mirror_axes),
+        fast=predictor.fast,
+        error_rate=predictor.error_rate,
+        precision=predictor.passes.precision,
+        covariates={case_id: dict(values) for case_id, values in covariates.items()},
+    )
 
 
 def digests_of(paths: Iterable[Path], folder: Path | None = None) -> dict[str, str]:
@@ -162,7 +217,7 @@ def digests_of(paths: Iterable[Path], folder: Path | None = None) -> dict[str, s
     return {path.relative_to(folder).as_posix() if folder else path.name: file_digest(path) for path in paths}
 
 
-def check_same_run(output: Path, identity: Mapping[str, Any]) -> None:
+def check_same_run(output: Path, identity: RunIdentity) -> None:
     """Refuse to go on with a run in ``output`` that was begun otherwise.
 
     Raises:
@@ -172,41 +227,39 @@ def check_same_run(output: Path, identity: Mapping[str, Any]) -> None:
     if earlier is None:
         what = "its first line is damaged" if path.is_file() else "expected the records of an interrupted run, found none"
         raise ResumeError(f"{path}: {what}; {_AFRESH}", remedy=_AFRESH)
-    before, now = earlier.run, json.loads(json.dumps(identity))
-    other = sorted(key for key in set(before) | set(now) if before.get(key) != now.get(key))
+    before, now = vars(earlier.run), vars(identity)
+    other = sorted(name for name in now if before[name] != now[name])
     if "model" in other:
-        raise ResumeError(f"{path}: the interrupted run had another {_differing(before, now, other)}", remedy=_ELSEWHERE)
+        named = f"{', '.join(other)} ({', '.join(_changed_files(earlier.run.model, identity.model)[:3])})"
+        raise ResumeError(f"{path}: the interrupted run had another {named}", remedy=_ELSEWHERE)
     if other:
         raise ResumeError(f"{path}: the interrupted run had another {', '.join(other)}; {_AFRESH}", remedy=_AFRESH)
 
 
-def _differing(before: Mapping[str, Any], now: Mapping[str, Any], other: Sequence[str]) -> str:
-    """The settings that differ, with the first files of the model that do."""
-    files = [entry if isinstance(entry, dict) else {} for entry in (before.get("model"), now["model"])]
-    names = sorted(name for name in set(files[0]) | set(files[1]) if files[0].get(name) != files[1].get(name))
-    return f"{', '.join(other)} ({', '.join(names[:3])})"
+def _changed_files(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    return sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
 
 
-def _plain(answers: CaseAnswers) -> dict[str, Any]:
+def _stored(answers: CaseAnswers) -> StoredAnswers:
     """The answers for JSON; an interval may reach to infinity, which JSON has no number for."""
     tasks = {
-        name: asdict(task) | {"interval": task.interval and list(map(repr, task.interval))}
+        name: StoredAnswer(**{**vars(task), "interval": task.interval and (repr(task.interval[0]), repr(task.interval[1]))})
         for name, task in answers.tasks.items()
     }
-    return {"tasks": tasks, "outlier_score": answers.outlier_score}
+    return StoredAnswers(tasks, answers.outlier_score)
 
 
-def _answers(stored: _Answers, tasks: Sequence[Task]) -> CaseAnswers | None:
-    """The inverse of :func:`_plain`; None where they are no answers to these tasks."""
+def _answers(stored: StoredAnswers, tasks: Sequence[Task]) -> CaseAnswers | None:
+    """The inverse of :func:`_stored`; None where they are no answers to these tasks."""
     found = {}
     try:
         for task in tasks:
             entry = stored.tasks[task.name]
-            low_high = entry["interval"] and tuple(map(float, entry["interval"]))
-            answer = TaskPrediction(**{**entry, "prediction_set": tuple(entry["prediction_set"]), "interval": low_high})
+            low_high = entry.interval and (float(entry.interval[0]), float(entry.interval[1]))
+            answer = TaskPrediction(**{**vars(entry), "interval": low_high})
             if set(answer.probabilities) != set(task.classes) or (answer.label is None) == task.is_classification:
                 return None
             found[task.name] = answer
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, ValueError):
         return None
     return CaseAnswers(found, stored.outlier_score)

@@ -8,11 +8,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from nnduet.errors import ModelError, NNDuetError
 from nnduet.inference.abstention import Abstention
-from nnduet.inference.case_records import CaseRecords, check_same_run, digests_of, identity_of
+from nnduet.inference.case_records import CaseRecords, RunIdentity, check_same_run, digests_of, identity_of
 from nnduet.inference.output_folder import RUN_FILE, check_mask_file, check_output, check_place, mask_paths, table_paths
 from nnduet.inference.prediction import Prediction
 from nnduet.inference.prediction_summary import FailedCasesError, PredictionSummary, summarise
@@ -70,7 +69,7 @@ def predict_folder(
         done = {case_id: run.done[case_id] for case_id in work.cases if case_id in run.done}
         write_tables(output, predictor.tasks, done, abstention, result_ending(predictor.model.dataset_json))
         summary = summarise(predictor, str(output), done, run.failed, run.seconds, abstention, known, work.notes)
-        write_json_atomically(output / RUN_FILE, {**summary.to_json(), "images": str(images)})
+        write_json_atomically(output / RUN_FILE, summary.record(images))
     if run.failed:
         raise FailedCasesError(summary)
     return summary
@@ -131,7 +130,7 @@ def _find_work(predictor: Predictor, images: Path, output: Path) -> _Work:
 
 
 def _check_work(
-    predictor: Predictor, work: _Work, identity: Mapping[str, Any], abstention: Abstention | None, *, resume: bool
+    predictor: Predictor, work: _Work, identity: RunIdentity, abstention: Abstention | None, *, resume: bool
 ) -> None:
     """All that can be refused before any work; see :func:`predict_folder`."""
     if abstention:

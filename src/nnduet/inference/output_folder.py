@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from nnduet.errors import OutputExistsError, SettingsError
-from nnduet.inference.case_records import RECORDS_FILE, EarlierRun, read_earlier_run
+from nnduet.inference.case_records import RECORDS_FILE, EarlierRun, RunIdentity, read_earlier_run
 from nnduet.inference.result_tables import CLASSIFICATION_FILE
 from nnduet.io.case_names import mask_name
 from nnduet.io.formats import is_image_name, readers_named
@@ -78,7 +77,7 @@ def check_mask_file(mask: Path, ending: str, masks: Sequence[str], num_cases: in
 
 def check_output(
     output: Path,
-    identity: Mapping[str, Any],
+    identity: RunIdentity,
     cases: Mapping[str, Sequence[Path]],
     tables: Sequence[Path],
     inputs: Iterable[Path],
@@ -108,12 +107,10 @@ def check_output(
         raise OutputExistsError(f"{output}: {_listed(replaced)} are images, which masks would replace", remedy=_ELSEWHERE)
 
 
-def _is_of(identity: Mapping[str, Any], earlier: EarlierRun) -> bool:
+def _is_of(identity: RunIdentity, earlier: EarlierRun) -> bool:
     """Whether both runs read the same files of a model, folds that only one of them combined apart."""
-    before, now = earlier.run.get("model"), identity["model"]
-    if not isinstance(before, dict):
-        return False
-    alone = {f"fold_{fold}" for fold in set(map(str, earlier.run.get("folds") or ())) ^ set(identity["folds"])}
+    before, now = earlier.run.model, identity.model
+    alone = {f"fold_{fold}" for fold in set(earlier.run.folds) ^ set(identity.folds)}
     return all(before.get(name) == now.get(name) for name in {*before, *now} if name.split("/")[0] not in alone)
 
 

@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from importlib.metadata import version
-from typing import Any
+from pathlib import Path
 
 from nnduet.errors import PartialFailureError, listed
 from nnduet.inference.abstention import Abstention
+from nnduet.inference.prediction_run import PredictionRun
 from nnduet.inference.predictor import Predictor
 from nnduet.inference.task_predictions import CaseAnswers
+from nnduet.records import record_object
 from nnduet.schema import Task
 
 __all__ = ["FailedCasesError", "PredictionSummary", "summarise"]
 
+_PACKAGES = ("nnduet", "nnunetv2", "torch", "numpy", "SimpleITK")
+
 
 @dataclass(frozen=True)
 class PredictionSummary:
-    """What a folder run wrote: finished cases, failed cases with their reasons, seconds per case.
-
-    ``abstained`` counts the finished cases whose answer to a task is left to a person, ``num_abstained`` those that are for any
-    task. ``missing_covariates`` counts the finished cases of which a covariate was not given, for covariates with such cases.
-    ``model_files`` has the SHA-256 of every file of the model by name. ``not_used`` says which files are no cases, and why.
-    """
+    """What a prediction wrote. Fields as in :class:`~nnduet.inference.prediction_run.PredictionRun`, answers in full."""
 
     output: str
     cases: list[str]
@@ -47,15 +46,15 @@ class PredictionSummary:
     not_used: list[str]
     answers: dict[str, CaseAnswers] = field(repr=False)
 
-    def to_json(self) -> dict[str, Any]:
-        """A JSON object with every field, {case: {task: answer}} as text, and versions."""
-        fields = asdict(replace(self, answers={}))
+    def record(self, images: Path | None = None) -> PredictionRun:
+        """What ``run.json`` holds: the answers as text, and the versions of what computed them."""
         said = {case_id: {name: a.text for name, a in found.tasks.items()} for case_id, found in self.answers.items()}
-        return {
-            **fields,
-            "answers": said,
-            "versions": {p: version(p) for p in ("nnduet", "nnunetv2", "torch", "numpy", "SimpleITK")},
-        }
+        others = {"answers": said, "versions": {name: version(name) for name in _PACKAGES}}
+        return PredictionRun(**{**vars(self), **others}, images=None if images is None else str(images))
+
+    def to_json(self) -> dict[str, object]:
+        """The record as a JSON object."""
+        return record_object(self.record())
 
 
 class FailedCasesError(PartialFailureError):
