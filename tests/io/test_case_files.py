@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nnduet.errors import AmbiguousFileError, DatasetError
+from nnduet.errors import AmbiguousFileError, DatasetError, ModelError
 from nnduet.io.case_files import find_cases, find_masks, list_images
 
 
@@ -67,6 +67,12 @@ def test_row_107_the_number_of_channels_that_is_given_decides(tmp_path: Path) ->
         find_cases(tmp_path, 1)
     with pytest.raises(DatasetError, match=r"a: expected \d channel\(s\) \[0, 1\], got 1 \[1\]"):
         find_cases(touch(tmp_path / "gap", "a_0001.png", "b_0000.png", "b_0001.png"), 2)
+
+
+def test_row_107_what_helps_speaks_of_the_files_and_not_of_the_model(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="other channels") as caught:
+        find_cases(touch(tmp_path, "a_0000.png", "a_0001.png"), 1, error=ModelError)
+    assert caught.value.remedy.startswith("give every case as many channel files as are expected")
 
 
 def test_row_77_nifti_of_either_ending_and_case_is_a_case(tmp_path: Path) -> None:

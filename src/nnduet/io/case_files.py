@@ -25,6 +25,7 @@ _SYSTEM_FILES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", 
 _FOLDER = "folders, which are not searched: images lie directly in the folder that is named"
 _SYSTEM = "hidden files or files of the operating system"
 _OTHER = "no images"
+_SAME_CHANNELS = "give every case as many channel files as are expected, and no others; then run the same command again"
 _DICOM = "DICOM, which is not read: `dcm2niix -z y -o IMAGES FOLDER` (pip install dcm2niix) writes a .nii.gz of each series"
 _BY_SIMPLEITK = (
     "a format that is not read: python -c \"import SimpleITK as s; s.WriteImage(s.ReadImage('OLD'), 'NEW.nii.gz')\" converts it"
@@ -214,7 +215,8 @@ def _check_channels(
             len(paths) == len(channels) and num_channels > 1 and all(path.name.lower().endswith(".png") for path in paths)
         )
         hint = " (a .png holds one: save red, green and blue as _0000, _0001 and _0002)" if pictures else ""
-        raise error(f"{place}: {len(wrong)} of {len(got)} cases have other channels{hint}:{listed(wrong)}")
+        message = f"{place}: {len(wrong)} of {len(got)} cases have other channels{hint}:{listed(wrong)}"
+        raise error(message, remedy=_SAME_CHANNELS)
 
 
 def _refuse_none(found: FoundCases, expected: str) -> None:
