@@ -23,7 +23,8 @@ API = {
     "Images": ("io/images.py", "io/geometry.py"),
     "Network": ("network/heads.py", "network/pooling.py", "network/losses.py"),
     "Case head": ("case_head/head.py", "case_head/fit.py", "case_head/calibration.py", "case_head/outliers.py"),
-    "Models": ("model_store/model_folder.py", "model_store/bundles.py"),
+    "Models": tuple(f"model_store/{name}.py" for name in ("model_folder", "model_files", "folder_files", "bundles")),
+    "Runtimes": ("runtimes/runtime.py", "runtimes/all_runtimes.py"),
     "Errors": ("errors.py",),
 }
 """Pages of public names: modules, or folders of them, under src/nnduet."""
