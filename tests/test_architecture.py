@@ -123,7 +123,7 @@ def test_naming_a_task_costs_no_torch() -> None:
     assert "torch" not in _modules_after("import nnduet; nnduet.Task")
 
 
-DRAW_PICTURES = ("report/overlay.py", "report/report_folder.py")
+DRAW_PICTURES = ("report/preview.py", "report/report_folder.py")
 """Write .png for people to look at, which are no images of a case."""
 
 

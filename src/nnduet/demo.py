@@ -86,31 +86,21 @@ def run_demo(output: Path, *, seed: int = 0, replace_old: bool = False, progress
         plan(_ID, "cpu", workspace=workspace, configurations=("3d_fullres",), progress=progress)
     with _timed(seconds, "train"):
         training = train(_ID, "3d_fullres", 0, workspace=workspace, epochs=_EPOCHS, progress=progress)
-    predictions = output / "predictions"
+    images, predictions = workspace.raw / workspace.dataset_name(_ID) / "imagesTs", output / "predictions"
     with _timed(seconds, "predict"):
         predictor = Predictor.load(training.model)
-        predict_folder(predictor, workspace.raw / workspace.dataset_name(_ID) / "imagesTs", predictions, progress=progress)
+        predict_folder(predictor, images, predictions, progress=progress)
     with _timed(seconds, "evaluate"):
-        metrics = evaluate(
-            predictions,
-            data / "test_labels",
-            labels=predictor.model.dataset_json["labels"],
-            tasks=predictor.tasks,
-            table=data / "test_cases.csv",
-            output=output / "evaluation",
-        )
+        metrics = _score(output, predictor)
     with _timed(seconds, "report"):
-        images = workspace.raw / workspace.dataset_name(_ID) / "imagesTs"
-        run = replace(read_run(output / "evaluation", images=images), folds={"fold_0": Path(training.model) / "fold_0"})
-        explain = ExplainedCases(run, "subtype", training.model)
-        page = write_report(run, output / "report", viewer_cases=_NUM_TEST, explain=explain, progress=progress)
+        page = _write_page(output, images, Path(training.model), progress)
     summary = DemoSummary(
         output=str(output),
         data=str(data),
         model=training.model,
         predictions=str(predictions),
         metrics_file=str(output / "evaluation" / "metrics.json"),
-        report=page.page,
+        report=page,
         measured={name: _entry(metrics, name)["value"] or 0.0 for name in FLOORS},
         intervals={name: _entry(metrics, name)["ci95"] for name in FLOORS},
         floors=dict(FLOORS),
@@ -118,6 +108,26 @@ def run_demo(output: Path, *, seed: int = 0, replace_old: bool = False, progress
     )
     write_json_atomically(output / _SUMMARY_FILE, summary.to_json())
     return summary
+
+
+def _score(output: Path, predictor: Predictor) -> dict[str, Any]:
+    """The metrics of the unseen cases, which ``output / "evaluation"`` keeps."""
+    data = output / "images"
+    return evaluate(
+        output / "predictions",
+        data / "test_labels",
+        labels=predictor.model.dataset_json["labels"],
+        tasks=predictor.tasks,
+        table=data / "test_cases.csv",
+        output=output / "evaluation",
+    )
+
+
+def _write_page(output: Path, images: Path, model: Path, progress: Progress | None) -> str:
+    """The report on the unseen cases, with the training curves and with evidence for the subtype; where it is."""
+    run = replace(read_run(output / "evaluation", images=images), folds={"fold_0": model / "fold_0"})
+    explain = ExplainedCases(run, "subtype", str(model))
+    return write_report(run, output / "report", viewer_cases=_NUM_TEST, explain=explain, progress=progress).page
 
 
 def _make_room(output: Path, replace_old: bool) -> None:

@@ -20,8 +20,8 @@ from nnduet.errors import DatasetError, DiskFullError, OutputExistsError
 from nnduet.io.geometry import Geometry
 from nnduet.io.images import write_image, write_segmentation
 from nnduet.report.compare import COMPARISON_FILE, COMPARISON_TABLE, compare_runs
-from nnduet.report.overlay import preview_files
 from nnduet.report.page import write_report
+from nnduet.report.preview import preview_files
 from nnduet.report.runs import Run, read_run
 
 

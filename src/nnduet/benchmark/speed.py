@@ -82,12 +82,7 @@ def compare_speed(
         "arms": {arm.name: {**arm.to_json(), **_summary(measured[arm.name])} for arm in arms},
         "ratios": {arm.name: _against(measured[STOCK], measured[arm.name]) for arm in arms[1:]},
         "agreement": {arm.name: agreement(output / STOCK, output / arm.name, output / REFERENCE) for arm in arms[1:]},
-        "machine": {
-            "processor": processor_name(),
-            "cores": os.cpu_count(),
-            "bfloat16": cpu_has_bf16(),
-            "system": platform.platform(),
-        },
+        "machine": _machine(),
         "versions": {name: version(name) for name in ("nnduet", "nnunetv2", "torch", "numpy")},
     }
     if cold:
@@ -97,6 +92,12 @@ def compare_speed(
         result["ratios"][arm.name] |= _verdict(result["ratios"][arm.name], result["agreement"][arm.name], bound)
     write_json_atomically(output / SPEED_FILE, result)
     return result
+
+
+def _machine() -> dict[str, Any]:
+    """What the times depend on."""
+    system = platform.platform()
+    return {"processor": processor_name(), "cores": os.cpu_count(), "bfloat16": cpu_has_bf16(), "system": system}
 
 
 def _arms(runtime: str, precision: str, device: str, folds: list[str]) -> list[Arm]:

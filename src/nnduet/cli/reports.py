@@ -138,7 +138,7 @@ def preview(options: PreviewOptions) -> None:
       nnduet preview case_0000.nii.gz case.nii.gz --reference truth.nii.gz --planes axial,coronal,sagittal -o case.png
     """
     with reporting(options.as_json) as report:
-        from nnduet.report.overlay import preview_files
+        from nnduet.report.preview import preview_files
 
         report(
             preview_files(

@@ -7,7 +7,7 @@ work; on a finished dataset it changes nothing.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nnduet.datasets.checking import check_cases
@@ -71,14 +71,8 @@ def convert(
     tests = check_cases(source, source.test_cases, ending, max_bytes=max_image_bytes, progress=report)
     labels, label_notes = settle_labels(cases, source.labels, source.suggested_labels)
     codes = MaskCodes.of(source.mask_names, labels) if source.mask_names else None
-    description = _description(source, labels, ending) | (codes.to_json() if codes else {})
-    MaskCodes.from_json(description)  # a "masks" of the user's own would stop the prediction after the training
-    check_regions(description["labels"], description.get(REGIONS_KEY))
-    texts = {
-        SPLITS_FILE: json_text(folds),
-        LABELS_FILE: _labels_table(source),
-        DATASET_FILE: json_text(description),
-    }
+    description = _description(source, labels, ending, codes)
+    texts = _texts(source, folds, description)
     channels = list(source.channel_names.values())
     notes = [*source.notes, *fold_notes, *label_notes, *hounsfield_notes(cases, channels, max_bytes=max_image_bytes)]
     plan = DatasetPlan(source, codes, cases, tests, texts, raw, preprocessed, ending, max_image_bytes)
@@ -89,18 +83,24 @@ def convert(
             _check_target_name(workspace, dataset_id, name)  # again: others had time to write
             check_existing(plan, replace)
             write_dataset(plan, report)
-    files = [file for case in (*cases, *tests) for file in case.files]
+    return _summary(plan, folder, description["labels"], len(folds), notes, dry_run=dry_run)
+
+
+def _summary(
+    plan: DatasetPlan, folder: str, labels: Mapping[str, Any], num_folds: int, notes: Sequence[str], *, dry_run: bool
+) -> ConversionSummary:
+    files = [file for case in (*plan.cases, *plan.tests) for file in case.files]
     return ConversionSummary(
         dataset=folder,
-        raw=str(raw),
-        preprocessed=str(preprocessed),
-        num_cases=len(cases),
-        num_test_cases=len(tests),
-        labels=description["labels"],
-        tasks=count_classes(source),
-        num_folds=len(folds),
-        rounded_masks=sum(mask.num_rounded > 0 for case in cases for mask in case.masks),
-        rounded_voxels=sum(case.num_rounded for case in cases),
+        raw=str(plan.raw),
+        preprocessed=str(plan.preprocessed),
+        num_cases=len(plan.cases),
+        num_test_cases=len(plan.tests),
+        labels=dict(labels),
+        tasks=count_classes(plan.source),
+        num_folds=num_folds,
+        rounded_masks=sum(mask.num_rounded > 0 for case in plan.cases for mask in case.masks),
+        rounded_voxels=sum(case.num_rounded for case in plan.cases),
         num_rewritten=sum(not file.copy for file in files),
         dry_run=dry_run,
         notes=(*notes, *collect_notes(files)),
@@ -198,8 +198,18 @@ def _labels_table(source: Source) -> str:
     return records_text(rows, columns)
 
 
-def _description(source: Source, labels: dict[str, Any], ending: str) -> dict[str, Any]:
-    return {
+def _texts(source: Source, folds: Folds, description: Mapping[str, Any]) -> dict[str, str]:
+    """The three text files by name."""
+    return {SPLITS_FILE: json_text(folds), LABELS_FILE: _labels_table(source), DATASET_FILE: json_text(description)}
+
+
+def _description(source: Source, labels: dict[str, Any], ending: str, codes: MaskCodes | None) -> dict[str, Any]:
+    """What ``dataset.json`` says, which the user's own keys may change.
+
+    Raises:
+        DatasetError: a "masks" or "regions_class_order" of the user's own that would stop the prediction after the training.
+    """
+    description: dict[str, Any] = {
         "channel_names": dict(source.channel_names),
         "labels": labels,
         "numTraining": len(source.cases),
@@ -208,3 +218,7 @@ def _description(source: Source, labels: dict[str, Any], ending: str) -> dict[st
         "covariates": list(source.covariates),
         **source.extra,
     }
+    description |= codes.to_json() if codes else {}
+    MaskCodes.from_json(description)
+    check_regions(description["labels"], description.get(REGIONS_KEY))
+    return description

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 from acvl_utils.cropping_and_padding.padding import pad_nd_image
@@ -64,40 +65,59 @@ def predict_tiles(
     """
     padded, unpad = pad_nd_image(image, tuple(patch_size), "constant", {"value": 0}, True, None)
     place = torch.device("cpu") if frugal else device
-    gaussian = compute_gaussian(
-        tuple(patch_size), sigma_scale=1 / 8, value_scaling_factor=10, dtype=torch.float32, device=place
-    )
+    mirrored = mirror_combinations(mirror_axes)
+    waiting = _passes(padded, patch_size, step_size, mirrored, device=device, place=place, accumulator=accumulator)
+    logits: Tensor | None = None
+    sums: PooledSums | None = None
+    while batch := list(itertools.islice(waiting, 1 if frugal else num_patches)):
+        outputs, pooled = run(torch.stack([each.patch for each in batch]), torch.stack([each.share for each in batch]))
+        if logits is None:
+            logits = torch.zeros((outputs.shape[1], *padded.shape[1:]), device=place, dtype=accumulator)
+        for each, output in zip(batch, outputs, strict=True):
+            restored = torch.flip(output, [a + 1 for a in mirrored[each.row]]).to(place, accumulator)
+            logits[(slice(None), *each.tile)].addcmul_(restored, each.weight)
+        by_row = pooled.scatter([each.row for each in batch], len(mirrored))
+        sums = by_row if sums is None else sums + by_row
+    assert logits is not None and sums is not None
+    return logits[(slice(None), *unpad[1:])].cpu(), sums
+
+
+class _Pass(NamedTuple):
+    """A patch (C, *patch) on its way through the network with its share of each voxel (1, *patch), mirrored by the row of
+    :func:`mirror_combinations`, and where its logits go: the tile, with a weight (*patch)."""
+
+    tile: tuple[int | slice, ...]
+    row: int
+    patch: Tensor
+    share: Tensor
+    weight: Tensor
+
+
+def _passes(
+    padded: Tensor,
+    patch_size: Sequence[int],
+    step_size: float,
+    mirrored: Sequence[tuple[int, ...]],
+    *,
+    device: torch.device,
+    place: torch.device,
+    accumulator: torch.dtype,
+) -> Iterator[_Pass]:
+    """Every tile in every mirroring; patches and shares on ``device``, weights on ``place``."""
+    window = tuple(patch_size)
+    gaussian = compute_gaussian(window, sigma_scale=1 / 8, value_scaling_factor=10, dtype=torch.float32, device=place)
+    inner = gaussian * _inner(window, place)
     tiles = list(_tiles(tuple(padded.shape[1:]), patch_size, step_size))
-    inner = gaussian * _inner(tuple(patch_size), place)
     total, inner_total = (torch.zeros(padded.shape[1:], device=place) for _ in range(2))
     for tile in tiles:
         total[tile] += gaussian
         inner_total[tile] += inner
-    mirrored = mirror_combinations(mirror_axes)
-
-    def passes() -> Iterator[tuple[tuple[int | slice, ...], int, Tensor, Tensor, Tensor]]:
-        """Tile, row, patch, share and weight of every pass; the first two tell where its outputs go."""
-        for tile in tiles:
-            patch, share = padded[(slice(None), *tile)].to(device), (inner / inner_total[tile])[None].to(device)
-            weight = (gaussian / total[tile] / len(mirrored)).to(accumulator)
-            for row, axes in enumerate(mirrored):
-                flipped = [a + 1 for a in axes]
-                yield tile, row, torch.flip(patch, flipped), torch.flip(share, flipped), weight
-
-    size, waiting = 1 if frugal else num_patches, passes()
-    logits: Tensor | None = None
-    sums: PooledSums | None = None
-    while batch := list(itertools.islice(waiting, size)):
-        outputs, pooled = run(torch.stack([patch for _, _, patch, _, _ in batch]), torch.stack([s for *_, s, _ in batch]))
-        if logits is None:
-            logits = torch.zeros((outputs.shape[1], *padded.shape[1:]), device=place, dtype=accumulator)
-        for (tile, row, _, _, weight), output in zip(batch, outputs, strict=True):
-            restored = torch.flip(output, [a + 1 for a in mirrored[row]]).to(place, accumulator)
-            logits[(slice(None), *tile)].addcmul_(restored, weight)
-        by_row = pooled.scatter([row for _, row, *_ in batch], len(mirrored))
-        sums = by_row if sums is None else sums + by_row
-    assert logits is not None and sums is not None
-    return logits[(slice(None), *unpad[1:])].cpu(), sums
+    for tile in tiles:
+        patch, share = padded[(slice(None), *tile)].to(device), (inner / inner_total[tile])[None].to(device)
+        weight = (gaussian / total[tile] / len(mirrored)).to(accumulator)
+        for row, axes in enumerate(mirrored):
+            flipped = [a + 1 for a in axes]
+            yield _Pass(tile, row, torch.flip(patch, flipped), torch.flip(share, flipped), weight)
 
 
 @torch.inference_mode()

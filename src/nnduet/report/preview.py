@@ -1,4 +1,4 @@
-"""Pictures of files: an image with the outlines of its masks, written as a PNG that only this replaces."""
+"""The picture of ``nnduet preview``: a PNG drawn from files, which replaces none that this did not draw."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def preview_files(
     size: int = 320,
     margin_mm: float | None = 20.0,
 ) -> dict[str, Any]:
-    """Draw files as :func:`render_overlay` does and write ``output``, a PNG, atomically; missing folders are made.
+    """Draw files as :func:`~nnduet.inference.outlines.render_overlay` does and write ``output``, a PNG, atomically.
 
-    An image or mask is never overwritten, nor another picture that this did not draw.
+    Missing folders are made. An image or mask is never overwritten, nor another picture that this did not draw.
 
     Returns:
         ``output``, ``width`` and ``height`` in pixels, and ``colours``, {label in a mask: "#rrggbb"}.
@@ -41,7 +41,7 @@ def preview_files(
     Raises:
         GeometryError: a mask lies on another grid than the image; with both headers.
         UnreadableFileError, CorruptFileError, AmbiguousFileError, TooLargeError, LabelError: a file cannot be used.
-        SettingsError: ``output`` does not end in .png, or as :func:`render_overlay`.
+        SettingsError: ``output`` does not end in .png, or as :func:`~nnduet.inference.outlines.render_overlay`.
         OutputExistsError: there is a file at ``output`` that is no preview.
     """
     if output.suffix.lower() != ".png":
@@ -49,12 +49,12 @@ def preview_files(
     check_settings(planes, size, margin_mm)
     _check_own_picture(output)
     shown, masks = read_image(image), {"mask": prediction} | ({"reference": reference} if reference else {})
+    geometry = shown.geometry
     arrays = []
     for what, path in masks.items():
         mask, _ = read_segmentation(path)
-        check_same_geometry(shown.geometry, mask.geometry, image.name, f"{what} {path}")
+        check_same_geometry(geometry, mask.geometry, image.name, f"{what} {path}")
         arrays.append(mask.array)
-    geometry = shown.geometry
     picture = render_overlay(
         shown.array,
         *arrays,
@@ -64,14 +64,18 @@ def preview_files(
         planes=planes,
         margin_mm=margin_mm,
     )
-    buffer = io.BytesIO()
-    note = PngInfo()
-    note.add_text(_NOTE, _MAKER)
-    picture.save(buffer, format="PNG", pnginfo=note)
-    write_bytes_atomically(output, buffer.getvalue())
+    write_bytes_atomically(output, _png(picture))
     found = sorted({int(value) for array in arrays for value in np.unique(array)} - {0})
     colours = {str(value): label_colour(value, None) for value in found}
     return {"output": str(output), "width": picture.width, "height": picture.height, "colours": colours}
+
+
+def _png(picture: Image.Image) -> bytes:
+    """The file, with a note of who drew it."""
+    buffer, note = io.BytesIO(), PngInfo()
+    note.add_text(_NOTE, _MAKER)
+    picture.save(buffer, format="PNG", pnginfo=note)
+    return buffer.getvalue()
 
 
 def _check_own_picture(path: Path) -> None:
