@@ -32,8 +32,8 @@ demo: install
 	$(BIN)/nnduet demo --output $(OUTPUT) --seed 0
 
 lint: install
-	$(BIN)/ruff check src tests benchmarks examples
-	$(BIN)/ruff format --check src tests benchmarks examples
+	$(BIN)/ruff check src tests benchmarks examples .ci
+	$(BIN)/ruff format --check src tests benchmarks examples .ci
 	$(BIN)/mypy
 
 # Two processes of one thread each: small networks gain nothing from a second. Files are not split, for they share fixtures.

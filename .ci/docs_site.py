@@ -23,8 +23,7 @@ API = {
     "Images": ("io/images.py", "io/geometry.py"),
     "Network": ("network/heads.py", "network/pooling.py", "network/losses.py"),
     "Case head": ("case_head/head.py", "case_head/fit.py", "case_head/calibration.py", "case_head/outliers.py"),
-    "Models": tuple(f"model_store/{name}.py" for name in ("model_folder", "model_files", "folder_files", "bundles")),
-    "Runtimes": ("runtimes/runtime.py", "runtimes/all_runtimes.py"),
+    "Models": ("model_store/model_folder.py", "model_store/bundles.py"),
     "Errors": ("errors.py",),
 }
 """Pages of public names: modules, or folders of them, under src/nnduet."""
@@ -99,7 +98,7 @@ def _of_names(title: str, modules: tuple[str, ...]) -> str:
 if __name__ == "__main__":
     lay_out()
     if "--pages" not in sys.argv:
-        command = [Path(sys.executable).with_name("zensical"), "build", "--strict", "--clean"]
+        command = [str(Path(sys.executable).with_name("zensical")), "build", "--strict", "--clean"]
         built = subprocess.run(command, cwd=PROJECT, check=False).returncode
         if built:
             sys.exit(built)

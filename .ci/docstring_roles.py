@@ -8,7 +8,7 @@ from typing import Any
 import griffe
 
 
-class DocstringRoles(griffe.Extension):
+class DocstringRoles(griffe.Extension):  # type: ignore[misc]
     """Changes every docstring before it is parsed."""
 
     def on_instance(self, *, obj: griffe.Object, **kwargs: Any) -> None:

@@ -192,7 +192,7 @@ def run_fold(bench: Bench, fold: int, row: str, code: str) -> None:
     else:
         rows = {row: _cells(bench, FeatureTable.load(folder / VALIDATION_FEATURES), {})}
     metrics = json.loads((folder / "final_metrics.json").read_text())
-    result = {
+    result: dict[str, Any] = {
         "set": bench.name,
         "fold": fold,
         "row": row,
@@ -244,7 +244,7 @@ def _uncalibrated(head: CaseHead) -> CaseHead:
 def _cells(bench: Bench, table: FeatureTable, heads: Mapping[str, CaseHead]) -> dict[str, dict[str, str]]:
     """{case: cells} that a table of predictions has, by these case heads; by the network's heads where there are none."""
     with tempfile.TemporaryDirectory() as place:
-        write_tables(Path(place), bench.tasks, answer_table(table, bench.tasks, heads, None))
+        write_tables(Path(place), bench.tasks, answer_table(table, bench.tasks, dict(heads), None))
         return _read_rows(Path(place) / "classification.csv")
 
 
@@ -310,7 +310,7 @@ def summarise(bench: Bench) -> dict[str, Any]:
         for task in bench.tasks:
             measured[row][task.name]["coverage"] = coverage(bench, task, of_cases[row])
     dice = {row: _dice(bench, [fold for fold in stored if fold["row"] == row]) for row in measured}
-    result = {
+    result: dict[str, Any] = {
         "set": bench.name,
         "folds": [fold["fold"] for fold in default],
         "of_folds": bench.num_folds,
@@ -396,7 +396,7 @@ def dice_of_trained_rows(bench: Bench, folds: Sequence[Mapping[str, Any]]) -> di
                 "folds": sorted(fold["fold"] for fold in folds if fold["row"] == row),
                 "compared_with": compared_with(row),
                 "dice": bench.mean(cases, [value for _, value in pairs]),
-                "gain": bench.mean(cases, [None if None in pair else pair[0] - pair[1] for pair in pairs]),
+                "gain": bench.mean(cases, [None if a is None or b is None else a - b for a, b in pairs]),
             }
     return found
 

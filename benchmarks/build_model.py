@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accuracy import DATASET_ID, SETS, SHOWN, Bench, parser_of
+from accuracy import SHOWN, Bench, parser_of
 from render_results import cell
+from road import DATASET_ID, SETS
 
 from nnduet.console import progress_bar
 from nnduet.inference.predictor import Predictor

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from accuracy import DATASET_ID, RESULTS, Bench, dice_by_case, parser_of
-from road import commit, images_of_cases, machine
+from accuracy import RESULTS, Bench, dice_by_case, parser_of
+from road import DATASET_ID, commit, images_of_cases, machine
 
 from nnduet.console import progress_bar
 from nnduet.evaluation.evaluate import evaluate

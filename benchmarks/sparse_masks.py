@@ -11,6 +11,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -41,20 +42,21 @@ def measured(what: str, work: Callable[[], object]) -> None:
 
 def main() -> None:
     """Measure with and without specks."""
-    score_segmentation(*[mask_with_specks((8, 32, 32))] * 2, {"a": (1,)}, spacing_mm=SPACING_MM, tolerance_mm=2.0)  # imports
+    small = mask_with_specks((8, 32, 32))
+    score_segmentation(small, small, {"a": (1,)}, spacing_mm=SPACING_MM, tolerance_mm=2.0)  # imports
     regions = region_labels({"background": 0, "organ": 1})
     for specks in (False, True):
         prediction, reference = mask_with_specks(specks=specks), mask_with_specks(specks=False)
         kind = "with specks" if specks else "without specks"
         measured(
             f"scores {kind}",
-            lambda a=reference, b=prediction: score_segmentation(a, b, regions, spacing_mm=SPACING_MM, tolerance_mm=2.0),
+            partial(score_segmentation, reference, prediction, regions, spacing_mm=SPACING_MM, tolerance_mm=2.0),
         )
         half = prediction[::2, ::2, ::2] > 0
         image = np.random.default_rng(0).normal(size=(1, *half.shape)).astype(np.float32)
         measured(
             f"descriptors {kind}, half the size",
-            lambda a=image, b=half: describe_regions(a, b[None], [2 * s for s in SPACING_MM]),
+            partial(describe_regions, image, half[None], [2 * s for s in SPACING_MM]),
         )
 
 

@@ -59,7 +59,7 @@ LAST_SETTINGS = replace(SETTINGS, num_epochs=5, iterations_per_epoch=12, validat
 CONFIGURATION = "3d_fullres"
 RESAMPLED = ((1, 75, 274, 274), (100, 256, 256))
 """Shape of an image and the shape it is resampled to, see docs/explanation-evidence.md."""
-TARGETS = {"warm": {"float32": 2.0, "bfloat16": 8.0}, "cold": 5.0, "resampling": 10.0, "probability": 0.01}
+TARGETS: dict[str, Any] = {"warm": {"float32": 2.0, "bfloat16": 8.0}, "cold": 5.0, "resampling": 10.0, "probability": 0.01}
 
 
 def prepare(folder: Path) -> tuple[Path, Path]:

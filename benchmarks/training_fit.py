@@ -15,8 +15,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from accuracy import DATASET_ID, RESULTS, SETS, Bench, dice_by_case, mean_dice, parser_of
-from road import commit, images_of_cases, machine
+from accuracy import RESULTS, Bench, dice_by_case, mean_dice, parser_of
+from road import DATASET_ID, SETS, commit, images_of_cases, machine
 
 from nnduet.console import progress_bar
 from nnduet.evaluation.evaluate import evaluate

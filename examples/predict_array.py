@@ -17,7 +17,8 @@ def nodule(shape: tuple[int, int, int] = (8, 44, 44), radius_mm: float = 6.0) ->
     axes = [(np.arange(n) - (n - 1) / 2) * mm for n, mm in zip(shape, SPACING_MM, strict=True)]
     distance_mm = np.sqrt(sum(axis**2 for axis in np.meshgrid(*axes, indexing="ij")))
     ball = 1 / (1 + np.exp(2 * (distance_mm - radius_mm)))  # with a soft edge
-    return (-850 + 880 * ball + np.random.default_rng(0).normal(0, 30, shape)).astype(np.float32)
+    image: np.ndarray = -850 + 880 * ball + np.random.default_rng(0).normal(0, 30, shape)
+    return image.astype(np.float32)
 
 
 def main() -> None:

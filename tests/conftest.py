@@ -7,8 +7,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from every_command import Commands
+
+pytest.register_assert_rewrite("every_command")
 
 STAND_IN = Path(__file__).parent / "torchvision_stand_in"
 SLOW = frozenset((Path(__file__).parent / "slow_tests.txt").read_text(encoding="utf-8").splitlines())
@@ -77,3 +83,18 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Commands]:
+    """Commands in an empty folder, without any place of nnU-Net's in the environment, which is put back; for ``matrix``."""
+    from every_command import Commands
+
+    before = dict(os.environ)
+    monkeypatch.chdir(tmp_path)
+    os.environ.update({"nnUNet_n_proc_DA": "0"})  # augmented in this process
+    for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
+        os.environ.pop(name, None)
+    yield Commands(tmp_path)
+    os.environ.clear()
+    os.environ.update(before)

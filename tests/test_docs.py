@@ -39,7 +39,7 @@ NOT_RUN = {
     "nnUNetv2_train": "tests/test_stock_commands.py runs stock nnU-Net",
     "nnduet benchmark": "starts a process per arm and round: tests/benchmark/test_speed.py",
 }
-SETTINGS = {"iterations_per_epoch": 2, "validation_iterations": 1}
+SETTINGS: dict[str, Any] = {"iterations_per_epoch": 2, "validation_iterations": 1}
 MODEL_OF = "nnduet_data/nnUNet_results/Dataset{}/nnUNetTrainerMultitask__nnDuetCpuPlans__3d_fullres"
 NUM_CASES = 10
 
@@ -75,7 +75,7 @@ class Shell:
         words = [os.path.expandvars(word) for word in shlex.split(line, comments=True)]
         variables = words[1:] if words[0] == "export" else words
         if all(re.match(r"\w+=", word) for word in variables):
-            os.environ.update(word.split("=", 1) for word in variables)
+            os.environ.update({name: value for name, _, value in (word.partition("=") for word in variables)})
         elif _reason_not_to_run(words):
             self._parse(words)
         else:

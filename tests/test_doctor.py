@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import json
 import sys
+import tempfile
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,8 +22,7 @@ from nnduet.doctor import Check, Diagnosis, diagnose
 @pytest.fixture(autouse=True)
 def _installed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A source tree that was never installed has no version of its own."""
-    real = doctor.version
-    monkeypatch.setattr(doctor, "version", lambda name: "0.1.0" if name == "nnduet" else real(name))
+    monkeypatch.setattr(doctor, "version", lambda name: "0.1.0" if name == "nnduet" else version(name))
 
 
 def _rows(environment: dict[str, str], default: Path) -> dict[str, Check]:
@@ -69,7 +70,7 @@ def test_row_85_the_doctor_says_what_a_container_lacks(tmp_path: Path, monkeypat
     def none() -> str:
         raise FileNotFoundError(2, "No usable temporary directory found in ['/tmp']")
 
-    monkeypatch.setattr(doctor.tempfile, "gettempdir", none)
+    monkeypatch.setattr(tempfile, "gettempdir", none)
     check = next(doctor._temporary())
     assert check.status == "FAIL" and check.detail.endswith("set TMPDIR to a folder that can be written to")
 
@@ -80,7 +81,7 @@ def test_a_missing_package_fails(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _not_found(name: str) -> str:
-    raise doctor.PackageNotFoundError(name)
+    raise PackageNotFoundError(name)
 
 
 @pytest.mark.parametrize(("found", "status"), [("2.8.1", "PASS"), ("2.8.3", "PASS"), ("2.8.0", "FAIL"), ("2.9", "FAIL")])

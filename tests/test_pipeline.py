@@ -193,7 +193,12 @@ def test_training_and_prediction_preprocess_alike(road: Road, case_id: str, monk
     predictor = Predictor.load(road.training.model, device="cpu", tta=False)
     fed: list[torch.Tensor] = []
     run_members = predictor.run_members
-    monkeypatch.setattr(predictor, "run_members", lambda image, *known: fed.append(image.clone()) or run_members(image, *known))
+
+    def keeping(image: torch.Tensor, *known: Any) -> Any:
+        fed.append(image.clone())
+        return run_members(image, *known)
+
+    monkeypatch.setattr(predictor, "run_members", keeping)
     predictor(road.workspace.raw / road.workspace.dataset_name(1) / "imagesTr" / f"{case_id}_0000.nii.gz")
     folder = road.preprocessed / json.loads(road.plans_file.read_text())["configurations"]["3d_fullres"]["data_identifier"]
     stored = nnUNetDatasetBlosc2(str(folder), [case_id]).load_case(case_id)[0]
@@ -374,7 +379,7 @@ def _command(*arguments: str | Path, variables: Mapping[str, str]) -> dict[str, 
 def _command_here(*arguments: str | Path, variables: Mapping[str, str]) -> dict[str, Any]:
     """The same in this process, which has imported everything; the environment is put back."""
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in (SINGLE_PROCESS | variables).items():
+        for name, value in {**SINGLE_PROCESS, **variables}.items():
             patch.setenv(name, value)
         done = CliRunner().invoke(app, [*map(str, arguments), "--json"])
     assert done.exit_code == 0, done.stderr

@@ -93,7 +93,7 @@ def test_the_mask_files_are_the_digits_of_the_codes_and_overlap(road: Road) -> N
         for name in ("", PART, WHOLE):
             image = check_image(road.raw / "imagesTr" / f"{case_id}_0000.nii.gz")
             assert check_image(output / name / f"{case_id}.nii.gz") == image
-        overlap += np.count_nonzero((part > 0) & (whole > 0))
+        overlap += int(np.count_nonzero((part > 0) & (whole > 0)))
     assert overlap > 0
 
 

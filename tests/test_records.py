@@ -28,7 +28,7 @@ class Value:
 
 
 def test_a_record_is_written_with_its_fields_as_keys_in_their_order() -> None:
-    written = to_plain({"a": [Value(None, {3: Fold(("x",))}, "no cases")]})
+    written: Any = to_plain({"a": [Value(None, {3: Fold(("x",))}, "no cases")]})
     assert written == {"a": [{"number": None, "folds": {"3": {"train": ["x"], "val": []}}, "reason": "no cases"}]}
     assert list(written["a"][0]) == ["number", "folds", "reason"]
 
@@ -40,7 +40,7 @@ def test_a_field_that_is_left_out_at_its_default_is_read_as_its_default() -> Non
 
 
 def test_an_object_is_read_as_the_dataclass_that_is_asked_for() -> None:
-    found = parse_json(b'[{"train": ["a"], "val": ["b"], "more": 1}]', "splits", list[Fold])
+    found: list[Fold] = parse_json(b'[{"train": ["a"], "val": ["b"], "more": 1}]', "splits", list[Fold])
     assert found == [Fold(("a",), ("b",))]
 
 

@@ -190,7 +190,7 @@ def write_tiny_model(
     if masks:
         dataset_json |= MaskCodes.of(masks, dataset_json["labels"]).to_json()
         plans["nnduet"]["overlapping"] = True
-    network = {"num_channels": num_channels, "num_outputs": 2 * len(masks) or 3, "plans": plans}
+    network: dict[str, Any] = {"num_channels": num_channels, "num_outputs": 2 * len(masks) or 3, "plans": plans}
     folder.mkdir(parents=True)
     (folder / "plans.json").write_text(json.dumps(plans), encoding="utf-8")
     (folder / "dataset.json").write_text(json.dumps(dataset_json), encoding="utf-8")

@@ -113,13 +113,14 @@ def test_no_region_gives_no_descriptor() -> None:
 def scattered(rng: np.random.Generator, shape: tuple[int, ...], kind: str) -> np.ndarray:
     masks = np.zeros((2, *shape), bool)
     if kind == "noise":
-        return rng.random((2, *shape)) < rng.choice([0.0005, 0.01, 0.3])
+        noise: np.ndarray = rng.random((2, *shape)) < rng.choice([0.0005, 0.01, 0.3])
+        return noise
     if kind == "full":
         masks[:, 0, 0, 0] = masks[0] = True
         return masks
     for _ in range(6):
         corner = [int(rng.integers(0, size)) for size in shape]
-        masks[(int(rng.integers(0, 2)), *(slice(max(c - 3, 0), c + 4) for c in corner))] = True
+        masks[int(rng.integers(0, 2))][tuple(slice(max(c - 3, 0), c + 4) for c in corner)] = True
     return masks
 
 

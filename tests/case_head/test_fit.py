@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 from scipy.special import softmax
@@ -218,7 +220,7 @@ def test_the_mean_of_several_models_is_surer_of_new_cases_than_the_best_one() ->
         new = np.concatenate([fitted(cases(seed)) for seed in range(1, 9)])
         losses.append(-np.log(new[np.arange(480), np.tile(labels, 8)]).mean())
     assert losses[1] < losses[0]
-    assert best_model(fitted)[0].endswith(" and 3 others")
+    assert fitted is not None and best_model(fitted)[0].endswith(" and 3 others")
 
 
 def test_only_the_named_models_compete() -> None:
@@ -467,10 +469,8 @@ def test_the_same_seed_gives_the_same_head() -> None:
     labels = np.array([0.0, 1.0] * 10)
     x = np.random.default_rng(0).normal(size=(20, 3))
     models = ["shrinkage LDA", "perceptron"]
-    heads = [
-        fit_case_head(GRADE, x, labels, patients(20), models=models, averaged=[2], **seed)
-        for seed in ({"seed": 0}, {}, {"seed": 1})
-    ]
+    fit = partial(fit_case_head, GRADE, x, labels, patients(20), models=models, averaged=[2])
+    heads = [fit(seed=0), fit(), fit(seed=1)]
     first, default, other = (head.to_json() for head in heads if head is not None)
     assert first == default != other
 

@@ -27,7 +27,7 @@ def mask(path: Path, affine: np.ndarray = AFFINE, shape: tuple[int, ...] = (6, 5
 
 
 def moved(value: float) -> np.ndarray:
-    affine = AFFINE.copy()
+    affine: np.ndarray = AFFINE.copy()
     affine[0, 3] += value
     return affine
 

@@ -51,6 +51,7 @@ def test_named_folders_of_masks_are_sought_here_and_then_beside_the_images(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "here").mkdir()
     found = parse_mask_folders(["ES=here", "ED=labels", "x-1_y=a=b"], Path("cases"))
+    assert isinstance(found, dict)
     assert list(found.items()) == [("ES", Path("here")), ("ED", Path("cases/labels")), ("x-1_y", Path("cases/a=b"))]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -76,7 +77,9 @@ def test_an_error_of_a_spreadsheet_is_no_class(tmp_path: Path) -> None:
         (["not sure", "Not  Sure", "sure", "not sure"], ("not sure", "sure"), None),
     ],
 )
-def test_row_74_spellings_of_one_text_are_one_class_with_a_note(tmp_path: Path, cells, classes, stored) -> None:
+def test_row_74_spellings_of_one_text_are_one_class_with_a_note(
+    tmp_path: Path, cells: list[str], classes: tuple[str, ...], stored: str | None
+) -> None:
     task, found, notes = read(tmp_path, "x", cells)
     assert task == Task("x", "binary", classes)
     assert stored is None or found == stored.split()
@@ -109,7 +112,7 @@ def test_row_74_decimal_commas_are_numbers_with_a_note(tmp_path: Path) -> None:
         (["1,250", "3,500", "7"], "line 2: x expected a number, got '1,250', whose comma may separate a fraction or thousands"),
     ],
 )
-def test_row_74_commas_that_can_be_read_in_two_ways_are_refused_by_line(tmp_path: Path, cells, message: str) -> None:
+def test_row_74_commas_that_can_be_read_in_two_ways_are_refused_by_line(tmp_path: Path, cells: list[str], message: str) -> None:
     for spec in ("x", "x:regression") if cells[0] != "low" else ("x",):
         with pytest.raises(TableError, match=message):
             parse_task_specs([spec], column(tmp_path, cells))
@@ -124,7 +127,9 @@ def test_row_74_commas_that_can_be_read_in_two_ways_are_refused_by_line(tmp_path
         (["T2", "T10", "T1"], ("T1", "T2", "T10")),
     ],
 )
-def test_row_75_an_ordinal_task_has_the_order_of_its_numbers(tmp_path: Path, cells, classes) -> None:
+def test_row_75_an_ordinal_task_has_the_order_of_its_numbers(
+    tmp_path: Path, cells: list[str], classes: tuple[str, ...]
+) -> None:
     assert parse_task_specs(["x:ordinal"], column(tmp_path, cells)) == (Task("x", "ordinal", classes),)
     assert parse_task_specs(["x:multiclass"], column(tmp_path, cells)) == (Task("x", "multiclass", classes),)
 
@@ -148,7 +153,7 @@ def test_row_75_the_order_can_be_stated(tmp_path: Path, spec: str, expected: Tas
     assert task == expected and list(table.answers(task).values()) == [task.classes[i] for i in map(_index(task), "mhll")]
 
 
-def _index(task: Task):
+def _index(task: Task) -> Callable[[str], int]:
     return lambda letter: next(i for i, label in enumerate(task.classes) if label.casefold().startswith(letter))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -24,13 +25,13 @@ REFERENCE = [0, 1, 1, 1]  # right, wrong, wrong, right
 UNKNOWN = math.nan
 
 
-def grades(reference: list[float], probabilities: Any, groups: tuple[str, ...] = ()) -> TaskAnswers:
+def grades(reference: Sequence[float], probabilities: Any, groups: tuple[str, ...] = ()) -> TaskAnswers:
     shaped = np.array(probabilities, dtype=float).reshape(len(reference), 2)
     ids = tuple(f"case{i}" for i in range(len(reference)))
     return TaskAnswers(GRADE, ids, groups or ids, np.array(reference, float), shaped.argmax(1).astype(float), shaped)
 
 
-def ages(reference: list[float], prediction: list[float]) -> TaskAnswers:
+def ages(reference: Sequence[float], prediction: Sequence[float]) -> TaskAnswers:
     ids = tuple(f"case{i}" for i in range(len(reference)))
     return TaskAnswers(AGE, ids, ids, np.array(reference), np.array(prediction), np.zeros((len(ids), 0)))
 

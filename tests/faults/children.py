@@ -127,18 +127,19 @@ def validate_in_a_group(rank: int, port: int, timeout_s: float, seconds: float) 
     """End a training as one of two processes of a group with a short timeout; the first validates for ``seconds``."""
     import torch
     from torch import distributed
+    from torch._C._distributed_c10d import TCPStore
 
     from nnduet.training import trainer
     from nnduet.training.ranks import patient_group
 
-    store = distributed.TCPStore("127.0.0.1", port, 2, rank == 0, timedelta(seconds=60))  # returns when both have come
+    store = TCPStore("127.0.0.1", port, 2, rank == 0, timedelta(seconds=60))  # returns when both have come
     distributed.init_process_group("gloo", store=store, rank=rank, world_size=2, timeout=timedelta(seconds=timeout_s))
 
     def validate_fold(fold: Any) -> dict[str, Any]:
         time.sleep(seconds)
         return {"alarms": []}
 
-    trainer.validate_fold = validate_fold  # type: ignore[assignment]
+    trainer.validate_fold = validate_fold  # type: ignore[assignment,attr-defined]
     one = SimpleNamespace(local_rank=rank, is_ddp=True, waiting=patient_group(), _learn_labels=lambda: None)
     trainer.nnUNetTrainerMultitask.perform_actual_validation(one)  # type: ignore[arg-type]
     together = torch.ones(1)

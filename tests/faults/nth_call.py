@@ -164,7 +164,7 @@ def content_of(path: Path) -> object:
     if path.name == FINAL:
         return {name: tensor.numpy().tobytes() for name, tensor in load_checkpoint(path)["network_weights"].items()}
     if path.name.endswith(INGREDIENTS_FILE):
-        made_of = read_json(path, Ingredients)
+        made_of: Ingredients = read_json(path, Ingredients)
         cases = {case_id: [m.sha256 for m in (*files.images, files.mask)] for case_id, files in made_of.cases.items()}
         return made_of.settings, cases, made_of.labels
     if path.name == "final_metrics.json":

@@ -77,7 +77,7 @@ def written(folder: Path) -> dict[str, Any]:
 
 
 def mask_with(folder: Path, case_id: str, *values: int, dtype: type = np.int16) -> None:
-    voxels = np.zeros((6, 5, 4), dtype)
+    voxels: np.ndarray = np.zeros((6, 5, 4), dtype)
     voxels.ravel()[: len(values)] = values
     raw_nifti(folder / "labels" / f"{case_id}.nii.gz", voxels)
 

@@ -108,10 +108,11 @@ def test_row_61_any_header_is_read_or_refused_by_name(
         field, value = header[name], data.draw(NUMBERS)
         with contextlib.suppress(ValueError, OverflowError, TypeError), np.errstate(all="ignore"):  # too large for the field
             field[data.draw(st.integers(0, field.size - 1)) if field.ndim else ...] = value
-    content = bytearray(changed_bytes(data, content, st.integers(0, 352))) if data.draw(st.booleans()) else content
+    written = bytes(content)
+    written = changed_bytes(data, written, st.integers(0, 352)) if data.draw(st.booleans()) else written
     compressed = data.draw(st.booleans())
     in_time()
-    read_volume(gzip.compress(content, 1, mtime=0) if compressed else content, tmp_path / ("a.nii" + ".gz" * compressed))
+    read_volume(gzip.compress(written, 1, mtime=0) if compressed else written, tmp_path / ("a.nii" + ".gz" * compressed))
 
 
 @fuzzed(BYTES)
@@ -184,7 +185,7 @@ def test_row_61_a_model_whose_json_says_something_else_loads_or_is_refused_by_na
     holder[data.draw(st.sampled_from(keys))] = data.draw(VALUES)
 
     class Changed(FolderFiles):
-        def json(self, wanted: str) -> object:
+        def json(self, wanted: str) -> dict[str, Any] | None:
             return changed if wanted == name else super().json(wanted)
 
     in_time()

@@ -7,7 +7,7 @@ import pickle
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -15,6 +15,7 @@ from planned import cases_folder, copy_of, plan_pictures
 from tiny import DATASET_ID, Canary
 
 from nnduet.errors import CorruptFileError, DatasetError, NNDuetError
+from nnduet.nnunet_types import LabelManager
 from nnduet.schema import Workspace
 from nnduet.training.case_properties import read_properties
 from nnduet.training.patch_evidence import Evidence
@@ -92,7 +93,7 @@ def test_row_138_every_reader_of_properties_takes_them_as_data(workspace: Worksp
         if reader == "dataset":
             PreprocessedCases(str(path.parent), ["case_00"]).load_case("case_00")
         elif reader == "evidence":
-            Evidence(str(path.parent), None)._of_case("case_00")
+            Evidence(str(path.parent), cast(LabelManager, None))._of_case("case_00")
         else:
             read_properties(path)
     assert not canary.exists()

@@ -123,7 +123,7 @@ def test_row_71_patch_and_batch_size_are_honoured_without_preprocessing_again(wo
     edit_configuration(workspace, patch_size=[16, 24], batch_size=3)
     seen = []
     summary = train_fold(workspace, epochs=1, progress=lambda *step: seen.append(step))
-    used = read_json(Path(summary.model) / "plans.json")["configurations"]["2d"]
+    used: dict[str, Any] = read_json(Path(summary.model) / "plans.json")["configurations"]["2d"]
     assert (used["patch_size"], used["batch_size"]) == ([16, 24], 3)
     log = "".join(path.read_text() for path in model_of(workspace).glob("fold_0/training_log*"))
     assert "made again" not in log and not any("preprocess" in text for _, _, text in seen)
@@ -143,7 +143,7 @@ def test_row_71_options_change_the_plans_and_are_not_forgotten_by_a_plan_without
     changes = PlanChanges(spacing=(2.0, 2.0), patch_size=(8, 16), batch_size=5)
     for _ in range(2):  # the same command again changes nothing
         plan(DATASET_ID, "cpu", workspace=workspace, changes=changes, replace=True, num_processes=1)
-    chosen = read_json(plans_file(workspace))["configurations"]["2d"]
+    chosen: dict[str, Any] = read_json(plans_file(workspace))["configurations"]["2d"]
     assert (chosen["spacing"], chosen["patch_size"], chosen["batch_size"]) == ([2.0, 2.0], [8, 16], 5)
     with pytest.raises(OutputExistsError, match="planned with --spacing and --patch-size and --batch-size"):
         plan(DATASET_ID, "cpu", workspace=workspace, num_processes=1)
@@ -230,7 +230,7 @@ def track(workspace: Workspace, model: Path) -> Path:
         for case_id in CASES:
             source = workspace.preprocessed / DATASET / "gt_segmentations" / f"{case_id}.png"
             (raw / folder / f"{case_id}{ending}").write_bytes(source.read_bytes())
-    dataset_json = read_json(model / "dataset.json", dict[str, Any])
+    dataset_json: dict[str, Any] = read_json(model / "dataset.json", dict[str, Any])
     write_json_atomically(raw / "dataset.json", dataset_json)
     for fold in model.glob("fold_*"):
         write_ingredients(fold / INGREDIENTS_FILE, Ingredients({}, mark_cases(raw_entries(raw, dataset_json))))

@@ -203,7 +203,7 @@ def not_a_number(monkeypatch: pytest.MonkeyPatch, steps: set[int]) -> list[int]:
     """Let the loss of these steps be no number, as a broken case would."""
     original, count = nnUNetTrainerMultitask._joint_loss, [0]
 
-    def joint_loss(trainer: Any, batch: dict[str, Any]) -> Any:
+    def joint_loss(trainer: Any, batch: Any) -> Any:
         count[0] += 1
         loss, terms = original(trainer, batch)
         return (loss * float("nan") if count[0] in steps else loss), terms

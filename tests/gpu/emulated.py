@@ -42,7 +42,7 @@ class Emulated(torch.Tensor):
     """A tensor on the device; ``elem`` has its values."""
 
     elem: torch.Tensor
-    __torch_function__ = torch._C._disabled_torch_function_impl
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
     @staticmethod
     def __new__(cls, elem: torch.Tensor) -> Any:
@@ -76,7 +76,7 @@ class Emulated(torch.Tensor):
         raise TypeError(f"can't convert {NAME} tensor to numpy")
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
         return _run(func, args, kwargs or {})
 
 
@@ -138,7 +138,8 @@ def _install() -> None:
         """``module.to`` swaps subclasses in; loading weights goes on copying."""
         torch.__future__.set_swap_module_params_on_conversion(True)
         try:
-            return apply(self, function, recurse)
+            moved: torch.nn.Module = apply(self, function, recurse)  # type: ignore[no-untyped-call]
+            return moved
         finally:
             torch.__future__.set_swap_module_params_on_conversion(False)
 
@@ -146,9 +147,9 @@ def _install() -> None:
         self.replaced = torch.no_grad() if self.mode else torch.enable_grad()
         self.replaced.__enter__()
 
-    torch.nn.Module._apply = swapping
-    torch.inference_mode.__enter__ = enter
-    torch.inference_mode.__exit__ = lambda self, *details: self.replaced.__exit__(*details)
+    torch.nn.Module._apply = swapping  # type: ignore[method-assign]
+    torch.inference_mode.__enter__ = enter  # type: ignore[method-assign]
+    torch.inference_mode.__exit__ = lambda self, *details: self.replaced.__exit__(*details)  # type: ignore[method-assign]
 
 
 @contextmanager

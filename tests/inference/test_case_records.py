@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tiny import write_tiny_dataset, write_tiny_model
@@ -35,7 +36,12 @@ def contents(folder: Path) -> dict[str, bytes]:
 def count_predictions(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     calls: list[int] = []
     original = Predictor.predict_preprocessed
-    monkeypatch.setattr(Predictor, "predict_preprocessed", lambda *a, **k: calls.append(1) or original(*a, **k))
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        calls.append(1)
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(Predictor, "predict_preprocessed", counted)
     return calls
 
 
@@ -194,8 +200,8 @@ def test_row_132_a_model_that_changed_in_any_file_is_not_resumed(
 ) -> None:
     model = Path(shutil.copytree(model_3d, tmp_path / "model"))
     (model / "cross_validation").mkdir()
-    for file, content in (("fold_0/case_head.json", {"tasks": {}}), ("cross_validation/conformal.json", {})):
-        (model / file).write_text(json.dumps(content))
+    for file, content in (("fold_0/case_head.json", '{"tasks": {}}'), ("cross_validation/conformal.json", "{}")):
+        (model / file).write_text(content)
     predict_folder(Predictor.load(model, device="cpu", tta=False), images, tmp_path / "out")
     (model / name).write_text((model / name).read_text() + "\n")
     before = contents(tmp_path / "out")

@@ -16,6 +16,7 @@ from tiny import write_tiny_dataset, write_tiny_model
 from nnduet.errors import DatasetError, ModelError, PartialFailureError, SettingsError
 from nnduet.inference.abstention import Abstention
 from nnduet.inference.folder_runs import predict_folder
+from nnduet.inference.prediction_summary import FailedCasesError
 from nnduet.inference.predictor import Predictor
 from nnduet.inference.result_tables import result_ending
 from nnduet.io.files import LOCK_FILE
@@ -283,7 +284,7 @@ def test_a_case_of_an_impossible_name_fails_by_it_and_the_others_are_done(
     predictor: Predictor, images: Path, tmp_path: Path, name: str
 ) -> None:
     shutil.copy(images / "case_00_0000.png", images / f"{name}_0000.png")
-    with pytest.raises(PartialFailureError, match="1 of 5 cases failed") as error:
+    with pytest.raises(FailedCasesError, match="1 of 5 cases failed") as error:
         predict_folder(predictor, images, tmp_path / "out")
     ((failed, reason),) = error.value.summary.failed.items()
     assert failed == printable(name).replace("\n", "\\n") or failed == printable(name)

@@ -244,7 +244,9 @@ def test_the_work_is_cut_into_slabs_of_a_number_of_voxels(monkeypatch: pytest.Mo
 
 
 def test_what_is_left_to_nnunet_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    function = {"resampling_fn_probabilities_kwargs": {"is_seg": False, "order": 3, "order_z": 0, "force_separate_z": None}}
+    function: dict[str, Any] = {
+        "resampling_fn_probabilities_kwargs": {"is_seg": False, "order": 3, "order_z": 0, "force_separate_z": None}
+    }
     compare(blobs(3, background=0), LabelManager(LABELS, None), None, case(SHAPE, (1.0, 1.0, 1.0)), fast=False, **function)
     assert capsys.readouterr().out == ""
 
@@ -263,7 +265,7 @@ def test_several_masks_with_more_codes_than_a_byte_holds_are_coded_either_way(or
     codes = MaskCodes.of(("ED", "ES"), {"background": 0, **{f"label {value}": value for value in range(1, 18)}})
     description = codes.to_json()
     manager = LabelManager(description["labels"], description["regions_class_order"])
-    kwargs = {"resampling_fn_probabilities_kwargs": LINEAR | {"order": order}}
+    kwargs: dict[str, Any] = {"resampling_fn_probabilities_kwargs": LINEAR | {"order": order}}
     known = case((9, 12, 10), (2.0, 1.6, 1.6))
     found = compare(blobs(34, background=9), manager, codes, known, fast=fast, **kwargs)
     assert found.dtype == np.uint16 and found.max() > 17

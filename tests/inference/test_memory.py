@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from tiny import SPACING_MM, tiny_case
@@ -24,7 +25,7 @@ CASE = {"channels": 1, "outputs": 3, "folds": 1}
 
 
 def available(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
-    monkeypatch.setattr(memory.psutil, "virtual_memory", lambda: SimpleNamespace(available=number))
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=number))
 
 
 def test_logits_of_three_classes_are_counted() -> None:

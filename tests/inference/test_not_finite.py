@@ -82,7 +82,7 @@ def test_row_131_an_image_beyond_float32_fails_by_name(predictor: Predictor) -> 
 
 @pytest.mark.parametrize("kind", [np.int64, np.float64])
 def test_row_131_contrast_that_float32_loses_fails_by_name(predictor: Predictor, kind: type, tmp_path: Path) -> None:
-    image = (tiny_case(0, 3)[0].astype(np.int64) + 2**40).astype(kind)
+    image: np.ndarray = (tiny_case(0, 3)[0].astype(np.int64) + 2**40).astype(kind)
     with pytest.raises(ValuesError, match="float32 cannot hold such small differences"):
         predictor(image, spacing_mm=SPACING_MM[3])
     SimpleITK.WriteImage(SimpleITK.GetImageFromArray(image), str(tmp_path / "a_0000.nii.gz"))
@@ -102,7 +102,8 @@ def test_row_131_contrast_that_float32_holds_is_predicted_as_ever(predictor: Pre
 def test_row_131_a_constant_image_gets_finite_answers(predictor: Predictor, value: float) -> None:
     found = predictor(np.full(SHAPE, value), spacing_mm=SPACING_MM[3])
     assert sum(found.tasks["grade"].probabilities.values()) == pytest.approx(1)
-    assert np.isfinite(found.tasks["age"].value)
+    age = found.tasks["age"].value
+    assert age is not None and np.isfinite(age)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

@@ -150,7 +150,8 @@ def test_the_default_of_a_configuration_is_stood_in_for_with_its_options() -> No
     expected = Resampling.of((4, 8, 8), (6, 8, 31), THICK, FLAT, order=1, order_z=3, force_separate_z=True)
     assert found is not None and (found.coarse, found.linear) == (expected.coarse, expected.linear) == (0, False)
     for ours, theirs in zip(found.matrices, expected.matrices, strict=True):
-        assert (ours is None) == (theirs is None) and (ours is None or torch.equal(ours, theirs))
+        assert (ours is None) == (theirs is None)
+        assert ours is None or theirs is None or torch.equal(ours, theirs)
     assert Resampling.standing_in_for(partial(resample_torch_fornnunet), (4,) * 3, (4,) * 3, FLAT, FLAT) is None
 
 

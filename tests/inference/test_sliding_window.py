@@ -46,7 +46,8 @@ class PointwiseDecoder(nn.Module):
         self.last = conv(5, 3, 1)
 
     def forward(self, stages: list[Tensor]) -> Tensor:
-        return 3 * self.last(stages[-1])
+        logits: Tensor = 3 * self.last(stages[-1])
+        return logits
 
 
 def pointwise_network(dim: int) -> JointNetwork:
@@ -151,7 +152,7 @@ def test_logits_equal_those_of_the_stock_predictor(dim: int, mirror: bool) -> No
     ours, _ = predict_tiles(
         network.forward_joint, image, configuration.patch_size, step_size=0.5, mirror_axes=axes or (), device=CPU
     )
-    inner = (..., *[slice(2, -2)] * dim)  # at the rim the stock Gaussian of 1e-7 has hardly a digit in half precision
+    inner: Any = (..., *[slice(2, -2)] * dim)  # at the rim the stock Gaussian of 1e-7 has hardly a digit in half precision
     torch.testing.assert_close(ours[inner], expected[inner], rtol=5e-3, atol=5e-3)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ def touch(folder: Path, *names: str) -> Path:
     return folder
 
 
-def names_of(place: Path, num_channels: int | None = None, **options: str) -> dict[str, list[str]]:
+def names_of(place: Path, num_channels: int | None = None, **options: Any) -> dict[str, list[str]]:
     return {c: [path.name for path in paths] for c, paths in find_cases(place, num_channels, **options).cases.items()}
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from data_builders import tree
+from filelock import FileLock
 
 from nnduet.errors import CorruptFileError, DiskFullError, OutputExistsError, StorageError
 from nnduet.io import files
@@ -226,7 +227,7 @@ def test_a_file_system_without_locks_is_named(tmp_path: Path, monkeypatch: pytes
     def unknown(*_: object, **__: object) -> None:
         raise NotImplementedError
 
-    monkeypatch.setattr(files.FileLock, "acquire", unknown)
+    monkeypatch.setattr(FileLock, "acquire", unknown)
     with pytest.raises(StorageError, match="knows no locks"), locked(tmp_path):
         pass
 

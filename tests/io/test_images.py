@@ -399,7 +399,7 @@ def test_a_2d_nifti_is_one_slice(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_a_grey_png_is_one_slice_of_1_mm(tmp_path: Path, dtype: type) -> None:
-    pixels = np.arange(30, dtype=dtype).reshape(5, 6) * 8
+    pixels: np.ndarray = np.arange(30, dtype=dtype).reshape(5, 6) * 8
     image = read_image(png(tmp_path / "a.png", pixels))
     assert image.array.dtype == dtype and image.geometry == Geometry((1, 5, 6))
     np.testing.assert_array_equal(image.array[0], pixels)

@@ -17,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from PIL import Image
-from playwright.sync_api import Locator, Page, Playwright, sync_playwright
+from playwright.sync_api import Dialog, FloatRect, Locator, Page, Playwright, sync_playwright
 
-__all__ = ["opened", "pixels"]
+__all__ = ["box_of", "opened", "pixels"]
 
 _LOCAL = ("file:", "data:", "blob:", "about:")
 _ARGUMENTS = (
@@ -85,11 +85,22 @@ def _driver() -> Iterator[Playwright]:
             _running.clear()
 
 
+def box_of(shown: Locator) -> FloatRect:
+    """Where a shown element stands on the page, in pixels."""
+    box = shown.bounding_box()
+    assert box is not None
+    return box
+
+
 def _record_faults(page: Page, faults: list[str]) -> None:
+    def refuse(dialog: Dialog) -> None:
+        faults.append(f"dialog: {dialog.message}")
+        dialog.dismiss()
+
     page.on("console", lambda message: faults.append(f"console: {message.text}") if message.type == "error" else None)
     page.on("pageerror", lambda error: faults.append(f"error: {error}"))
     page.on("request", lambda request: None if request.url.startswith(_LOCAL) else faults.append(f"request: {request.url}"))
-    page.on("dialog", lambda dialog: (faults.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+    page.on("dialog", refuse)
     page.on("websocket", lambda socket: faults.append(f"socket: {socket.url}"))
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,11 +21,12 @@ from nnduet.report.compare import COMPARISON_FILE, COMPARISON_TABLE, compare_run
 from nnduet.schema import Task
 
 SUBTYPE, AGE = Task("subtype", "binary", ("a", "b")), Task("age", "regression", unit="y")
-TRUTH = {"one": ("a", 40), "two": ("b", 50), "three": ("a", 60), "four": ("b", 70)}
+TRUTH: dict[str, tuple[str, float | str]] = {"one": ("a", 40), "two": ("b", 50), "three": ("a", 60), "four": ("b", 70)}
 WIDTH = 4
+Answer = tuple[int | None, float | None, float | None]
 # case: columns by which the mask lies beside the reference (Dice 1 - shift / 4, None for no foreground), p(b), age
-RUN_A = {"one": (0, 0.1, 41), "two": (1, 0.4, 50), "three": (2, 0.2, 60), "four": (3, 0.3, 60)}
-RUN_B = {"one": (0, 0.1, 40), "two": (0, 0.8, 50), "three": (2, 0.6, 64), "four": (1, 0.9, 69)}
+RUN_A: dict[str, Answer] = {"one": (0, 0.1, 41), "two": (1, 0.4, 50), "three": (2, 0.2, 60), "four": (3, 0.3, 60)}
+RUN_B: dict[str, Answer] = {"one": (0, 0.1, 40), "two": (0, 0.8, 50), "three": (2, 0.6, 64), "four": (1, 0.9, 69)}
 
 
 def write_mask(path: Path, first: int | None) -> None:
@@ -34,7 +37,15 @@ def write_mask(path: Path, first: int | None) -> None:
     write_segmentation(path, array, Geometry(array.shape))
 
 
-def write_run(folder: Path, answers, *, truth=TRUTH, empty=(), tasks=(SUBTYPE, AGE), **options) -> Path:
+def write_run(
+    folder: Path,
+    answers: Mapping[str, Answer],
+    *,
+    truth: Mapping[str, tuple[str, float | str]] = TRUTH,
+    empty: Sequence[str] = (),
+    tasks: tuple[Task, ...] = (SUBTYPE, AGE),
+    **options: Any,
+) -> Path:
     """Masks, answers and truth as files, scored by ``evaluate``; a case whose p(b) is None has no answer."""
     shutil.rmtree(folder, ignore_errors=True)
     lines = ["case_id,subtype,subtype_p_a,subtype_p_b,age"]
@@ -61,16 +72,16 @@ def write_run(folder: Path, answers, *, truth=TRUTH, empty=(), tasks=(SUBTYPE, A
 
 
 @pytest.fixture
-def runs(tmp_path):
+def runs(tmp_path: Path) -> tuple[Path, Path]:
     return write_run(tmp_path / "A", RUN_A), write_run(tmp_path / "B", RUN_B)
 
 
-def values(comparison, part, metric):
+def values(comparison: Mapping[str, Any], part: tuple[str, str], metric: str) -> tuple[Any, Any, Any]:
     entry = comparison[part[0]][part[1]]["metrics"][metric]
     return entry["a"], entry["b"], entry["difference"]
 
 
-def test_the_means_of_four_cases_are_those_worked_out_by_hand(runs):
+def test_the_means_of_four_cases_are_those_worked_out_by_hand(runs: tuple[Path, Path]) -> None:
     found = compare_runs(*runs)
     organ, subtype, age = ("segmentation", "organ"), ("tasks", "subtype"), ("tasks", "age")
     assert values(found, organ, "dsc") == (0.625, 0.8125, 0.1875)  # of 1, 3/4, 1/2, 1/4 and of 1, 1, 1/2, 3/4
@@ -83,7 +94,7 @@ def test_the_means_of_four_cases_are_those_worked_out_by_hand(runs):
     assert {metric["better"] for metric in found["tasks"]["subtype"]["metrics"].values()} == {"higher", "lower"}
 
 
-def test_the_cases_that_changed_are_named(runs):
+def test_the_cases_that_changed_are_named(runs: tuple[Path, Path]) -> None:
     found = compare_runs(*runs)
     organ, subtype, age = found["segmentation"]["organ"], found["tasks"]["subtype"], found["tasks"]["age"]
     assert [(entry["case_id"], entry["difference"]) for entry in organ["rose"]] == [("four", 0.5), ("two", 0.25)]
@@ -94,20 +105,20 @@ def test_the_cases_that_changed_are_named(runs):
     assert [entry["case_id"] for entry in age["farther"]] == ["three"]
 
 
-def test_interval_and_p_value_are_those_of_all_possible_resamples(runs):
+def test_interval_and_p_value_are_those_of_all_possible_resamples(runs: tuple[Path, Path]) -> None:
     entry = compare_runs(*runs, num_bootstrap=20_000)["segmentation"]["organ"]["metrics"]["dsc"]
     exact = [sum(drawn) / 4 for drawn in product((0.0, 0.25, 0.0, 0.5), repeat=4)]
     assert entry["ci95"] == list(np.percentile(exact, (2.5, 97.5)))
     assert entry["p_value"] == pytest.approx(2 * exact.count(0.0) / len(exact), abs=0.01)  # one sixteenth on either side
 
 
-def test_the_smallest_p_value_is_two_by_one_more_than_the_resamples(tmp_path):
+def test_the_smallest_p_value_is_two_by_one_more_than_the_resamples(tmp_path: Path) -> None:
     runs = (write_run(tmp_path / name, dict.fromkeys(TRUTH, (shift, 0.1, 40))) for name, shift in (("A", 2), ("B", 1)))
     entry = compare_runs(*runs, num_bootstrap=199)["segmentation"]["organ"]["metrics"]["dsc"]
     assert (entry["difference"], entry["ci95"], entry["p_value"]) == (0.25, [0.25, 0.25], 2 / 200)
 
 
-def test_a_run_and_itself_differ_nowhere(runs):
+def test_a_run_and_itself_differ_nowhere(runs: tuple[Path, Path]) -> None:
     found = compare_runs(runs[0], runs[0])
     entries = [entry for part in ("segmentation", "tasks") for its in found[part].values() for entry in its["metrics"].values()]
     assert len(entries) == found["num_comparisons"] == 2 * 3 + 4 + 1
@@ -115,7 +126,7 @@ def test_a_run_and_itself_differ_nowhere(runs):
     assert not any(its.get(kind) for its in found["tasks"].values() for kind in ("became_right", "became_wrong", "closer"))
 
 
-def test_the_exchange_of_the_runs_changes_only_signs(runs):
+def test_the_exchange_of_the_runs_changes_only_signs(runs: tuple[Path, Path]) -> None:
     forth, back = (compare_runs(*pair)["tasks"]["subtype"] for pair in (runs, runs[::-1]))
     for name, entry in forth["metrics"].items():
         assert entry["difference"] == -back["metrics"][name]["difference"]
@@ -123,13 +134,13 @@ def test_the_exchange_of_the_runs_changes_only_signs(runs):
         assert entry["p_value"] == back["metrics"][name]["p_value"]
 
 
-def test_the_order_of_the_cases_changes_nothing(runs, tmp_path):
+def test_the_order_of_the_cases_changes_nothing(runs: tuple[Path, Path], tmp_path: Path) -> None:
     expected = compare_runs(*runs)
     turned = [write_run(tmp_path / name, dict(reversed(run.items()))) for name, run in (("A", RUN_A), ("B", RUN_B))]
     assert compare_runs(*turned) == expected
 
 
-def test_the_values_of_both_runs_are_those_of_evaluate_also_where_answers_are_missing(tmp_path):
+def test_the_values_of_both_runs_are_those_of_evaluate_also_where_answers_are_missing(tmp_path: Path) -> None:
     missing = {**RUN_B, "two": (None, None, None)}
     runs = (write_run(tmp_path / "A", RUN_A), write_run(tmp_path / "B", missing))
     found = compare_runs(*runs)
@@ -143,7 +154,7 @@ def test_the_values_of_both_runs_are_those_of_evaluate_also_where_answers_are_mi
     assert [entry["case_id"] for entry in found["tasks"]["age"]["closer"]] == ["four", "one"]  # two has no value to compare
 
 
-def test_more_than_two_classes_are_compared_as_evaluate_scores_them(tmp_path):
+def test_more_than_two_classes_are_compared_as_evaluate_scores_them(tmp_path: Path) -> None:
     scored = []
     grade, truth = Task("grade", "ordinal", ("1", "2", "3")), ("1", "2", "3", "3", "1")
     (tmp_path / "table.csv").write_text("case_id,grade\n" + "".join(f"c{i},{label}\n" for i, label in enumerate(truth)))
@@ -162,7 +173,7 @@ def test_more_than_two_classes_are_compared_as_evaluate_scores_them(tmp_path):
     assert found["tasks"]["grade"]["metrics"]["auroc"]["undefined_resamples"] > 0  # a resample may lack a class
 
 
-def test_only_cases_of_both_runs_count_and_the_others_are_listed(runs, tmp_path):
+def test_only_cases_of_both_runs_count_and_the_others_are_listed(runs: tuple[Path, Path], tmp_path: Path) -> None:
     expected = compare_runs(
         *(write_run(tmp_path / n, {c: r[c] for c in ("two", "four")}) for n, r in (("C", RUN_A), ("D", RUN_B)))
     )
@@ -177,13 +188,13 @@ def test_only_cases_of_both_runs_count_and_the_others_are_listed(runs, tmp_path)
     assert (found["segmentation"], found["tasks"]) == (expected["segmentation"], expected["tasks"])
 
 
-def test_runs_without_common_cases_are_refused(runs, tmp_path):
+def test_runs_without_common_cases_are_refused(runs: tuple[Path, Path], tmp_path: Path) -> None:
     other = write_run(tmp_path / "B", {"five": (0, 0.1, 1)}, truth={"five": ("a", 1)})
     with pytest.raises(DatasetError, match="expected common cases, got none of 4 and 1"):
         compare_runs(runs[0], other)
 
 
-def test_tasks_of_one_run_only_are_listed_and_left_out(runs, tmp_path):
+def test_tasks_of_one_run_only_are_listed_and_left_out(runs: tuple[Path, Path], tmp_path: Path) -> None:
     found = compare_runs(runs[0], write_run(tmp_path / "B", RUN_B, tasks=(SUBTYPE,)))
     assert found["only_in_one_run"]["tasks"] == {"a": ["age"], "b": []}
     assert list(found["tasks"]) == ["subtype"]
@@ -196,13 +207,15 @@ def test_tasks_of_one_run_only_are_listed_and_left_out(runs, tmp_path):
         (("b", 51), r"^two: the truth of age expected equal in both runs, got '50.0' in .* and '51.0' in "),
     ],
 )
-def test_a_case_with_another_truth_is_an_error_that_names_it(runs, tmp_path, truth, message):
+def test_a_case_with_another_truth_is_an_error_that_names_it(
+    runs: tuple[Path, Path], tmp_path: Path, truth: tuple[str, float], message: str
+) -> None:
     other = write_run(tmp_path / "B", RUN_B, truth={**TRUTH, "two": truth})
     with pytest.raises(DatasetError, match=message):
         compare_runs(runs[0], other)
 
 
-def test_a_case_with_another_reference_mask_is_an_error_that_names_it(runs, tmp_path):
+def test_a_case_with_another_reference_mask_is_an_error_that_names_it(runs: tuple[Path, Path], tmp_path: Path) -> None:
     folder = tmp_path / "B"
     larger = np.zeros((1, 8, 16), dtype=np.uint8)
     larger[:, :, 2:8] = 1
@@ -217,7 +230,7 @@ def test_a_case_with_another_reference_mask_is_an_error_that_names_it(runs, tmp_
         compare_runs(scores, folder / "scores")
 
 
-def test_tasks_with_other_classes_are_refused(runs, tmp_path):
+def test_tasks_with_other_classes_are_refused(runs: tuple[Path, Path], tmp_path: Path) -> None:
     other = tmp_path / "B" / "scores" / METRICS_FILE
     metrics = json.loads(other.read_text())
     metrics["tasks"]["subtype"]["classes"] = ["b", "a"]
@@ -226,15 +239,15 @@ def test_tasks_with_other_classes_are_refused(runs, tmp_path):
         compare_runs(*runs)
 
 
-def test_an_unlabelled_case_is_left_out_of_that_task_only(tmp_path):
+def test_an_unlabelled_case_is_left_out_of_that_task_only(tmp_path: Path) -> None:
     truth = {**TRUTH, "two": ("", 50)}
     runs = [write_run(tmp_path / name, run, truth=truth) for name, run in (("A", RUN_A), ("B", RUN_B))]
     found = compare_runs(*runs)["tasks"]
     assert (found["subtype"]["num_cases"], found["age"]["num_cases"]) == (3, 4)
 
 
-def test_a_task_without_labelled_cases_is_undefined_with_the_reason(tmp_path):
-    truth = dict.fromkeys(TRUTH, ("", ""))
+def test_a_task_without_labelled_cases_is_undefined_with_the_reason(tmp_path: Path) -> None:
+    truth = dict[str, tuple[str, float | str]].fromkeys(TRUTH, ("", ""))
     runs = [write_run(tmp_path / name, run, truth=truth) for name, run in (("A", RUN_A), ("B", RUN_B))]
     found = compare_runs(*runs)
     entries = [entry for its in found["tasks"].values() for entry in its["metrics"].values()]
@@ -244,7 +257,7 @@ def test_a_task_without_labelled_cases_is_undefined_with_the_reason(tmp_path):
     assert found["num_comparisons"] == 6  # of the masks: two regions, three scores
 
 
-def test_cases_that_define_a_score_in_one_run_only_are_counted_and_left_out(tmp_path):
+def test_cases_that_define_a_score_in_one_run_only_are_counted_and_left_out(tmp_path: Path) -> None:
     cases = {"one": (0, 0.1, 40), "two": (1, 0.1, 40)}
     a = write_run(tmp_path / "A", cases, empty=("one",))
     b = write_run(tmp_path / "B", {**cases, "one": (None, 0.1, 40)}, empty=("one",))
@@ -254,12 +267,12 @@ def test_cases_that_define_a_score_in_one_run_only_are_counted_and_left_out(tmp_
     assert dice["ci95_reason"] == "fewer_than_2_cases_or_patients"
 
 
-def test_different_tolerances_are_refused(runs, tmp_path):
+def test_different_tolerances_are_refused(runs: tuple[Path, Path], tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"tolerance_mm expected 2\.0 as in .*, got 1\.0; evaluate both with one"):
         compare_runs(runs[0], write_run(tmp_path / "B", RUN_B, tolerance_mm=1.0))
 
 
-def test_with_a_table_whole_patients_are_resampled(runs, tmp_path):
+def test_with_a_table_whole_patients_are_resampled(runs: tuple[Path, Path], tmp_path: Path) -> None:
     (tmp_path / "cases.csv").write_text("ID;patient_id\none;p\ntwo;p\nthree;q\nfour;q\nnine;r\n")
     found = compare_runs(*runs, table=tmp_path / "cases.csv", num_bootstrap=20_000)
     assert found["settings"]["resampling_unit"] == "patient"
@@ -277,13 +290,15 @@ def test_with_a_table_whole_patients_are_resampled(runs, tmp_path):
         ("case_id,patient_id\nnine,p\n", "expected a patient_id for the common"),
     ],
 )
-def test_a_table_without_patients_of_these_cases_is_refused(runs, tmp_path, content, message):
+def test_a_table_without_patients_of_these_cases_is_refused(
+    runs: tuple[Path, Path], tmp_path: Path, content: str, message: str
+) -> None:
     (tmp_path / "cases.csv").write_text(content)
     with pytest.raises(TableError, match=message):
         compare_runs(*runs, table=tmp_path / "cases.csv")
 
 
-def test_holm_multiplies_each_p_value_by_the_number_of_those_not_below_it_and_never_falls(tmp_path):
+def test_holm_multiplies_each_p_value_by_the_number_of_those_not_below_it_and_never_falls(tmp_path: Path) -> None:
     cases = {f"c{index:02}": (2, 0.4, 50) for index in range(10)}
     truth = {case: ("ab"[index % 2], 40) for index, case in enumerate(cases)}
     # of ten cases one outline is worse and nine better, two values are worse and eight better, and no answer changes
@@ -299,14 +314,14 @@ def test_holm_multiplies_each_p_value_by_the_number_of_those_not_below_it_and_ne
     assert expected[0] < expected[-1] == 1.0
 
 
-def test_without_resamples_there_are_differences_but_neither_intervals_nor_p_values(runs):
+def test_without_resamples_there_are_differences_but_neither_intervals_nor_p_values(runs: tuple[Path, Path]) -> None:
     found = compare_runs(*runs, num_bootstrap=0)
     entry = found["segmentation"]["organ"]["metrics"]["dsc"]
     assert (entry["difference"], entry["ci95"], entry["p_value"]) == (0.1875, None, None)
     assert found["num_comparisons"] == 0
 
 
-def test_at_most_ten_cases_are_named_in_each_direction(tmp_path):
+def test_at_most_ten_cases_are_named_in_each_direction(tmp_path: Path) -> None:
     cases = {f"c{index:02}": (index % 4, 0.1, 40) for index in range(48)}
     better = {case: (0 if shift else 3, p, age) for case, (shift, p, age) in cases.items()}
     truth = dict.fromkeys(cases, ("a", 40))
@@ -317,7 +332,7 @@ def test_at_most_ten_cases_are_named_in_each_direction(tmp_path):
     assert len(organ["fell"]) == 10
 
 
-def test_the_written_files_are_strict_json_and_a_row_per_case(runs, tmp_path):
+def test_the_written_files_are_strict_json_and_a_row_per_case(runs: tuple[Path, Path], tmp_path: Path) -> None:
     found = compare_runs(*runs, output=tmp_path / "new" / "out")
     text = (tmp_path / "new" / "out" / COMPARISON_FILE).read_text()
     assert json.loads(text, parse_constant=lambda name: pytest.fail(name)) == found
@@ -335,7 +350,7 @@ def test_the_written_files_are_strict_json_and_a_row_per_case(runs, tmp_path):
     assert [four[name] for name in ("age_reference", "a_age", "b_age", "difference_age")] == ["70.0", "60.0", "69.0", "-9.0"]
 
 
-def test_scores_are_found_in_a_folder_a_fold_and_a_model(runs, tmp_path):
+def test_scores_are_found_in_a_folder_a_fold_and_a_model(runs: tuple[Path, Path], tmp_path: Path) -> None:
     model = tmp_path / "model"
     for folder in (model / "cross_validation", model / "fold_0" / "validation"):
         shutil.copytree(runs[0], folder)
@@ -344,7 +359,9 @@ def test_scores_are_found_in_a_folder_a_fold_and_a_model(runs, tmp_path):
     assert find_scores(model / "fold_0") == model / "fold_0" / "validation"
 
 
-def test_a_model_without_cross_validation_is_refused_with_the_folds_that_have_scores(runs, tmp_path):
+def test_a_model_without_cross_validation_is_refused_with_the_folds_that_have_scores(
+    runs: tuple[Path, Path], tmp_path: Path
+) -> None:
     model = tmp_path / "model"
     shutil.copytree(runs[0], model / "fold_3" / "validation")
     shutil.copytree(runs[0], model / "cross_validation")
@@ -365,7 +382,9 @@ def test_a_model_without_cross_validation_is_refused_with_the_folds_that_have_sc
         (PER_CASE_FILE, "case_id,organ_dsc\none,high\n", TableError, r"line 2: organ_dsc expected a number, got 'high'"),
     ],
 )
-def test_damaged_scores_are_refused_by_name(runs, name, content, error, message):
+def test_damaged_scores_are_refused_by_name(
+    runs: tuple[Path, Path], name: str, content: str, error: type[Exception], message: str
+) -> None:
     (runs[1] / name).write_text(content)
     with pytest.raises(error, match=message):
         compare_runs(*runs)

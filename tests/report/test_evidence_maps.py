@@ -53,6 +53,7 @@ def brightness_network(slope: float = 1.0) -> JointNetwork:
     """ "high" is likelier the brighter the image is, where ``slope`` is above 0; the outline does not matter."""
     network = JointNetwork(_BrightnessNetwork(), TASKS, num_image_channels=1, num_regions=2, overlapping=False, hidden=2).eval()
     hidden, output = network.heads.trunk[1], network.heads.outputs["task_grade"]
+    assert isinstance(hidden, nn.Linear) and isinstance(output, nn.Linear)
     with torch.no_grad():
         for parameter in (hidden.weight, hidden.bias, output.weight, output.bias):
             parameter.zero_()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ def run(*arguments: object) -> Result:
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
-def told(result: Result) -> dict:
+def told(result: Result) -> Any:
     return json.loads(result.stdout.splitlines()[-1])
 
 
@@ -37,7 +38,7 @@ def write_mask(path: Path, first: int, geometry: Geometry = GRID) -> Path:
 
 
 @pytest.fixture
-def case(tmp_path):
+def case(tmp_path: Path) -> tuple[Path, Path, Path]:
     """The paths of an image, its mask and its reference."""
     image = np.random.default_rng(0).normal(size=GRID.shape).astype(np.float32)
     write_image(tmp_path / "x_0000.nii.gz", image, GRID)
@@ -45,7 +46,7 @@ def case(tmp_path):
 
 
 @pytest.fixture
-def runs(tmp_path):
+def runs(tmp_path: Path) -> list[Path]:
     """Two scored runs of three cases; B outlines each better, and answers one case right that A has wrong."""
     scores = []
     for name, shifts, labels in (("A", (4, 6, 8), "aaa"), ("B", (0, 2, 4), "aab")):
@@ -69,7 +70,7 @@ def runs(tmp_path):
     return scores
 
 
-def test_preview_draws_the_planes_side_by_side(case, tmp_path):
+def test_preview_draws_the_planes_side_by_side(case: tuple[Path, Path, Path], tmp_path: Path) -> None:
     image, mask, reference = case
     arguments = ("--reference", reference, "--planes", "axial, coronal", "--size", 64, "--margin-mm", 5)
     result = run("preview", image, mask, "-o", tmp_path / "new" / "x.png", *arguments, "--json")
@@ -85,13 +86,13 @@ def test_preview_draws_the_planes_side_by_side(case, tmp_path):
     assert (drawn == (255, 255, 255)).all(axis=-1).any()
 
 
-def test_preview_writes_the_same_bytes_again(case, tmp_path):
+def test_preview_writes_the_same_bytes_again(case: tuple[Path, Path, Path], tmp_path: Path) -> None:
     for name in ("one.png", "two.png"):
         assert run("preview", *case[:2], "-o", tmp_path / name).exit_code == 0
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
 
 
-def test_preview_turns_a_volume_that_is_stored_the_other_way_round(case, tmp_path):
+def test_preview_turns_a_volume_that_is_stored_the_other_way_round(case: tuple[Path, Path, Path], tmp_path: Path) -> None:
     turned = Geometry(GRID.shape, GRID.spacing_mm, (29.0, 19.0, 0.0), (-1.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 1.0))
     image = np.random.default_rng(0).normal(size=GRID.shape).astype(np.float32)
     write_image(tmp_path / "y_0000.nii.gz", np.ascontiguousarray(image[:, ::-1, ::-1]), turned)
@@ -101,7 +102,7 @@ def test_preview_turns_a_volume_that_is_stored_the_other_way_round(case, tmp_pat
     assert (tmp_path / "x.png").read_bytes() == (tmp_path / "y.png").read_bytes()
 
 
-def test_preview_of_a_flat_image_shows_one_plane(tmp_path):
+def test_preview_of_a_flat_image_shows_one_plane(tmp_path: Path) -> None:
     grid = Geometry((1, 20, 30))
     write_image(tmp_path / "x.png", np.zeros(grid.shape, dtype=np.uint8), grid)
     mask = write_mask(tmp_path / "mask.png", 5, grid)
@@ -112,7 +113,9 @@ def test_preview_of_a_flat_image_shows_one_plane(tmp_path):
 
 
 @pytest.mark.parametrize("which", ["mask", "reference"])
-def test_preview_refuses_a_mask_on_another_grid_with_both_headers(case, tmp_path, which):
+def test_preview_refuses_a_mask_on_another_grid_with_both_headers(
+    case: tuple[Path, Path, Path], tmp_path: Path, which: str
+) -> None:
     image, mask, reference = case
     wrong = write_mask(mask if which == "mask" else reference, 5, Geometry(GRID.shape, (2.0, 1.0, 1.0)))
     result = run("preview", image, mask, "--reference", reference, "-o", tmp_path / "out.png", "--json")
@@ -132,13 +135,15 @@ def test_preview_refuses_a_mask_on_another_grid_with_both_headers(case, tmp_path
         (("-o", "out.png", "--planes", "axial,frontal"), "SETTINGS: planes: expected some of axial, coronal, sagittal"),
     ],
 )
-def test_preview_refuses_impossible_options_by_name(case, options, message):
+def test_preview_refuses_impossible_options_by_name(
+    case: tuple[Path, Path, Path], options: tuple[str, ...], message: str
+) -> None:
     result = run("preview", *case[:2], *options)
     assert result.exit_code == 1
     assert result.stderr.startswith(message)
 
 
-def test_compare_prints_a_row_per_comparison_and_what_changed(runs):
+def test_compare_prints_a_row_per_comparison_and_what_changed(runs: list[Path]) -> None:
     result = run("compare", *runs)
     assert result.exit_code == 0, result.stderr
     metrics, changed = result.stdout.split("changed")
@@ -152,7 +157,7 @@ def test_compare_prints_a_row_per_comparison_and_what_changed(runs):
     assert "10 comparisons: p is that of each alone" in result.stderr
 
 
-def test_compare_takes_a_table_and_writes_both_files(runs, tmp_path):
+def test_compare_takes_a_table_and_writes_both_files(runs: list[Path], tmp_path: Path) -> None:
     table = tmp_path / "A" / "cases.csv"
     result = run("compare", *runs, "--table", table, "-o", tmp_path / "out", "--json")
     assert result.exit_code == 0, result.stderr
@@ -163,7 +168,7 @@ def test_compare_takes_a_table_and_writes_both_files(runs, tmp_path):
     assert lines[1].startswith("c0,p,0.6,1.0,0.4,")
 
 
-def test_compare_of_a_run_with_itself_shows_no_difference(runs):
+def test_compare_of_a_run_with_itself_shows_no_difference(runs: list[Path]) -> None:
     result = run("compare", runs[0], runs[0])
     assert result.exit_code == 0, result.stderr
     metrics = [line for line in result.stdout.splitlines() if line.startswith(("organ", "foreground", "grade"))]
@@ -172,7 +177,7 @@ def test_compare_of_a_run_with_itself_shows_no_difference(runs):
     assert "changed" not in result.stdout
 
 
-def test_compare_shows_why_a_difference_is_undefined(tmp_path):
+def test_compare_shows_why_a_difference_is_undefined(tmp_path: Path) -> None:
     (tmp_path / "table.csv").write_text("case_id,grade\nc0,a\nc1,a\n")
     (tmp_path / "classification.csv").write_text("case_id,grade,grade_p_a,grade_p_b\nc0,a,0.9,0.1\nc1,a,0.8,0.2\n")
     task = Task("grade", "binary", ("a", "b"))
@@ -182,7 +187,7 @@ def test_compare_shows_why_a_difference_is_undefined(tmp_path):
     assert "undefined (absent_class)" in result.stdout
 
 
-def test_compare_says_which_cases_are_left_out(runs, tmp_path):
+def test_compare_says_which_cases_are_left_out(runs: list[Path], tmp_path: Path) -> None:
     table = runs[1] / "per_case.csv"
     table.write_text("\n".join(table.read_text().splitlines()[:3]) + "\n")
     result = run("compare", *runs)
@@ -190,12 +195,12 @@ def test_compare_says_which_cases_are_left_out(runs, tmp_path):
     assert "left out, cases only in A: c2\n" in result.stderr
 
 
-def test_compare_says_how_many_cases_define_dice_in_one_run_only(tmp_path):
+def test_compare_says_how_many_cases_define_dice_in_one_run_only(tmp_path: Path) -> None:
     empty = np.zeros(GRID.shape, dtype=np.uint8)
     for name in ("A", "B"):
-        for folder in ("references", "predictions"):
-            write_mask(tmp_path / name / folder / "c0.nii.gz", 5)
-            write_segmentation(tmp_path / name / folder / "c1.nii.gz", empty, GRID)
+        for part in ("references", "predictions"):
+            write_mask(tmp_path / name / part / "c0.nii.gz", 5)
+            write_segmentation(tmp_path / name / part / "c1.nii.gz", empty, GRID)
     write_mask(tmp_path / "B" / "predictions" / "c1.nii.gz", 5)  # something where there is nothing
     runs = [tmp_path / name for name in ("A", "B")]
     for folder in runs:
@@ -203,7 +208,7 @@ def test_compare_says_how_many_cases_define_dice_in_one_run_only(tmp_path):
     assert "organ: left out of Dice, cases that define it in one run only: 0 in A, 1 in B\n" in run("compare", *runs).stderr
 
 
-def test_compare_without_scores_says_where_it_looked(runs, tmp_path):
+def test_compare_without_scores_says_where_it_looked(runs: list[Path], tmp_path: Path) -> None:
     shutil.rmtree(runs[1])
     (tmp_path / "empty").mkdir()
     result = run("compare", runs[0], tmp_path / "empty", "--json")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import pytest
-from browser import opened
+from browser import box_of, opened
 from figure_texts import check_texts_of_figures
 from scored_run import NASTY_CASE, NUM_CASES, write_answered_run, write_scored_run
 from test_runs import write_model
@@ -35,7 +36,7 @@ def test_every_section_is_reached_and_every_picture_and_figure_is_there(page: Pa
             browser.wait_for_function("image => image.complete && image.naturalWidth > 50", arg=picture.element_handle())
         figures = browser.locator("svg.figure")
         assert figures.count() >= 10
-        assert all(figure.bounding_box()["width"] > 100 for figure in figures.all() if figure.is_visible())
+        assert all(box_of(figure)["width"] > 100 for figure in figures.all() if figure.is_visible())
 
 
 def test_the_table_sorts_both_ways_by_keyboard_and_keeps_undefined_values_last(page: Path) -> None:
@@ -76,7 +77,7 @@ def test_a_case_opens_in_the_viewer_and_the_dialogue_closes_with_escape(page: Pa
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_stands_out_from_the_page_in_light_and_dark(page: Path, scheme: str) -> None:
+def test_text_stands_out_from_the_page_in_light_and_dark(page: Path, scheme: Literal["light", "dark"]) -> None:
     """Contrast of text and links of at least 4.5, WCAG 2.2 success criterion 1.4.3."""
     luminance = """name => {
         const probe = document.createElement("span");
@@ -143,7 +144,7 @@ def test_row_118_the_navigation_stays_in_view_and_hides_no_heading(page: Path, w
         browser.emulate_media(reduced_motion="reduce")
         for link in browser.locator("nav a").all():
             link.click()
-            header, heading = browser.locator("header").bounding_box(), browser.locator("section:target h2").bounding_box()
+            header, heading = box_of(browser.locator("header")), box_of(browser.locator("section:target h2"))
             assert header["y"] == 0 and header["height"] < 140
             assert browser.locator("nav").is_visible()
             assert heading["y"] >= header["height"] - 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib.metadata import requires
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -66,7 +67,7 @@ def test_a_new_runtime_is_one_more_entry(model_3d: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(all_runtimes, "RUNTIMES", (*RUNTIMES, Negating()))
     assert runtime_names()[-1] == "negating"
     image = tiny_case(0, 3)[0]
-    given = {"device": "cpu", "precision": "float32", "tta": False}
+    given: dict[str, Any] = {"device": "cpu", "precision": "float32", "tta": False}
     expected = Predictor.load(model_3d, ["0"], runtime="torch", **given)
     found = Predictor.load(model_3d, ["0"], runtime="negating", **given)
     assert found.passes.name == "negating"

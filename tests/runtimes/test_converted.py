@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,7 @@ def kept(tmp_path: Path) -> Path:
     return path
 
 
-DAMAGES = {
+DAMAGES: dict[str, Callable[[Path], object]] = {
     "graph flipped": lambda path: flip(path),
     "weights flipped": lambda path: flip(path.with_suffix(".bin")),
     "weights truncated": lambda path: shorten(path.with_suffix(".bin")),

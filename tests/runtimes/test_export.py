@@ -239,7 +239,9 @@ def test_row_140_a_full_disk_while_exporting_leaves_what_was_there(name: str, mo
 
 @pytest.mark.parametrize("runtime", ["openvino", "onnx"])
 def test_row_140_a_full_disk_while_converting_leaves_nothing(runtime: str, tmp_path: Path) -> None:
-    conversion = find_runtime(runtime).conversion
+    found = find_runtime(runtime)
+    assert found is not None and found.conversion is not None
+    conversion = found.conversion
     place, name = private_folder(tmp_path / "kept"), f"a{conversion.endings[-1]}"
     save = conversion.convert(tiny_network(2), (1, 1, 16, 16), "float32")
     with no_file_over(20_000):

@@ -17,7 +17,7 @@ from tiny import SPACING_MM, TASKS, tiny_case, tiny_network
 from nnduet.errors import SettingsError
 from nnduet.inference.predictor import Predictor
 from nnduet.network.heads import task_probabilities
-from nnduet.runtimes import all_runtimes, joint_graph, member_passes
+from nnduet.runtimes import joint_graph, member_passes
 from nnduet.runtimes.all_runtimes import RUNTIMES
 from nnduet.runtimes.joint_pass import JointPass
 from nnduet.runtimes.member_passes import patches_per_pass
@@ -34,6 +34,7 @@ def converted_pass(
 ) -> JointPass:
     """The network, converted into ``folder`` and opened."""
     conversion = CONVERTING[runtime].conversion
+    assert conversion is not None
     path = folder / f"network{conversion.endings[-1]}"
     conversion.convert(network, shape, precision)(path)
     return CONVERTING[runtime].joint_pass(PassSpec(network, CPU, shape, precision, streams), path)
@@ -162,7 +163,7 @@ def test_auto_converts_a_large_network(folder: Path, monkeypatch: pytest.MonkeyP
 
 def test_auto_is_torch_without_openvino(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(member_passes, "WORTH_CONVERTING", 1)
-    monkeypatch.setattr(all_runtimes.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert Predictor.load(folder, device="cpu").passes.name == "torch"
     with pytest.raises(SettingsError, match=r"runtime onnx: needs onnxruntime, onnxscript; run `pip install nnduet\[onnx\]`"):
         Predictor.load(folder, device="cpu", runtime="onnx")
@@ -240,6 +241,8 @@ def test_the_files_of_a_converted_network_take_no_memory_beside_it(folder: Path)
     image, _ = tiny_case(0, 3)
     predictor = Predictor.load(folder, ["0"], device="cpu", runtime="openvino", precision="bfloat16")
     predictor(image, spacing_mm=SPACING_MM[3])
-    kept = predictor.model.members[0].origin.converted.resolve()
+    origin = predictor.model.members[0].origin
+    assert origin is not None and origin.converted is not None
+    kept = origin.converted.resolve()
     files = [part for part in psutil.Process().memory_maps(grouped=False) if Path(part.path).parent == kept]
     assert files and sum(part.rss for part in files) == 0

@@ -27,7 +27,10 @@ from nnduet.training.checkpoints import (
 
 
 def save(folder: Path, name: str, content: str) -> Path:
-    replace_checkpoint(lambda partial: Path(partial).write_text(content) and None, str(folder / name))
+    def write(partial: str) -> None:
+        Path(partial).write_text(content)
+
+    replace_checkpoint(write, str(folder / name))
     return folder / name
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,9 @@ HEALTHY = [0, 1] * 10
 LOSS = {"task_grade_loss": 0.5}
 
 
-def epoch_of(watch: CollapseWatch, answered: list[int], number: int = 5, loss: float = 0.5, armed: bool = True) -> tuple:
+def epoch_of(
+    watch: CollapseWatch, answered: list[int], number: int = 5, loss: float = 0.5, armed: bool = True
+) -> tuple[Any, Any]:
     """Feed an epoch in which true classes alternate; its column and its log lines."""
     watch.add("grade", [float(i % 2) for i in range(len(answered))], answered)
     columns, lines = watch.close_epoch(number, {"task_grade_loss": loss}, armed=armed)

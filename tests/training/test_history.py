@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from nnduet.schema import Task
 from nnduet.training.history import HISTORY_FILE, History, SparsePlots
+from nnduet.training.trainer_protocol import EpochLog
 
 GRADE = Task("grade", "binary", ("a", "b"))
 
@@ -67,9 +68,9 @@ class Logger:
 @pytest.mark.parametrize(("epochs", "drawn"), [(1, 0), (9, 0), (10, 1), (20, 1)])
 def test_the_plot_is_drawn_after_every_tenth_epoch(epochs: int, drawn: int) -> None:
     logger = Logger(epochs)
-    SparsePlots(logger).plot_progress_png("")
+    SparsePlots(cast(EpochLog, logger)).plot_progress_png("")
     assert logger.drawn == drawn
 
 
 def test_the_rest_of_the_logger_is_nnunets() -> None:
-    assert SparsePlots(Logger(3)).get_value("x", step=None) == [0.0] * 3
+    assert SparsePlots(cast(EpochLog, Logger(3))).get_value("x", step=None) == [0.0] * 3

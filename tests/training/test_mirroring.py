@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tiny import CONFIGURATIONS, tiny_dataset_json, tiny_plans
@@ -48,12 +49,12 @@ def test_the_fixed_axes_of_several_tasks_add_up() -> None:
 
 
 def test_without_fixed_axes_nothing_changes() -> None:
-    augmentation = (HALF_TURN, False, [20, 20], (0, 1))
+    augmentation = (HALF_TURN, False, np.array([20, 20]), (0, 1))
     assert keep_sides(augmentation, (), [16, 16]) is augmentation
 
 
 def test_a_half_turn_in_a_plane_with_a_fixed_axis_becomes_thirty_degrees() -> None:
-    rotation, dummy_2d, initial, mirror_axes = keep_sides((HALF_TURN, False, [18, 18], (0, 1)), (1,), [16, 16])
+    rotation, dummy_2d, initial, mirror_axes = keep_sides((HALF_TURN, False, np.array([18, 18]), (0, 1)), (1,), [16, 16])
     assert rotation == (-THIRTY, THIRTY)
     assert (dummy_2d, mirror_axes) == (False, (0,))
     corner = 16 * (math.cos(THIRTY) + math.sin(THIRTY)) / 0.85  # a turned corner reaches further out
@@ -61,23 +62,23 @@ def test_a_half_turn_in_a_plane_with_a_fixed_axis_becomes_thirty_degrees() -> No
 
 
 def test_slices_of_dummy_2d_may_turn_freely_about_a_fixed_axis() -> None:
-    rotation, _, initial, mirror_axes = keep_sides((HALF_TURN, True, [4, 18, 18], (0, 1, 2)), (0,), [4, 16, 16])
-    assert (rotation, initial, mirror_axes) == (HALF_TURN, [4, 18, 18], (1, 2))
+    rotation, _, initial, mirror_axes = keep_sides((HALF_TURN, True, np.array([4, 18, 18]), (0, 1, 2)), (0,), [4, 16, 16])
+    assert (rotation, initial.tolist(), mirror_axes) == (HALF_TURN, [4, 18, 18], (1, 2))
 
 
 def test_dummy_2d_with_a_fixed_axis_in_the_slice_keeps_its_number_of_slices() -> None:
-    rotation, _, initial, _ = keep_sides((HALF_TURN, True, [4, 18, 18], (0, 1, 2)), (2,), [4, 16, 16])
+    rotation, _, initial, _ = keep_sides((HALF_TURN, True, np.array([4, 18, 18]), (0, 1, 2)), (2,), [4, 16, 16])
     assert rotation == (-THIRTY, THIRTY)
     assert initial[0] == 4
 
 
 def test_small_rotations_are_kept() -> None:
-    augmentation = ((-0.2, 0.2), False, [18, 30], (0, 1))
-    assert keep_sides(augmentation, (0,), [16, 28]) == ((-0.2, 0.2), False, [18, 30], (1,))
+    rotation, dummy_2d, initial, mirror_axes = keep_sides(((-0.2, 0.2), False, np.array([18, 30]), (0, 1)), (0,), [16, 28])
+    assert (rotation, dummy_2d, initial.tolist(), mirror_axes) == ((-0.2, 0.2), False, [18, 30], (1,))
 
 
 def test_no_axis_left_is_none_because_the_stock_predictor_takes_the_largest_axis() -> None:
-    assert keep_sides(((-0.2, 0.2), False, [18, 18], (0, 1)), (0, 1), [16, 16])[-1] is None
+    assert keep_sides(((-0.2, 0.2), False, np.array([18, 18]), (0, 1)), (0, 1), [16, 16])[-1] is None
 
 
 @pytest.mark.parametrize(

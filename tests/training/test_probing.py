@@ -6,6 +6,7 @@ import csv
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -95,7 +96,7 @@ def test_a_probe_leaves_json_csv_and_a_figure(probed: ProbeSummary) -> None:
 def test_too_few_labels_give_a_row_without_a_model(trained: tuple[Path, Workspace], tmp_path: Path) -> None:
     table = write_labels(tmp_path / "few.csv", labelled=4)
     seen: list[tuple[int, int, str]] = []
-    options = {"workspace": trained[1], "folds": [0], "table": table, "output": tmp_path / "probe"}
+    options: dict[str, Any] = {"workspace": trained[1], "folds": [0], "table": table, "output": tmp_path / "probe"}
     summary = probe_model(trained[0], **options, progress=lambda *step: seen.append(step))
     assert {(row.model, row.inner_loss, row.macro_f1, row.mae) for row in summary.rows} == {("", None, None, None)}
     assert {row.num_training for row in summary.rows} == {3}

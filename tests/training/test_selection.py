@@ -84,7 +84,7 @@ def test_the_best_moving_average_wins(dice: Sequence[float], macro_f1: Sequence[
         assert best is None
     else:
         assert best is not None
-        assert (best.epoch, best.average) == (expected.epoch, pytest.approx(expected.average))
+        assert best.epoch == expected.epoch and best.average == pytest.approx(expected.average)
 
 
 def masks(*rows: str) -> np.ndarray:
@@ -127,4 +127,4 @@ def test_macro_f1_is_averaged_over_the_tasks_with_labels() -> None:
 
 def test_without_a_labelled_classification_there_is_no_macro_f1() -> None:
     labels = {"grade": np.array([NAN]), "age": np.array([40.0])}
-    assert math.isnan(mean_macro_f1((GRADE, AGE), labels, {"grade": [[0.5, 0.5]], "age": [[1.0]]}))
+    assert math.isnan(mean_macro_f1((GRADE, AGE), labels, {"grade": [np.array([0.5, 0.5])], "age": [np.array([1.0])]}))

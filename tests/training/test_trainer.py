@@ -107,7 +107,7 @@ def test_an_inner_head_learns_nothing_from_its_own_part_of_the_patients(
 
 @pytest.mark.parametrize("quiet", [{"warmup_fraction": 0.5}, {"class_loss_weight": 0.0}])
 def test_no_alarm_is_raised_while_the_class_loss_is_not_at_its_full_weight(
-    prepared: tuple[Workspace, Path], quiet: dict[str, float]
+    prepared: tuple[Workspace, Path], quiet: dict[str, Any]
 ) -> None:
     assert str(train_epoch(trainer_of(prepared, **quiet))["task_grade_collapsed"]) == "nan"
 

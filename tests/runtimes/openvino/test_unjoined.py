@@ -47,7 +47,7 @@ def test_only_stages_of_few_channels_are_unjoined_where_that_is_asked_for() -> N
 
 
 def test_other_decoders_are_left_alone() -> None:
-    class _Other(UNetDecoder):
+    class _Other(UNetDecoder):  # type: ignore[misc]
         pass
 
     network = tiny_network(3)

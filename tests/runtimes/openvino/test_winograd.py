@@ -45,10 +45,11 @@ def test_only_convolutions_that_gain_are_replaced() -> None:
     use_winograd(left)
     assert not any(isinstance(layer, WinogradConv3d) for layer in left)
     shared = nn.Conv3d(64, 64, 3, padding=1)
-    gaining = nn.Sequential(shared, nn.Conv3d(256, 64, 3, padding=1), nn.Sequential(shared))
+    inner = nn.Sequential(shared)
+    gaining = nn.Sequential(shared, nn.Conv3d(256, 64, 3, padding=1), inner)
     use_winograd(gaining)
     assert [type(m) for m in gaining.modules() if not isinstance(m, nn.Sequential)] == [WinogradConv3d] * 2
-    assert gaining[0] is gaining[2][0]
+    assert gaining[0] is inner[0]
 
 
 SMALL = {
@@ -65,11 +66,14 @@ SMALL = {
 
 
 def residual(**settings: Any) -> nn.Module:
-    return ResidualEncoderUNet(1, 3, n_blocks_per_stage=(1, 3, 2), n_conv_per_stage_decoder=(1, 1), **SMALL | settings).eval()
+    sizes = {"n_blocks_per_stage": (1, 3, 2), "n_conv_per_stage_decoder": (1, 1)}
+    network: nn.Module = ResidualEncoderUNet(1, 3, **sizes, **SMALL | settings).eval()
+    return network
 
 
 def plain() -> nn.Module:
-    return PlainConvUNet(1, 3, n_conv_per_stage=(1, 3, 2), n_conv_per_stage_decoder=(2, 1), **SMALL).eval()
+    network: nn.Module = PlainConvUNet(1, 3, n_conv_per_stage=(1, 3, 2), n_conv_per_stage_decoder=(2, 1), **SMALL).eval()
+    return network
 
 
 @pytest.mark.parametrize("network", [residual, plain])
