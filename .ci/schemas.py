@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from nnduet.datasets.conversion_summary import ConversionSummary
-from nnduet.evaluation.stored_metrics import StoredMetrics
+from nnduet.evaluation.stored_metrics import Metrics
 from nnduet.inference.case_records import CaseLine, RunHead
 from nnduet.inference.prediction_run import PredictionRun
 from nnduet.records import is_left_out
@@ -35,7 +35,7 @@ SCHEMAS: dict[str, Any] = {
     "convert": ConversionSummary,
     "fit-head": RefitSummary,
     "ingredients": Ingredients,
-    "metrics": StoredMetrics,
+    "metrics": Metrics,
     "plan": PlanSummary,
     "probe": ProbeSummary,
     "run": PredictionRun,

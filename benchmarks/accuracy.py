@@ -33,7 +33,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -57,6 +57,7 @@ from nnduet.inference.case_features import grid_spacing_mm
 from nnduet.inference.result_tables import write_tables
 from nnduet.io.files import write_json_atomically, write_text_atomically
 from nnduet.network.hardware import select_precision
+from nnduet.records import to_plain
 from nnduet.report.compare import compare_runs
 from nnduet.schema import SPLITS_FILE, Task, Workspace
 from nnduet.training.head_fitting import TRAINING_FEATURES, VALIDATION_FEATURES, answer_table
@@ -170,7 +171,8 @@ class Bench:
         numbers = np.array([np.nan if value is None else value for value in values], dtype=float)
         resamples = draw_resamples(self.labels.patients(cases), num_resamples=1000, seed=0)
         number = int(np.isfinite(numbers).sum())
-        return resamples.estimate(weighted_mean(numbers, resamples.weights), n_defined=number, reason="no_defined_case")
+        found = resamples.estimate(weighted_mean(numbers, resamples.weights), n_defined=number, reason="no_defined_case")
+        return cast(dict[str, Any], to_plain(found))
 
     def model(self, plans_name: str = "nnDuetCpuPlans") -> Path:
         """The model folder of the default, or of a row's plans."""
@@ -205,7 +207,7 @@ def run_fold(bench: Bench, fold: int, row: str, code: str) -> None:
         "rows": rows,
         "machine": {**machine(), "torch_threads": torch.get_num_threads()},
         "precision": select_precision("auto", torch.device("cpu")),
-        "versions": {p: version(p) for p in ("nnduet", "nnunetv2", "torch", "numpy", "scikit-learn", "monai")},
+        "versions": {p: version(p) for p in ("nnduet", "nnunetv2", "torch", "numpy", "scikit-learn")},
         "commit": code,
     }
     target = bench.fold_file(fold, row)
@@ -434,7 +436,7 @@ def measure(bench: Bench, rows: CaseRows, output: Path) -> dict[str, Any]:
             case_ids=list(rows),
             output=output,
         )
-    tasks: dict[str, Any] = found["tasks"]
+    tasks: dict[str, Any] = to_plain(found.tasks)
     return tasks
 
 

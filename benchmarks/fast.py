@@ -26,6 +26,7 @@ from nnduet.inference.predictor import Predictor
 from nnduet.inference.result_tables import write_tables
 from nnduet.io.case_files import find_cases
 from nnduet.io.files import write_json_atomically
+from nnduet.records import to_plain
 
 NON_INFERIOR = -0.003
 """Dice: the interval of the mean difference must lie above this."""
@@ -72,7 +73,7 @@ def compare(bench: Bench, fold: int) -> dict[str, Any]:
         "times_faster": float(np.median(np.array(seconds["thorough"]) / np.array(seconds["fast"]))),
         "dice_difference": _differences(dice, bench),
         "tasks": {
-            task.name: {name: found["tasks"][task.name]["metrics"]["macro_f1"] for name, found in metrics.items()}
+            task.name: {name: to_plain(found.tasks[task.name].metrics["macro_f1"]) for name, found in metrics.items()}
             for task in references.tasks
         },
         "machine": machine(),

@@ -48,6 +48,8 @@ TESTS = {
     "evaluation/metrics/classification.py": ("evaluation/metrics/test_classification.py",),
     "evaluation/metrics/ranking.py": ("evaluation/metrics/test_classification.py",),
     "evaluation/metrics/segmentation.py": ("evaluation/metrics/test_segmentation.py",),
+    "evaluation/metrics/mask_pairs.py": ("evaluation/metrics/test_segmentation.py",),
+    "evaluation/region_scores.py": ("evaluation/metrics/test_segmentation.py",),
     "datasets/case_tables.py": ("datasets/test_case_tables.py",),
     "datasets/folds.py": ("datasets/test_folds.py",),
     "datasets/task_specs.py": ("datasets/test_task_specs.py",),

@@ -128,7 +128,7 @@ def run(name: str, data: Path, runs: Path, *, epochs: int | None, resume: bool) 
         "heads": predicted.heads,
         "metrics": metrics,
         "machine": {**machine(), "torch_threads": torch.get_num_threads()},
-        "versions": {p: version(p) for p in ("nnduet", "nnunetv2", "torch", "numpy", "scikit-learn", "monai")},
+        "versions": {p: version(p) for p in ("nnduet", "nnunetv2", "torch", "numpy", "scikit-learn")},
         "commit": code,
     }
 

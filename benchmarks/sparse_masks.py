@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nnduet.case_head.descriptors import describe_regions
-from nnduet.evaluation.metrics.segmentation import region_labels, score_segmentation
+from nnduet.evaluation.region_scores import region_labels, score_segmentation
 
 SHAPE, SPACING_MM, NUM_SPECKS = (300, 512, 512), (1.0, 0.8, 0.8), 200
 

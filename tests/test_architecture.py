@@ -94,6 +94,14 @@ def test_case_heads_and_metrics_need_no_torch() -> None:
     assert "torch" not in _modules_after(f"import {names}")
 
 
+def test_scoring_masks_loads_no_torch() -> None:
+    code = (
+        "import numpy as np; from nnduet.evaluation.region_scores import score_segmentation as score; "
+        "one = np.eye(4, dtype=int)[None]; score(one, one, {'a': (1,)}, spacing_mm=(1, 1, 1), tolerance_mm=1)"
+    )
+    assert "torch" not in _modules_after(code)
+
+
 def test_an_unknown_attribute_of_the_package_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'Predicter'"):
         _ = nnduet.Predicter

@@ -77,7 +77,7 @@ def test_row_85_the_doctor_says_what_a_container_lacks(tmp_path: Path, monkeypat
 
 def test_a_missing_package_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "version", _not_found)
-    assert doctor._package("monai").status == "FAIL"
+    assert doctor._package("scikit-learn").status == "FAIL"
 
 
 def _not_found(name: str) -> str:

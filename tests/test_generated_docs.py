@@ -9,12 +9,26 @@ from pathlib import Path
 
 import pytest
 
+from nnduet.evaluation.metrics.table import METRICS
+
 ROOT = Path(__file__).parents[1]
 
 
-def test_the_schemas_of_written_files_are_true() -> None:
-    done = subprocess.run([sys.executable, ROOT / ".ci" / "schemas.py", "--check"], capture_output=True, text=True, check=False)
+@pytest.mark.parametrize("script", ["schemas.py", "metrics_page.py"])
+def test_what_is_made_from_the_code_is_true(script: str) -> None:
+    done = subprocess.run([sys.executable, ROOT / ".ci" / script, "--check"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_every_row_of_the_table_of_metrics_has_a_section_on_the_page_and_says_everything() -> None:
+    told = (ROOT / "docs" / "reference-metrics.md").read_text(encoding="utf-8")
+    assert sum(line.startswith("| `") for line in told.splitlines()) == len(METRICS)
+    for metric in METRICS:
+        assert metric.label and metric.definition and metric.source, metric.key
+
+
+def test_a_key_is_one_metric_within_its_scope() -> None:
+    assert len({(metric.scope, metric.key) for metric in METRICS}) == len(METRICS)
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "docs" / "reference").glob("*.schema.json")), ids=lambda path: path.name)

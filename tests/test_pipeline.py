@@ -33,6 +33,7 @@ from nnduet.evaluation.reference_sets import references_of_dataset
 from nnduet.inference.folder_runs import PredictionSummary, predict_folder
 from nnduet.inference.predictor import Predictor
 from nnduet.model_store.folder_files import load_checkpoint
+from nnduet.records import to_plain
 from nnduet.schema import Workspace
 from nnduet.training.planning import plan
 from nnduet.training.run import TrainingSummary, train
@@ -112,7 +113,7 @@ def test_a_fold_leaves_weights_history_tables_and_metrics(road: Road) -> None:
         assert math.isfinite(float(row["age"]))
 
     metrics = json.loads((road.fold / "final_metrics.json").read_text())
-    assert metrics == road.training.metrics
+    assert metrics == to_plain(road.training.metrics)
     assert metrics["num_validation_cases"] == len(validation)
     assert set(metrics["tasks"]) == {"grade", "age"}
     assert 0 <= metrics["segmentation"]["foreground"]["dsc"]["value"] <= 1
@@ -176,7 +177,7 @@ def test_a_kill_and_a_resume_by_the_command_equal_an_uninterrupted_run(road: Roa
     assert (fold / "checkpoint_latest.pth").is_file()
     assert not (fold / "final_metrics.json").exists()
     answer = _command("train", "1", "--resume", "--epochs", str(EPOCHS), "--device", "cpu", variables=variables)
-    assert answer["metrics"] == road.training.metrics
+    assert answer["metrics"] == to_plain(road.training.metrics)
     assert not (fold / "checkpoint_latest.pth").exists()
     _assert_same_training(road, fold)
 
@@ -249,7 +250,7 @@ def test_validation_and_prediction_of_the_raw_files_measure_the_same(road: Road,
         output=tmp_path / "evaluation",
     )
     for part in ("segmentation", "tasks"):
-        assert json.loads(json.dumps(metrics[part])) == road.training.metrics[part]
+        assert getattr(metrics, part) == getattr(road.training.metrics, part)
     assert len(_rows(tmp_path / "evaluation" / "per_case.csv")) == len(truth.case_ids)
 
 
@@ -259,8 +260,8 @@ def test_case_heads_fitted_again_are_those_of_the_training(road: Road, tmp_path:
     answer = _command_here("fit-head", model, "--fold", "0", variables=variables)
     assert (model / "fold_0" / "case_head.json").read_bytes() == (road.fold / "case_head.json").read_bytes()
     metrics = json.loads((model / "fold_0" / "final_metrics.json").read_text())
-    assert list(metrics) == list(road.training.metrics)
-    assert _numbers(metrics) == pytest.approx(_numbers(road.training.metrics), abs=1e-5, nan_ok=True)
+    assert list(metrics) == list(to_plain(road.training.metrics))
+    assert _numbers(metrics) == pytest.approx(_numbers(to_plain(road.training.metrics)), abs=1e-5, nan_ok=True)
     assert answer["metrics_files"] == {"0": str(model / "fold_0" / "final_metrics.json")}
     assert sorted(path.name for path in model.rglob("*")) == sorted(path.name for path in Path(road.training.model).rglob("*"))
 
@@ -280,7 +281,7 @@ def test_the_probe_reads_what_the_training_stored(road: Road, tmp_path: Path) ->
 
 def test_slices_of_volumes_train_and_predict_in_2d(road: Road, tmp_path: Path) -> None:
     training = train(1, "2d", "all", workspace=road.elsewhere(tmp_path), epochs=1, device="cpu")
-    assert training.metrics["validated_on"] == "training cases"
+    assert training.metrics.validated_on == "training cases"
     case = road.workspace.raw / road.workspace.dataset_name(1) / "imagesTs" / f"new_{PERMUTED}_0000.nii.gz"
     prediction = Predictor.load(training.model, device="cpu", tta=False)(case)
     assert prediction.segmentation.shape == SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(case))).shape

@@ -18,6 +18,7 @@ from nnduet.case_head.calibration import conformal_threshold
 from nnduet.errors import ResumeError
 from nnduet.inference.predictor import Predictor
 from nnduet.io.files import file_digest
+from nnduet.records import to_plain
 from nnduet.schema import Workspace
 from nnduet.training.cross_validation import CrossValidationSummary, cross_validate
 from nnduet.training.planning import plan
@@ -95,7 +96,7 @@ def test_every_case_is_out_of_fold_exactly_once(run: Run) -> None:
 
 def test_all_cases_enter_the_metrics(run: Run) -> None:
     metrics = json.loads((run.folder / "metrics.json").read_text())
-    assert metrics == run.summary.metrics
+    assert metrics == to_plain(run.summary.metrics)
     assert metrics["num_cases"] == NUM_CASES
     assert metrics["segmentation"]["foreground"]["avd_ml"]["n_defined"] == NUM_CASES
     assert metrics["tasks"]["age"]["metrics"]["mae"]["n_defined"] == NUM_CASES

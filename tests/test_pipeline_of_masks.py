@@ -22,6 +22,7 @@ from nnduet.evaluation.reference_sets import ReferenceSet, references_of_dataset
 from nnduet.inference.folder_runs import PredictionSummary, predict_folder
 from nnduet.inference.predictor import Predictor
 from nnduet.io.images import check_image, read_segmentation
+from nnduet.records import to_plain
 from nnduet.schema import Workspace
 from nnduet.training.planning import plan
 from nnduet.training.run import TrainingSummary, train
@@ -132,8 +133,8 @@ def test_whole_case_validation_writes_the_same_codes_and_metrics(road: Road, tmp
         case_ids=truth.case_ids,
         output=tmp_path,
     )
-    assert metrics["segmentation"] == json.loads(json.dumps(again["segmentation"]))
-    assert metrics["tasks"]["grade"] == json.loads(json.dumps(again["tasks"]["grade"]))
+    assert metrics["segmentation"] == to_plain(again.segmentation)
+    assert metrics["tasks"]["grade"] == to_plain(again.tasks["grade"])
 
 
 def test_the_gates_know_which_regions_a_case_and_a_patch_hold(road: Road) -> None:

@@ -14,6 +14,7 @@ from nnduet.datasets.layouts import read_subtype_folders
 from nnduet.datasets.phantom import write_phantom
 from nnduet.errors import OutputExistsError
 from nnduet.evaluation.evaluate import evaluate
+from nnduet.evaluation.stored_metrics import Estimate, Metrics
 from nnduet.inference.folder_runs import predict_folder
 from nnduet.inference.predictor import Predictor
 from nnduet.io.files import claim_folder, is_claimed, remove_claimed, write_json_atomically
@@ -49,7 +50,7 @@ class DemoSummary:
     metrics_file: str
     report: str
     measured: dict[str, float]
-    intervals: dict[str, list[float] | None]
+    intervals: dict[str, tuple[float, float] | None]
     floors: dict[str, float]
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -101,8 +102,8 @@ def run_demo(output: Path, *, seed: int = 0, replace_old: bool = False, progress
         predictions=str(predictions),
         metrics_file=str(output / "evaluation" / "metrics.json"),
         report=page,
-        measured={name: _entry(metrics, name)["value"] or 0.0 for name in FLOORS},
-        intervals={name: _entry(metrics, name)["ci95"] for name in FLOORS},
+        measured={name: _entry(metrics, name).value or 0.0 for name in FLOORS},
+        intervals={name: _entry(metrics, name).ci95 for name in FLOORS},
         floors=dict(FLOORS),
         seconds=seconds,
     )
@@ -149,11 +150,11 @@ def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
     seconds[name] = round(time.perf_counter() - started, 1)
 
 
-def _entry(metrics: dict[str, Any], name: str) -> dict[str, Any]:
+def _entry(metrics: Metrics, name: str) -> Estimate:
     """The aggregated value behind a floor; "organ" is the union of all foreground (whole pancreas = label > 0)."""
     entries = {
-        "organ DSC": metrics["segmentation"]["foreground"]["dsc"],
-        "lesion DSC": metrics["segmentation"]["lesion"]["dsc"],
-        "subtype macro-F1": metrics["tasks"]["subtype"]["metrics"]["macro_f1"],
+        "organ DSC": metrics.segmentation["foreground"].estimates["dsc"],
+        "lesion DSC": metrics.segmentation["lesion"].estimates["dsc"],
+        "subtype macro-F1": metrics.tasks["subtype"].metrics["macro_f1"],
     }
-    return dict(entries[name])
+    return entries[name]

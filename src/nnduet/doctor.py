@@ -20,7 +20,7 @@ __all__ = ["Check", "Diagnosis", "diagnose"]
 
 Status = Literal["PASS", "WARN", "FAIL"]
 
-_PACKAGES = ("nnduet", "nnunetv2", "torch", "SimpleITK", "monai", "scikit-learn")
+_PACKAGES = ("nnduet", "nnunetv2", "torch", "SimpleITK", "scikit-learn")
 _NNUNET_RELEASES = "2.8."  # 2.8.1 or later, before 2.9; the trainer's seams move between minor releases
 _GIB = 2**30
 _MIN_DISK_GIB, _GOOD_DISK_GIB = 1.0, 20.0

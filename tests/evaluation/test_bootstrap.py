@@ -7,6 +7,7 @@ import pytest
 
 from nnduet.errors import SettingsError
 from nnduet.evaluation.bootstrap import draw_resamples, ratio, weighted_mean
+from nnduet.records import to_plain
 
 
 def test_row_0_is_the_sample_and_every_resample_draws_as_many_cases() -> None:
@@ -34,9 +35,9 @@ def test_the_interval_of_a_mean_is_close_to_1_96_standard_errors() -> None:
     resamples = draw_resamples([str(i) for i in range(400)], num_resamples=2000, seed=0)
     entry = resamples.estimate(weighted_mean(values, resamples.weights), n_defined=400, reason="")
     half_width = 1.96 * values.std() / 20
-    assert entry["value"] == pytest.approx(values.mean())
-    assert entry["ci95"] == pytest.approx([values.mean() - half_width, values.mean() + half_width], abs=0.03)
-    assert entry["undefined_resamples"] == 0
+    assert entry.value == pytest.approx(values.mean())
+    assert entry.ci95 == pytest.approx([values.mean() - half_width, values.mean() + half_width], abs=0.03)
+    assert entry.undefined_resamples == 0
 
 
 def test_patients_with_equal_cases_give_a_wider_interval_than_cases() -> None:
@@ -44,7 +45,7 @@ def test_patients_with_equal_cases_give_a_wider_interval_than_cases() -> None:
     widths = []
     for groups in ([str(i) for i in range(400)], [str(i // 8) for i in range(400)]):
         resamples = draw_resamples(groups, num_resamples=1000, seed=0)
-        low, high = resamples.estimate(weighted_mean(values, resamples.weights), n_defined=400, reason="")["ci95"]
+        low, high = resamples.estimate(weighted_mean(values, resamples.weights), n_defined=400, reason="").ci95
         widths.append(high - low)
     assert widths[1] / widths[0] == pytest.approx(8**0.5, rel=0.15)  # 50 units instead of 400
 
@@ -52,15 +53,15 @@ def test_patients_with_equal_cases_give_a_wider_interval_than_cases() -> None:
 def test_undefined_resamples_are_left_out_and_counted() -> None:
     resamples = draw_resamples(list("abcd"), num_resamples=4, seed=0)
     entry = resamples.estimate(np.array([0.5, 0.4, np.nan, 0.6, np.nan]), n_defined=4, reason="never")
-    assert entry["undefined_resamples"] == 2
-    assert entry["ci95"] == pytest.approx([0.405, 0.595])
+    assert entry.undefined_resamples == 2
+    assert entry.ci95 == pytest.approx([0.405, 0.595])
 
 
 def test_an_undefined_value_is_none_with_its_reason() -> None:
     resamples = draw_resamples(list("abcd"), num_resamples=1, seed=0)
     entry = resamples.estimate(np.array([np.nan, 0.5]), n_defined=4, reason="both_empty")
     expected = {"value": None, "ci95": None, "n_defined": 0, "undefined_resamples": 0, "reason": "both_empty"}
-    assert entry == expected
+    assert to_plain(entry) == expected
 
 
 @pytest.mark.parametrize(
@@ -77,7 +78,7 @@ def test_an_interval_that_cannot_be_given_is_none_with_its_reason(
 ) -> None:
     resamples = draw_resamples(groups, num_resamples=num_resamples, seed=0)
     entry = resamples.estimate(np.array([0.5] + [np.nan] * num_resamples), n_defined=n_defined, reason="")
-    assert (entry["value"], entry["ci95"], entry["ci95_reason"]) == (0.5, None, reason)
+    assert (entry.value, entry.ci95, entry.ci95_reason) == (0.5, None, reason)
 
 
 def test_no_cases_give_no_units() -> None:

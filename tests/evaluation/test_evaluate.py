@@ -22,10 +22,12 @@ from nnduet.errors import (
 )
 from nnduet.evaluation.answer_tables import read_rows
 from nnduet.evaluation.evaluate import METRICS_FILE, PER_CASE_FILE, evaluate
+from nnduet.evaluation.stored_metrics import Metrics
 from nnduet.evaluation.summary import SummaryRow, format_summary
 from nnduet.io.csv_text import csv_text
 from nnduet.io.geometry import Geometry
 from nnduet.io.images import write_image, write_segmentation
+from nnduet.records import record_object
 from nnduet.schema import Task
 
 LABELS = {"background": 0, "organ": 1, "lesion": 2}
@@ -64,6 +66,11 @@ def folders(tmp_path: Path) -> Path:
 
 
 def run(folders: Path, **changes: Any) -> dict[str, Any]:
+    """What the file holds."""
+    return record_object(measure(folders, **changes))
+
+
+def measure(folders: Path, **changes: Any) -> Metrics:
     arguments: dict[str, Any] = {
         "labels": LABELS,
         "tasks": (SUBTYPE, AGE),
@@ -241,7 +248,7 @@ def test_regions_made_of_several_labels_are_scored(folders: Path) -> None:
 
 
 def test_the_summary_reads_like_a_table(folders: Path) -> None:
-    rows = format_summary(run(folders))
+    rows = format_summary(measure(folders))
     assert rows[0].name == "organ DSC"
     assert rows[0][1:] == ("0.750", "0.500 to 1.000", "2")
     assert rows[1].name == "organ NSD at 2 mm"
@@ -249,7 +256,7 @@ def test_the_summary_reads_like_a_table(folders: Path) -> None:
     assert by_name["age mae (y)"].value == "1.500"
     assert by_name["subtype macro_f1 of always a"] == SummaryRow("subtype macro_f1 of always a", "0.333", "", "2")
     (folders / "table.csv").write_text("case_id,subtype,age\none,a,40\ntwo,a,50\n")
-    by_name = {row.name: row for row in format_summary(run(folders))}
+    by_name = {row.name: row for row in format_summary(measure(folders))}
     assert by_name["subtype auroc"][1:] == ("undefined (absent_class: b)", "", "0")
 
 

@@ -20,7 +20,6 @@ from nnduet.model_store.folder_files import load_checkpoint
 from nnduet.records import read_json
 from nnduet.schema import LABELS_FILE, Workspace
 from nnduet.training.checkpoints import FINAL, LATEST, PREVIOUS
-from nnduet.training.collapse import alarms_of_json
 from nnduet.training.run import TrainingSummary, train
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
@@ -148,10 +147,10 @@ def test_row_97_a_training_without_class_loss_says_so_before_and_after(workspace
     assert "the class loss has weight 0 in all 1 epochs" in note
     assert told.index(note) < told.index("train epoch 1")
     assert f"NOTE: {note}" in log_of(workspace)
-    alarms = [a for a in alarms_of_json(summary.metrics["alarms"]) if a.kind == "never_armed"]
+    alarms = [a for a in summary.metrics.alarms if a.kind == "never_armed"]
     assert [alarm.task for alarm in alarms] == ["grade", "age"]
     assert all("the network's own heads learn nothing" in alarm.sentence for alarm in alarms)
 
 
 def test_row_97_a_training_with_class_loss_says_nothing(finished: tuple[Workspace, TrainingSummary]) -> None:
-    assert "never_armed" not in [alarm.kind for alarm in alarms_of_json(finished[1].metrics["alarms"])]
+    assert "never_armed" not in [alarm.kind for alarm in finished[1].metrics.alarms]

@@ -257,7 +257,7 @@ def test_row_33_empty_masks_and_a_single_class_give_a_finite_loss(prepared: Work
     with open(workspace.results / FOLD / "progress.csv") as stream:
         header, *epochs = [line.strip().split(",") for line in stream]
     assert all(np.isfinite(float(epoch[header.index("train_loss")])) for epoch in epochs)
-    assert summary.metrics["tasks"]["grade"]["metrics"]["auroc"]["value"] is None
+    assert summary.metrics.tasks["grade"].metrics["auroc"].value is None
 
 
 def test_row_34_two_folds_that_start_together_both_finish(workspace: Workspace, processes: BaseContext) -> None:

@@ -85,13 +85,13 @@ def test_the_folds_are_trained_one_after_the_other_and_measured_together(workspa
     summary = run(workspace, progress=lambda done, total, text: told.append(f"{done} of {total} {text}"))
     assert trainings.calls == [(0, False), (2, False)]
     assert told == ["1 of 2 fold 0: train epoch 1", "1 of 2 fold 2: train epoch 1"]
-    assert (summary.folds, summary.metrics["num_cases"]) == ([0, 2], 3)
+    assert (summary.folds, summary.metrics.num_cases) == ([0, 2], 3)
     assert summary.to_json()["metrics"] == json.loads(Path(summary.metrics_file).read_text())
     assert Path(summary.model) == fold_folder(workspace, 0).parent
 
 
 def test_cases_that_no_fold_validates_are_listed(workspace: Workspace, trainings: Trainings) -> None:
-    assert run(workspace, folds=[0, 1]).metrics["cross_validation"]["not_validated"] == ["c"]
+    assert run(workspace, folds=[0, 1]).metrics.cross_validation.not_validated == ("c",)
 
 
 def test_all_folds_are_taken_where_none_is_named(workspace: Workspace, trainings: Trainings) -> None:

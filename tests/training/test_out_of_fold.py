@@ -13,6 +13,7 @@ from tiny import TASKS, tiny_head
 from nnduet.errors import DatasetError, TableError
 from nnduet.evaluation.reference_sets import ReferenceSet
 from nnduet.io.images import Geometry, write_segmentation
+from nnduet.records import to_plain
 from nnduet.schema import Task
 from nnduet.training.out_of_fold import gather_predictions, measure_predictions
 
@@ -115,7 +116,7 @@ def test_tables_with_different_columns_are_refused(model: Path, tmp_path: Path) 
 
 def test_all_cases_are_measured_together_by_patient(model: Path, truth: ReferenceSet, tmp_path: Path) -> None:
     gather_predictions(model, PARTS, TASKS, tmp_path / "out")
-    metrics = measure_predictions(model, PARTS, truth, tmp_path / "out", not_validated=["d"], num_bootstrap=20)
+    metrics = to_plain(measure_predictions(model, PARTS, truth, tmp_path / "out", not_validated=["d"], num_bootstrap=20))
     assert metrics == json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert metrics["cross_validation"] == {"folds": [0, 1], "cases_per_fold": {"0": 2, "1": 1}, "not_validated": ["d"]}
     assert (metrics["num_cases"], metrics["num_resampling_units"]) == (3, 2)
@@ -151,7 +152,7 @@ def test_scores_for_the_ensemble_are_those_of_all_labelled_cases(model: Path, tr
 def test_without_tasks_there_is_no_uncertainty_and_no_scores(model: Path, truth: ReferenceSet, tmp_path: Path) -> None:
     gather_predictions(model, PARTS, (), tmp_path / "out")
     masks_only = ReferenceSet(truth.masks, truth.labels, (), None)
-    metrics = measure_predictions(model, PARTS, masks_only, tmp_path / "out", num_bootstrap=0)
+    metrics = to_plain(measure_predictions(model, PARTS, masks_only, tmp_path / "out", num_bootstrap=0))
     assert (metrics["tasks"], metrics["uncertainty"]) == ({}, {})
     assert not (tmp_path / "out" / "conformal.json").exists()
 
@@ -161,7 +162,7 @@ def test_a_task_that_nobody_labelled_has_no_scores(model: Path, truth: Reference
     unlabelled.write_text("case_id,grade,age\na,,48\nb,,55\nc,,\n")
     gather_predictions(model, PARTS, TASKS, tmp_path / "out")
     found = ReferenceSet(truth.masks, truth.labels, TASKS, unlabelled)
-    metrics = measure_predictions(model, PARTS, found, tmp_path / "out", num_bootstrap=0)
+    metrics = to_plain(measure_predictions(model, PARTS, found, tmp_path / "out", num_bootstrap=0))
     assert metrics["uncertainty"]["grade"]["prediction_sets"]["0.1"]["coverage"]["reason"] == "no_labelled_cases"
     assert list(json.loads((tmp_path / "out" / "conformal.json").read_text())) == ["age"]
 

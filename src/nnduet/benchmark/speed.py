@@ -173,8 +173,8 @@ def _against(stock: Sequence[Mapping[str, Any]], other: Sequence[Mapping[str, An
     found = resamples.estimate(weighted_mean(logs, resamples.weights), n_defined=len(cases), reason="no_cases")
     memory = [a["peak_bytes"] / b["peak_bytes"] for a, b in zip(stock, other, strict=True)]
     return {
-        "times_faster": float(np.exp(found["value"])),
-        "ci95": [float(np.exp(bound)) for bound in found["ci95"]] if found["ci95"] else None,
+        "times_faster": float(np.exp(found.value)),
+        "ci95": [float(np.exp(bound)) for bound in found.ci95] if found.ci95 else None,
         "times_less_memory": float(np.median(memory)),
     }
 

@@ -11,6 +11,7 @@ import typer
 from nnduet.cli.metric_table import show_metrics
 from nnduet.cli.options import JsonOption, WorkspaceOption, find_workspace, parse_label_map, quiet_environment
 from nnduet.console import progress_bar, reporting
+from nnduet.records import record_object
 
 if TYPE_CHECKING:
     from nnduet.evaluation.reference_sets import ReferenceSet
@@ -92,7 +93,7 @@ def evaluate(options: EvaluateOptions) -> None:
                 tolerance_mm=options.tolerance_mm,
                 progress=progress,
             )
-        report(metrics, lambda: show_metrics(metrics))
+        report(record_object(metrics), lambda: show_metrics(metrics))
 
 
 def _model_place(model: str | None) -> Path | None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,6 +21,9 @@ from nnduet.cli.options import (
     parse_folds,
 )
 from nnduet.console import progress_bar, reporting, show
+
+if TYPE_CHECKING:
+    from nnduet.evaluation.stored_metrics import Metrics
 
 __all__ = ["CrossValidateOptions", "TrainOptions", "cross_validate", "train"]
 
@@ -135,7 +138,7 @@ def cross_validate(options: CrossValidateOptions) -> None:
         report(summary.to_json(), lambda: _show_training(summary.model, summary.metrics_file, summary.metrics))
 
 
-def _show_training(model: str, metrics_file: str, metrics: Mapping[str, Any], notes: Sequence[str] = ()) -> None:
+def _show_training(model: str, metrics_file: str, metrics: Metrics, notes: Sequence[str] = ()) -> None:
     show_metrics(metrics)
     for note in notes:
         show(f"note     {note}")

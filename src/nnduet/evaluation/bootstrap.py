@@ -8,16 +8,39 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from nnduet.errors import SettingsError
+from nnduet.records import left_out_when
 
-__all__ = ["FloatArray", "Resamples", "draw_resamples", "ratio", "weighted_mean"]
+__all__ = ["Estimate", "FloatArray", "Resamples", "draw_resamples", "ratio", "weighted_mean"]
 
 FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value with its 95 % interval, as files hold it.
+
+    Attributes:
+        value: None where undefined; ``reason`` then says why.
+        ci95: ends of the interval, None where it cannot be given; ``ci95_reason`` says why where there is a value.
+        n_defined: cases that enter the value, 0 where it is undefined.
+        undefined_resamples: resamples without a value, which are left out of the interval.
+        tolerance_mm: of a surface distance.
+        absent_classes: classes that a mean over classes leaves out.
+    """
+
+    value: float | None
+    ci95: tuple[float, float] | None = None
+    n_defined: int = 0
+    undefined_resamples: int = 0
+    reason: str = left_out_when("")
+    ci95_reason: str = left_out_when("")
+    tolerance_mm: float | None = left_out_when(None)
+    absent_classes: tuple[str, ...] | None = left_out_when(None)
 
 
 @dataclass(frozen=True)
@@ -27,7 +50,7 @@ class Resamples:
     weights: FloatArray
     num_units: int
 
-    def estimate(self, values: FloatArray, *, n_defined: int, reason: str) -> dict[str, Any]:
+    def estimate(self, values: FloatArray, *, n_defined: int, reason: str) -> Estimate:
         """Value of row 0 with its 95 % percentile interval (2.5th and 97.5th percentile of the other rows).
 
         Args:
@@ -35,22 +58,18 @@ class Resamples:
             n_defined: how many cases enter the value.
             reason: why the value is undefined, used only if it is.
 
-        Returns:
-            ``{"value", "ci95", "n_defined", "undefined_resamples"}``, all JSON; an undefined value is None with ``reason``
-            and ``n_defined`` 0; an interval that cannot be given is None with ``ci95_reason``.
-
         Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), section 13.3.
         """
         drawn = values[1:]
         defined = drawn[np.isfinite(drawn)]
         undefined = int(drawn.size - defined.size)
         if not np.isfinite(values[0]):
-            return {"value": None, "ci95": None, "n_defined": 0, "undefined_resamples": undefined, "reason": reason}
-        entry = {"value": float(values[0]), "ci95": None, "n_defined": n_defined, "undefined_resamples": undefined}
+            return Estimate(None, None, 0, undefined, reason)
         why_not = self._why_no_interval(n_defined, defined.size)
         if why_not:
-            return {**entry, "ci95_reason": why_not}
-        return {**entry, "ci95": [float(q) for q in np.percentile(defined, (2.5, 97.5))]}
+            return Estimate(float(values[0]), None, n_defined, undefined, ci95_reason=why_not)
+        low, high = np.percentile(defined, (2.5, 97.5))
+        return Estimate(float(values[0]), (float(low), float(high)), n_defined, undefined)
 
     def _why_no_interval(self, n_defined: int, num_defined_resamples: int) -> str:
         if len(self.weights) == 1:

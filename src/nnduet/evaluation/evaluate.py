@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from nnduet.errors import DatasetError, SettingsError
 from nnduet.evaluation.answer_tables import (
@@ -22,15 +21,10 @@ from nnduet.evaluation.answer_tables import (
     read_rows,
 )
 from nnduet.evaluation.bootstrap import draw_resamples
+from nnduet.evaluation.metrics.table import definitions
 from nnduet.evaluation.per_case import missing_predictions, per_case_csv
-from nnduet.evaluation.segmentation_cases import (
-    CaseScore,
-    MaskScoring,
-    case_ids_of,
-    score_cases,
-    summarise_regions,
-)
-from nnduet.evaluation.stored_metrics import METRICS_FILE, PER_CASE_FILE, read_prediction_run
+from nnduet.evaluation.segmentation_cases import MaskScoring, case_ids_of, score_cases, summarise_regions
+from nnduet.evaluation.stored_metrics import METRICS_FILE, PER_CASE_FILE, Metrics, Settings, Sources, read_prediction_run
 from nnduet.evaluation.task_scores import score_task
 from nnduet.evaluation.training_cases import training_cases
 from nnduet.io.case_files import list_images
@@ -44,16 +38,7 @@ _DEFINITIONS = {
     "ci95": "2.5th to 97.5th percentile of bootstrap resamples of the resampling unit; resamples in which the metric is "
     "undefined are left out and counted in undefined_resamples",
     "n_defined": "cases that enter the value; 0 where it is undefined, with the reason",
-    "dsc": "2|A and B| / (|A|+|B|), mean over cases where reference or prediction is not empty",
-    "nsd": "share of both surfaces within tolerance_mm of the other, mean over the same cases",
-    "avd_ml": "|prediction volume - reference volume| in millilitres, mean over all cases that are not ignored",
-    "avd_ratio": "the same divided by the reference volume, mean over cases with a non-empty reference",
-    "balanced_accuracy": "mean recall over classes present in the reference",
-    "macro_f1": "mean F1 over classes in the reference or the predictions",
-    "auroc": "two classes: the second is positive; more: mean over classes of one against the rest",
-    "brier": "squared error summed over classes, mean over cases, 0 to 2",
-    "ece": "expected calibration error of the most probable class, 15 equal bins, L1",
-    "lr_plus": "sensitivity / (1 - specificity), one against the rest",
+    **definitions(),
     "missing_predictions": "count as worst: DSC 0, NSD 0, AVD = reference volume; wrong class with uniform probabilities; "
     "farthest rank; farthest reference value",
     "all_ignored": "all of the reference is the ignore label: nothing is scored there",
@@ -78,7 +63,7 @@ def evaluate(
     num_bootstrap: int = 1000,
     seed: int = 0,
     progress: Progress | None = None,
-) -> dict[str, Any]:
+) -> Metrics:
     """Score predictions and, with ``output``, write ``metrics.json`` and ``per_case.csv`` there, atomically.
 
     Args:
@@ -101,9 +86,7 @@ def evaluate(
         progress: called after each mask.
 
     Returns:
-        What ``metrics.json`` holds: ``settings``, ``definitions``, ``num_cases``, ``missing_predictions``, ``not_used`` (what
-        else lies in ``references``), ``trained_on`` (cases), ``warnings``, ``segmentation`` by region, ``tasks`` by name.
-        Strictly JSON: undefined values are None.
+        What ``metrics.json`` holds.
 
     Raises:
         SettingsError: nothing to score, tasks without a table or of equal names, an impossible tolerance or resample number.
@@ -117,41 +100,33 @@ def evaluate(
     cases = _cases(case_ids, references, rows, table)
     resamples = draw_resamples(patients_of(cases, rows), num_resamples=num_bootstrap, seed=seed)
     answers = _answers(tasks, cases, rows, predictions)
-    scores: list[CaseScore] = []
-    segmentation: dict[str, Any] = {}
-    if references is not None:
-        scoring = MaskScoring(references, predictions, labels, tolerance_mm, label_map or {})
-        scores = score_cases(cases, scoring, progress)
-        segmentation = summarise_regions(scores, scoring, resamples)
+    scoring = MaskScoring(references, predictions, labels, tolerance_mm, label_map or {}) if references else None
+    scores = score_cases(cases, scoring, progress) if scoring else []
     trained_on = _trained_on(cases, predictions, model)
-    metrics = {
-        "settings": {
-            "tolerance_mm": tolerance_mm,
-            "num_bootstrap": num_bootstrap,
-            "seed": seed,
-            "resampling_unit": "patient" if any(rows[c].cells.get(GROUP_COLUMN) for c in cases if c in rows) else "case",
-        },
-        "sources": {
-            "predictions": "."
-            if output is not None and predictions.absolute() == output.absolute()
-            else str(predictions.absolute()),
-            "references": str(references.absolute()) if references else None,
-            "table": str(table.absolute()) if table else None,
-        },
-        "definitions": _DEFINITIONS,
-        "num_cases": len(cases),
-        "num_resampling_units": resamples.num_units,
-        "missing_predictions": missing_predictions(scores, answers),
-        "not_used": list(list_images(references).notes) if references else [],
-        "trained_on": trained_on,
-        "warnings": [_warning(trained_on, len(cases))] if trained_on else [],
-        "segmentation": segmentation,
-        "tasks": {entry.task.name: score_task(entry, num_resamples=num_bootstrap, seed=seed) for entry in answers},
-    }
+    unit = "patient" if any(rows[case_id].cells.get(GROUP_COLUMN) for case_id in cases if case_id in rows) else "case"
+    metrics = Metrics(
+        settings=Settings(tolerance_mm, num_bootstrap, seed, unit),
+        sources=_sources(predictions, references, table, output),
+        definitions=_DEFINITIONS,
+        num_cases=len(cases),
+        num_resampling_units=resamples.num_units,
+        missing_predictions=missing_predictions(scores, answers),
+        not_used=tuple(list_images(references).notes) if references else (),
+        trained_on=tuple(trained_on),
+        warnings=(_warning(trained_on, len(cases)),) if trained_on else (),
+        segmentation=summarise_regions(scores, scoring, resamples) if scoring else {},
+        tasks={entry.task.name: score_task(entry, num_resamples=num_bootstrap, seed=seed) for entry in answers},
+    )
     if output is not None:
         write_text_atomically(output / PER_CASE_FILE, per_case_csv(cases, scores, answers))
         write_json_atomically(output / METRICS_FILE, metrics)
     return metrics
+
+
+def _sources(predictions: Path, references: Path | None, table: Path | None, output: Path | None) -> Sources:
+    is_beside = output is not None and predictions.absolute() == output.absolute()
+    others = (None if path is None else str(path.absolute()) for path in (references, table))
+    return Sources("." if is_beside else str(predictions.absolute()), *others)
 
 
 def _check_request(references: Path | None, tasks: tuple[Task, ...], table: Path | None) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nnduet.errors import DatasetError, OutputExistsError, TableError, UnreadableFileError
+from nnduet.evaluation.metrics.table import REGION_METRICS
 from nnduet.evaluation.stored_metrics import METRICS_FILE, PER_CASE_FILE
 from nnduet.io.delimited import read_lines
 from nnduet.records import read_json
@@ -14,7 +15,7 @@ from nnduet.schema import CASE_COLUMN, GROUP_COLUMN
 
 __all__ = ["check_own_json", "check_own_metrics", "check_own_table"]
 
-_METRIC_PARTS = tuple(f"_{part}" for part in ("dsc", "nsd", "avd_ml", "avd_ratio", "reason", "reference", "prediction"))
+_METRIC_PARTS = tuple(f"_{part}" for part in (*(m.key for m in REGION_METRICS), "reason", "reference", "prediction"))
 
 
 def check_own_metrics(folder: Path) -> None:

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 
 from nnduet.evaluation.answer_tables import PREDICTIONS_FILE, TaskAnswers, answer_columns
 from nnduet.evaluation.segmentation_cases import CaseScore
+from nnduet.evaluation.stored_metrics import MissingPrediction
 from nnduet.io.csv_text import records_text
 from nnduet.schema import CASE_COLUMN, Task
 
 __all__ = ["missing_predictions", "per_case_csv"]
 
 
-def missing_predictions(scores: Sequence[CaseScore], answers: Sequence[TaskAnswers]) -> list[dict[str, str]]:
+def missing_predictions(scores: Sequence[CaseScore], answers: Sequence[TaskAnswers]) -> tuple[MissingPrediction, ...]:
     """One entry per case and part (``segmentation`` or the task) that has no usable prediction."""
-    masks = [{"case_id": s.case_id, "part": "segmentation", "error": s.error} for s in scores if s.error is not None]
+    masks = [MissingPrediction(score.case_id, "segmentation", score.error) for score in scores if score.error is not None]
     labels = [
-        {"case_id": case_id, "part": entry.task.name, "error": f"no answer in {PREDICTIONS_FILE}"}
+        MissingPrediction(case_id, entry.task.name, f"no answer in {PREDICTIONS_FILE}")
         for entry in answers
         for case_id in entry.missing
     ]
-    return [*masks, *labels]
+    return (*masks, *labels)
 
 
 def per_case_csv(cases: Sequence[str], scores: Sequence[CaseScore], answers: Sequence[TaskAnswers]) -> str:
@@ -29,7 +29,9 @@ def per_case_csv(cases: Sequence[str], scores: Sequence[CaseScore], answers: Seq
     lines: dict[str, dict[str, object]] = {case_id: {CASE_COLUMN: case_id} for case_id in cases}
     for score in scores:
         for name, region in score.regions.items():
-            lines[score.case_id].update({f"{name}_{field}": value for field, value in asdict(region).items()})
+            volumes = {"reference_ml": region.reference_ml, "prediction_ml": region.prediction_ml}
+            cells = {**region.values, "reason": region.reason, **volumes}
+            lines[score.case_id].update({f"{name}_{part}": value for part, value in cells.items()})
     for entry in answers:
         for index, case_id in enumerate(entry.case_ids):
             lines[case_id].update(_answer_cells(entry, index))

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -20,22 +19,17 @@ from nnduet.errors import (
     TooLargeError,
     UnreadableFileError,
 )
-from nnduet.evaluation.bootstrap import Resamples, weighted_mean
-from nnduet.evaluation.metrics.segmentation import (
-    ALL_IGNORED,
-    RegionScore,
-    check_tolerance,
-    ignore_label,
-    region_labels,
-    score_segmentation,
-)
+from nnduet.evaluation.bootstrap import Estimate, Resamples, weighted_mean
+from nnduet.evaluation.metrics.metric import RegionMetric
+from nnduet.evaluation.metrics.segmentation import check_tolerance
+from nnduet.evaluation.metrics.table import REGION_METRICS
+from nnduet.evaluation.region_scores import ALL_IGNORED, RegionScore, ignore_label, region_labels, score_segmentation
+from nnduet.evaluation.stored_metrics import RegionMetrics
 from nnduet.io.case_files import list_images
 from nnduet.io.images import MAX_IMAGE_BYTES, Image, check_declared, check_same_geometry
 from nnduet.progress import Progress
 
 __all__ = ["CaseScore", "MaskScoring", "case_ids_of", "score_cases", "summarise_regions"]
-
-"""Called with the number of finished cases and of all cases."""
 
 _READING_ERRORS = (AmbiguousFileError, CorruptFileError, GeometryError, LabelError, TooLargeError, UnreadableFileError)
 
@@ -136,7 +130,7 @@ def _read_only_one(paths: Sequence[Path], scoring: MaskScoring, label_map: Mappi
     return image
 
 
-def summarise_regions(scores: Sequence[CaseScore], scoring: MaskScoring, resamples: Resamples) -> dict[str, Any]:
+def summarise_regions(scores: Sequence[CaseScore], scoring: MaskScoring, resamples: Resamples) -> dict[str, RegionMetrics]:
     """Mean over cases of every metric of every region, with interval; cases in the order of the resamples."""
     return {
         name: _summarise_region([score.regions[name] for score in scores], values, scoring.tolerance_mm, resamples)
@@ -145,20 +139,20 @@ def summarise_regions(scores: Sequence[CaseScore], scoring: MaskScoring, resampl
 
 
 def _summarise_region(
-    scores: Sequence[RegionScore], values: tuple[int, ...], tolerance_mm: float, resamples: Resamples
-) -> dict[str, Any]:
+    scores: Sequence[RegionScore], labels: tuple[int, ...], tolerance_mm: float, resamples: Resamples
+) -> RegionMetrics:
     reasons = Counter(score.reason for score in scores if score.reason)
-    ignored = ALL_IGNORED if reasons[ALL_IGNORED] == len(scores) else None
-    means = {
-        "dsc": _mean([score.dsc for score in scores], resamples, ignored or "both_empty"),
-        "nsd": {**_mean([score.nsd for score in scores], resamples, ignored or "both_empty"), "tolerance_mm": tolerance_mm},
-        "avd_ml": _mean([score.avd_ml for score in scores], resamples, ignored or "no_cases"),
-        "avd_ratio": _mean([score.avd_ratio for score in scores], resamples, ignored or "empty_reference"),
-    }
-    return {"labels": list(values), "case_reasons": dict(reasons), **means}
+    all_ignored = reasons[ALL_IGNORED] == len(scores)
+    means = {metric.key: _mean(metric, scores, resamples, all_ignored) for metric in REGION_METRICS}
+    for metric in REGION_METRICS:
+        if metric.beside == "tolerance_mm":
+            means[metric.key] = replace(means[metric.key], tolerance_mm=tolerance_mm)
+    return RegionMetrics.of(means, labels=labels, case_reasons=dict(reasons))
 
 
-def _mean(values: Sequence[float | None], resamples: Resamples, reason: str) -> dict[str, Any]:
+def _mean(metric: RegionMetric, scores: Sequence[RegionScore], resamples: Resamples, all_ignored: bool) -> Estimate:
+    values = [score.values[metric.key] for score in scores]
     numbers = np.array([np.nan if value is None else value for value in values])
     mean = weighted_mean(numbers, resamples.weights)
+    reason = ALL_IGNORED if all_ignored else metric.reason
     return resamples.estimate(mean, n_defined=int(np.isfinite(numbers).sum()), reason=reason)

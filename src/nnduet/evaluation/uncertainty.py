@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +17,9 @@ from nnduet.case_head import calibration
 from nnduet.case_head.head import CaseHead
 from nnduet.errors import DatasetError
 from nnduet.evaluation.answer_tables import TaskAnswers
-from nnduet.evaluation.bootstrap import FloatArray, Resamples, draw_resamples, weighted_mean
+from nnduet.evaluation.bootstrap import Estimate, FloatArray, Resamples, draw_resamples, weighted_mean
 from nnduet.evaluation.metrics.ranking import auroc
+from nnduet.evaluation.stored_metrics import IntervalQuality, SetQuality, TaskUncertainty
 
 __all__ = ["ABSTAINING_SHARES", "DEFINITIONS", "ERROR_RATES", "kept_weights", "measure_uncertainty", "nonconformity"]
 
@@ -53,8 +54,8 @@ def measure_uncertainty(
     *,
     num_resamples: int,
     seed: int,
-) -> dict[str, Any]:
-    """Measure one task as strict JSON; undefined values are None with a reason, see :data:`DEFINITIONS`.
+) -> TaskUncertainty:
+    """Measure one task; undefined values are None with a reason, see :data:`DEFINITIONS`.
 
     Args:
         answers: N labelled cases, each answered by a fold that had not seen it.
@@ -68,27 +69,24 @@ def measure_uncertainty(
     if answers.missing:
         raise DatasetError(f"task {answers.task.name}: expected a prediction for every case, got none for {answers.missing}")
     resamples = draw_resamples(answers.groups, num_resamples=num_resamples, seed=seed)
-    describe = _prediction_sets if answers.task.is_classification else _intervals
-    by_rate = {f"{rate:g}": describe(answers, _thresholds(folds, heads, rate), resamples) for rate in ERROR_RATES}
-    common = {
-        "num_cases": len(answers.case_ids),
-        "num_resampling_units": resamples.num_units,
-        "folds_without_scores": sorted(set(folds) - set(heads)),
-    }
+    thresholds = {f"{rate:g}": _thresholds(folds, heads, rate) for rate in ERROR_RATES}
+    measured = TaskUncertainty(len(answers.case_ids), resamples.num_units, tuple(sorted(set(folds) - set(heads))))
     if not answers.task.is_classification:
-        return {**common, "intervals": by_rate}
+        return replace(
+            measured, intervals={rate: _intervals(answers, limits, resamples) for rate, limits in thresholds.items()}
+        )
     confidence, wrong = answers.probabilities.max(axis=1, initial=0), answers.prediction != answers.reference
-    return {
-        **common,
-        "prediction_sets": by_rate,
-        "accuracy_when_abstaining": {
+    return replace(
+        measured,
+        prediction_sets={rate: _prediction_sets(answers, limits, resamples) for rate, limits in thresholds.items()},
+        accuracy_when_abstaining={
             f"{share:g}": _accuracy_of_kept(~wrong, kept_weights(confidence, share), resamples) for share in ABSTAINING_SHARES
         },
-        "auroc_of_being_wrong": {
+        auroc_of_being_wrong={
             "one_minus_confidence": _auroc_of_being_wrong(1 - confidence, wrong, resamples),
             "outlier_score": _auroc_of_being_wrong(outlier_scores, wrong, resamples),
         },
-    }
+    )
 
 
 def kept_weights(confidence: FloatArray, share: float) -> FloatArray:
@@ -112,45 +110,46 @@ def _thresholds(folds: Sequence[str], heads: Mapping[str, CaseHead], error_rate:
     return np.array([of_fold.get(fold, math.nan) for fold in folds], dtype=float)
 
 
-def _prediction_sets(answers: TaskAnswers, thresholds: FloatArray, resamples: Resamples) -> dict[str, Any]:
+def _prediction_sets(answers: TaskAnswers, thresholds: FloatArray, resamples: Resamples) -> SetQuality:
     size, covered = np.full(len(thresholds), np.nan), np.full(len(thresholds), np.nan)
     for case in np.flatnonzero(~np.isnan(thresholds)):
         chosen = calibration.conformal_set(answers.probabilities[case], float(thresholds[case]))
         size[case], covered[case] = len(chosen), int(answers.reference[case]) in chosen
     reason = _why_no_sets(thresholds)
-    return {
-        "coverage": _mean(covered, resamples, reason),
-        "mean_set_size": _mean(size, resamples, reason),
-        "singleton_share": _mean(np.where(np.isnan(size), np.nan, size == 1), resamples, reason),
-    }
+    return SetQuality(
+        coverage=_mean(covered, resamples, reason),
+        mean_set_size=_mean(size, resamples, reason),
+        singleton_share=_mean(np.where(np.isnan(size), np.nan, size == 1), resamples, reason),
+    )
 
 
-def _intervals(answers: TaskAnswers, thresholds: FloatArray, resamples: Resamples) -> dict[str, Any]:
+def _intervals(answers: TaskAnswers, thresholds: FloatArray, resamples: Resamples) -> IntervalQuality:
     covered = np.where(np.isnan(thresholds), np.nan, nonconformity(answers) <= thresholds)
     endless = bool(np.isinf(thresholds).any())
     width = np.full(len(thresholds), np.nan) if endless else 2 * thresholds
-    return {
-        "coverage": _mean(covered, resamples, _why_no_sets(thresholds)),
-        "mean_width": _mean(width, resamples, "endless_interval_for_want_of_scores" if endless else _why_no_sets(thresholds)),
-        "unit": answers.task.unit,
-    }
+    reason = _why_no_sets(thresholds)
+    return IntervalQuality(
+        coverage=_mean(covered, resamples, reason),
+        mean_width=_mean(width, resamples, "endless_interval_for_want_of_scores" if endless else reason),
+        unit=answers.task.unit,
+    )
 
 
 def _why_no_sets(thresholds: FloatArray) -> str:
     return "no_conformal_scores" if len(thresholds) else "no_labelled_cases"
 
 
-def _mean(values: FloatArray, resamples: Resamples, reason: str) -> dict[str, Any]:
+def _mean(values: FloatArray, resamples: Resamples, reason: str) -> Estimate:
     mean = weighted_mean(values, resamples.weights)
     return resamples.estimate(mean, n_defined=int(np.isfinite(values).sum()), reason=reason)
 
 
-def _accuracy_of_kept(right: npt.NDArray[np.bool_], kept: FloatArray, resamples: Resamples) -> dict[str, Any]:
+def _accuracy_of_kept(right: npt.NDArray[np.bool_], kept: FloatArray, resamples: Resamples) -> Estimate:
     accuracy = weighted_mean(right.astype(float), resamples.weights * kept)
     return resamples.estimate(accuracy, n_defined=round(kept.sum()), reason="no_labelled_cases")
 
 
-def _auroc_of_being_wrong(scores: FloatArray, wrong: npt.NDArray[np.bool_], resamples: Resamples) -> dict[str, Any]:
+def _auroc_of_being_wrong(scores: FloatArray, wrong: npt.NDArray[np.bool_], resamples: Resamples) -> Estimate:
     known = np.isfinite(scores)
     area = auroc(scores[known], wrong[known], resamples.weights[:, known])
     return resamples.estimate(area, n_defined=int(known.sum()), reason=_why_no_area(wrong, known))

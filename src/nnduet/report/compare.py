@@ -17,6 +17,7 @@ from nnduet.datasets.case_tables import read_table
 from nnduet.errors import DatasetError, SettingsError, TableError
 from nnduet.evaluation.answer_tables import Row, TaskAnswers, patients_of
 from nnduet.evaluation.bootstrap import Resamples, draw_resamples, weighted_mean
+from nnduet.evaluation.metrics.table import REGION_METRICS
 from nnduet.evaluation.own_files import check_own_json, check_own_table
 from nnduet.io.csv_text import records_text
 from nnduet.io.files import write_json_atomically, write_text_atomically
@@ -31,7 +32,7 @@ COMPARISON_FILE = "comparison.json"
 COMPARISON_TABLE = "comparison.csv"
 _MAKER = "nnduet compare"
 
-_REGION_METRICS = ("dsc", "nsd", "avd_ml")
+_REGION_METRICS = [metric for metric in REGION_METRICS if metric.compared]
 _SAME_VOLUME = 1e-6  # relative
 
 _DEFINITIONS = {
@@ -149,14 +150,14 @@ def _only_in_one(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, list[s
 def _compare_region(name: str, cases: Sequence[str], a: ComparedRun, b: ComparedRun, resamples: Resamples) -> dict[str, Any]:
     _check_same_volumes(name, cases, a, b)
     metrics = {}
-    for field in _REGION_METRICS:
-        pair = np.stack([scores_of(f"{name}_{field}", cases, run) for run in (a, b)])
+    for metric in _REGION_METRICS:
+        pair = np.stack([scores_of(f"{name}_{metric.key}", cases, run) for run in (a, b)])
         defined = np.isfinite(pair)
         pair[:, ~defined.all(axis=0)] = np.nan
         means = [weighted_mean(values, resamples.weights) for values in (*pair, pair[1] - pair[0])]
         only = {f"n_only_{run}": int((defined[i] & ~defined[1 - i]).sum()) for i, run in enumerate("ab")}
-        entry = paired_entry(field, means, resamples, int(defined.all(axis=0).sum()), "no_case_defined_in_both")
-        metrics[field] = entry | only
+        entry = paired_entry(metric, means, resamples, int(defined.all(axis=0).sum()), "no_case_defined_in_both")
+        metrics[metric.key] = entry | only
     dice = [scores_of(f"{name}_dsc", cases, run) for run in (a, b)]
     rose, fell = largest_changes(cases, dice[0], dice[1], dice[1] - dice[0])
     return {"metrics": metrics, "rose": rose, "fell": fell}
@@ -187,7 +188,7 @@ def _case_csv(
     lines: dict[str, dict[str, Any]] = {case_id: {CASE_COLUMN: case_id} for case_id in cases}
     for case_id, row in patients.items():
         lines[case_id][GROUP_COLUMN] = row.cells[GROUP_COLUMN]
-    for column in (f"{name}_{field}" for name in regions for field in _REGION_METRICS):
+    for column in (f"{name}_{metric.key}" for name in regions for metric in _REGION_METRICS):
         one, two = (scores_of(column, cases, run) for run in (a, b))
         for index, case_id in enumerate(cases):
             lines[case_id] |= _triple(column, one[index], two[index], two[index] - one[index])

@@ -14,7 +14,7 @@ from nnduet.errors import DatasetError, SettingsError, TableError
 from nnduet.evaluation.answer_tables import Row, read_rows
 from nnduet.evaluation.bootstrap import FloatArray
 from nnduet.evaluation.evaluate import METRICS_FILE, PER_CASE_FILE
-from nnduet.evaluation.stored_metrics import StoredMetrics, read_metrics
+from nnduet.evaluation.stored_metrics import Metrics, read_metrics
 from nnduet.schema import Task, folds_with
 
 __all__ = ["ComparedRun", "find_scores", "read_compared_run", "scores_of"]
@@ -25,7 +25,7 @@ class ComparedRun:
     """What ``evaluate`` wrote of one run."""
 
     folder: Path
-    metrics: StoredMetrics
+    metrics: Metrics
     tasks: Mapping[str, Task]
     rows: Mapping[str, Row]
 

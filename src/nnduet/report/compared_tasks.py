@@ -9,10 +9,9 @@ import numpy as np
 
 from nnduet.errors import DatasetError
 from nnduet.evaluation.answer_tables import Row, TaskAnswers, answer_columns, collect_answers
-from nnduet.evaluation.bootstrap import FloatArray, draw_resamples, weighted_mean
-from nnduet.evaluation.metrics import classification as by_counts
-from nnduet.evaluation.metrics.calibration import brier_score
-from nnduet.evaluation.metrics.ranking import auroc
+from nnduet.evaluation.bootstrap import FloatArray, draw_resamples
+from nnduet.evaluation.metrics.answer_samples import AnswerSample
+from nnduet.evaluation.metrics.table import answer_metrics_of
 from nnduet.report.compared_runs import ComparedRun
 from nnduet.report.paired_differences import largest_changes, paired_entry
 from nnduet.schema import Task
@@ -53,47 +52,14 @@ def _answers_of(run: ComparedRun, task: Task, labelled: Sequence[str], patients:
 
 
 def compare_task(a: TaskAnswers, b: TaskAnswers, num_bootstrap: int, seed: int) -> dict[str, Any]:
+    """Paired differences of the metrics that the table marks as compared, and the answers that changed."""
     resamples = draw_resamples(a.groups, num_resamples=num_bootstrap, seed=seed)
-    values = [_metric_values(answers, resamples.weights) for answers in (a, b)]
-    metrics = {
-        name: paired_entry(name, (one, values[1][name], values[1][name] - one), resamples, len(a.case_ids), _reason(name, a))
-        for name, one in values[0].items()
-    }
+    samples = [AnswerSample(answers, resamples.weights) for answers in (a, b)]
+    metrics = {}
+    for metric in (metric for metric in answer_metrics_of(a.task) if metric.compared):
+        one, two = (metric.function(sample) for sample in samples)
+        metrics[metric.key] = paired_entry(metric, (one, two, two - one), resamples, len(a.case_ids), metric.reason(samples[0]))
     return {"type": a.task.type, "num_cases": len(a.case_ids), "metrics": metrics, **_changed_answers(a, b)}
-
-
-def _metric_values(answers: TaskAnswers, weights: FloatArray) -> dict[str, FloatArray]:
-    """{metric: (1 + R,)}, composed as :func:`nnduet.evaluation.task_scores.score_task` does, which gives no resamples."""
-    if not answers.task.is_classification:
-        error = np.abs(_with_worst_values(answers) - answers.reference)
-        return {"mae": np.full(len(weights), np.nan) if np.isnan(error).any() else weighted_mean(error, weights)}
-    num_classes, reference = len(answers.task.classes), answers.reference.astype(int)
-    prediction = np.where(np.isnan(answers.prediction), -1, answers.prediction).astype(int)
-    counts = by_counts.confusion_counts(reference, prediction, weights, num_classes)
-    asked = [1] if num_classes == 2 else list(range(num_classes))
-    areas = [auroc(answers.probabilities[:, index], reference == index, weights) for index in asked]
-    return {
-        "accuracy": by_counts.accuracy(counts),
-        "macro_f1": by_counts.macro_f1(counts),
-        "auroc": np.mean(areas, axis=0),
-        "brier": brier_score(answers.probabilities, reference, weights),
-    }
-
-
-def _with_worst_values(answers: TaskAnswers) -> FloatArray:
-    """Values (N,), a missing one replaced by the reference value farthest from the truth; NaN where all of them are equal."""
-    reference, prediction = answers.reference, answers.prediction
-    if not answers.missing or reference.min() == reference.max():
-        return prediction
-    low, high = reference.min(), reference.max()
-    return np.where(np.isnan(prediction), np.where(reference - low > high - reference, low, high), prediction)
-
-
-def _reason(metric: str, answers: TaskAnswers) -> str:
-    """Why a metric is undefined, if it is."""
-    if not answers.case_ids:
-        return "no_labelled_cases"
-    return "absent_class" if metric == "auroc" else "missing_prediction_in_a_constant_reference"
 
 
 def _changed_answers(a: TaskAnswers, b: TaskAnswers) -> dict[str, list[dict[str, Any]]]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from nnduet.evaluation.stored_metrics import StoredMetrics, TaskMetrics
+from nnduet.evaluation.stored_metrics import Metrics, TaskMetrics
 from nnduet.report.runs import Run
 from nnduet.report.stored_model import Configuration, StoredModel, machine_of, read_progress
 from nnduet.training.provenance import provenance
@@ -28,7 +28,7 @@ def title_of(run: Run) -> str:
         return f"Training of {name}"
     kind = "Answers to"
     if run.metrics is not None:
-        kind = "Cross-validation of" if run.metrics.cross_validation.folds else "Evaluation of"
+        kind = "Cross-validation of" if _folds(run.metrics) else "Evaluation of"
     return f"{kind} {len(run.rows)} cases: {name}"
 
 
@@ -50,7 +50,11 @@ def _in_words(made_by: Mapping[str, str]) -> str:
     return ", ".join(f"{name} {value}" for name, value in made_by.items())
 
 
-def _of_metrics(metrics: StoredMetrics) -> _Facts:
+def _folds(metrics: Metrics) -> tuple[int, ...]:
+    return metrics.cross_validation.folds if metrics.cross_validation else ()
+
+
+def _of_metrics(metrics: Metrics) -> _Facts:
     settings = metrics.settings
     facts = [
         ("intervals", f"95 %, {settings.num_bootstrap} bootstrap resamples of {settings.resampling_unit}s"),
@@ -58,7 +62,7 @@ def _of_metrics(metrics: StoredMetrics) -> _Facts:
     ]
     if settings.tolerance_mm is not None and metrics.segmentation:
         facts.append(("NSD tolerance", f"{settings.tolerance_mm:g} mm"))
-    folds = metrics.cross_validation.folds or (() if metrics.fold is None else (metrics.fold,))
+    folds = _folds(metrics) or (() if metrics.fold is None else (metrics.fold,))
     return [*facts, *([("folds", ", ".join(map(str, folds)))] if folds else [])]
 
 
@@ -123,20 +127,20 @@ def warnings_of(run: Run) -> list[str]:
     return out
 
 
-def _metric_warnings(metrics: StoredMetrics) -> list[str]:
-    out = [*metrics.warnings, *(alarm.sentence for alarm in metrics.alarms)]
+def _metric_warnings(metrics: Metrics) -> list[str]:
+    out = [*metrics.warnings, *(alarm.sentence for alarm in metrics.alarms or ())]
     if metrics.validated_on == "training cases":
         out.append("The scored cases are those that the model was trained on: the figures say nothing of new patients.")
     for name, task in metrics.tasks.items():
         out += _task_warnings(name, task)
     for name, region in metrics.segmentation.items():
-        undefined = [f"{metric} ({reason})" for metric, reason in region.undefined().items()]
+        undefined = [f"{key} ({found.reason})" for key, found in region.estimates.items() if found.value is None]
         if undefined:
             out.append(f"{name}: undefined are {', '.join(undefined)}.")
     missing = sorted({entry.case_id for entry in metrics.missing_predictions})
     if missing:
         out.append(f"{len(missing)} cases without a usable prediction count as the worst answer: {', '.join(missing[:10])}.")
-    left_out = metrics.cross_validation.not_validated
+    left_out = metrics.cross_validation.not_validated if metrics.cross_validation else ()
     if left_out:
         out.append(f"{len(left_out)} cases are in no validation part of these folds.")
     return out
@@ -144,7 +148,7 @@ def _metric_warnings(metrics: StoredMetrics) -> list[str]:
 
 def _task_warnings(name: str, task: TaskMetrics) -> list[str]:
     out = []
-    baseline = task.majority_baseline
+    baseline = task.majority_baseline or {}
     if task.collapsed:
         out.append(f"{name}: every answer is the same class; the classifier has collapsed.")
     elif task.beats_majority_baseline is False and isinstance(score := baseline.get("macro_f1"), float | int):

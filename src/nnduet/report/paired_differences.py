@@ -9,21 +9,25 @@ from typing import Any
 import numpy as np
 
 from nnduet.evaluation.bootstrap import FloatArray, Resamples
+from nnduet.evaluation.metrics.metric import Metric
+from nnduet.records import to_plain
 
 __all__ = ["add_holm", "largest_changes", "paired_entry"]
 
-_BETTER = {"dsc": "higher", "nsd": "higher", "avd_ml": "lower", "accuracy": "higher", "macro_f1": "higher", "auroc": "higher"}
 _NUM_CHANGES = 10
 _ROUNDING = 1e-12  # differences that are zero but for the order of additions
 
 
-def paired_entry(name: str, values: Sequence[FloatArray], resamples: Resamples, n_defined: int, reason: str) -> dict[str, Any]:
+def paired_entry(
+    metric: Metric, values: Sequence[FloatArray], resamples: Resamples, n_defined: int, reason: str
+) -> dict[str, Any]:
     """A, B and their difference, each (1 + R,), as JSON."""
     one, other, difference = values
     difference = np.where(np.abs(difference) < _ROUNDING, 0.0, difference)
-    estimate = resamples.estimate(difference, n_defined=n_defined, reason=reason)
-    shown = {"better": _BETTER.get(name, "lower"), "a": _json_number(one[0]), "b": _json_number(other[0])}
-    p_value = None if estimate["ci95"] is None else _p_value(difference[1:])
+    found = resamples.estimate(difference, n_defined=n_defined, reason=reason)
+    shown = {"better": metric.better, "a": _json_number(one[0]), "b": _json_number(other[0])}
+    p_value = None if found.ci95 is None else _p_value(difference[1:])
+    estimate = to_plain(found)
     return shown | {"difference": estimate.pop("value"), "ci95": estimate.pop("ci95"), "p_value": p_value} | estimate
 
 

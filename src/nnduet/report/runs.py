@@ -18,8 +18,8 @@ from nnduet.evaluation.answer_tables import PREDICTIONS_FILE, Row, answer_column
 from nnduet.evaluation.evaluate import METRICS_FILE, PER_CASE_FILE
 from nnduet.evaluation.stored_metrics import (
     RUN_FILE,
+    Metrics,
     PredictionRun,
-    StoredMetrics,
     TaskMetrics,
     read_metrics,
     read_prediction_run,
@@ -66,7 +66,7 @@ class Run:
     """
 
     folder: Path
-    metrics: StoredMetrics | None
+    metrics: Metrics | None
     rows: Mapping[str, Mapping[str, str]]
     tasks: tuple[TaskCases, ...]
     predictions: Path | None

@@ -8,7 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from nnduet.evaluation.stored_metrics import Estimate
+from nnduet.evaluation.bootstrap import Estimate
+from nnduet.evaluation.metrics.metric import RegionMetric
+from nnduet.evaluation.metrics.table import REGION_METRICS, answer_metrics_of
+from nnduet.evaluation.stored_metrics import RegionMetrics
 from nnduet.report import answer_figures, figures
 from nnduet.report.drawing import Drawing
 from nnduet.report.importance import importances
@@ -30,17 +33,7 @@ __all__ = [
 
 NUM_PICTURES = 3
 """Worst, median and best cases of each region; wrong answers of each task get up to four times as many."""
-_METRICS = {"dsc": "Dice", "nsd": "NSD", "avd_ml": "AVD (ml)"}
-_HEADLINES = ("macro_f1", "balanced_accuracy", "auroc", "ece", "quadratic_kappa", "mae", "spearman")
-_SPOKEN = {
-    "macro_f1": "macro-F1",
-    "balanced_accuracy": "balanced accuracy",
-    "auroc": "AUROC",
-    "ece": "calibration error (ECE)",
-    "quadratic_kappa": "quadratic kappa",
-    "mae": "mean absolute error",
-    "spearman": "Spearman",
-}
+_HEADLINES = [metric for metric in REGION_METRICS if metric.is_headline]
 
 
 def number_text(value: float | None, digits: int = 3) -> str:
@@ -54,13 +47,19 @@ def headlines(run: Run) -> list[dict[str, str]]:
         return []
     rows = []
     for region in run.regions:
-        for name, spoken in _METRICS.items():
-            if name != "avd_ml":
-                rows.append(_headline(f"{region}: {spoken}", getattr(run.metrics.segmentation[region], name)))
-    for task in run.tasks:
-        found = run.metrics.tasks[task.task.name].metrics
-        rows += [_headline(f"{task.task.name}: {_SPOKEN[name]}", found[name]) for name in _HEADLINES if name in found]
+        found = run.metrics.segmentation[region]
+        rows += [_headline(f"{region}: {metric.text}", estimate) for metric, estimate in _shown(found) if metric.is_headline]
+    for task in (entry.task for entry in run.tasks):
+        known = run.metrics.tasks[task.name].metrics
+        first = [metric for metric in answer_metrics_of(task) if metric.is_headline and metric.key in known]
+        rows += [_headline(f"{task.name}: {metric.text}", known[metric.key]) for metric in first]
     return rows
+
+
+def _shown(region: RegionMetrics) -> list[tuple[RegionMetric, Estimate]]:
+    """What of a region people see, as far as the file has it."""
+    found = region.estimates
+    return [(metric, found[metric.key]) for metric in REGION_METRICS if metric.is_shown and metric.key in found]
 
 
 def _headline(name: str, entry: Estimate) -> dict[str, str]:
@@ -76,17 +75,16 @@ def _headline(name: str, entry: Estimate) -> dict[str, str]:
 
 
 def distributions(run: Run) -> list[Drawing]:
-    """Dice, NSD and AVD of all regions side by side."""
-    if not run.regions:
+    """The metrics of all regions side by side; those without a unit are shares."""
+    if not run.regions or run.metrics is None:
         return []
-    labels = {"dsc": "Dice", "nsd": "NSD", "avd_ml": "volume difference (ml)"}
     return [
         figures.score_distributions(
-            {region: run.scores(region, metric) for region in run.regions},
-            label,
-            limits=None if metric == "avd_ml" else (-0.02, 1.02),
+            {region: run.scores(region, metric.key) for region in run.regions},
+            metric.text,
+            limits=None if metric.unit else (-0.02, 1.02),
         )
-        for metric, label in labels.items()
+        for metric, _ in _shown(run.metrics.segmentation[run.regions[0]])
     ]
 
 
@@ -107,7 +105,7 @@ def region_section(run: Run, name: str, shown: ShownCases) -> dict[str, Any]:
     found = run.metrics.segmentation[name]
     return {
         "name": name,
-        "metrics": [_headline(spoken, getattr(found, metric)) for metric, spoken in _METRICS.items()],
+        "metrics": [_headline(metric.text, estimate) for metric, estimate in _shown(found)],
         "reasons": found.case_reasons,
         "figures": [figures.bland_altman(reference[both], prediction[both], name)] if both.any() else [],
         "no_volumes": not both.any(),
@@ -122,7 +120,8 @@ def task_section(run: Run, cases: TaskCases, shown: ShownCases) -> dict[str, Any
     out["per_class"], out["importance"] = [], importances(run, task)
     if run.metrics is not None:
         entry = run.metrics.tasks[task.name]
-        out["metrics"] = [_headline(_SPOKEN.get(name, name), value) for name, value in entry.metrics.items()]
+        labels = {metric.key: metric.text for metric in answer_metrics_of(task)}
+        out["metrics"] = [_headline(labels.get(key, key), estimate) for key, estimate in entry.metrics.items()]
     if not task.is_classification:
         return out
     known = np.isfinite(cases.reference) & np.isfinite(cases.prediction) & np.isfinite(cases.probabilities).all(axis=1)
@@ -139,7 +138,7 @@ def task_section(run: Run, cases: TaskCases, shown: ShownCases) -> dict[str, Any
             answer_figures.confidence_histogram(confidence, right, f"Probabilities of the answers to {task.name}"),
             answer_figures.risk_coverage(confidence, right, f"Risk and coverage of {task.name}"),
         ]
-        out["confusion"] = _confusion(task.classes, run.metrics.tasks[task.name].confusion_matrix)
+        out["confusion"] = _confusion(task.classes, run.metrics.tasks[task.name].confusion_matrix or ())
         names = [case for case, k in zip(run.cases, known.tolist(), strict=True) if k]
         wrong = [i for i in np.argsort(-confidence, kind="stable").tolist() if prediction[i] != reference[i]]
         pictured = set(shown.want([names[i] for i in wrong[: 4 * NUM_PICTURES]]))
@@ -191,7 +190,7 @@ def training_section(run: Run) -> list[dict[str, Any]]:
 
 
 def case_header(run: Run) -> list[str]:
-    columns = [f"{region} {_METRICS[metric]}" for region in run.regions for metric in ("dsc", "nsd")]
+    columns = [f"{region} {metric.text}" for region in run.regions for metric in _HEADLINES]
     for task in run.tasks:
         columns += [f"{task.task.name} reference"] if run.metrics else []
         columns += [f"{task.task.name} answer", *([f"{task.task.name} probability"] if task.task.is_classification else [])]
@@ -210,7 +209,7 @@ def _further_columns(run: Run) -> dict[str, str]:
 
 def case_rows(run: Run, volumes: Mapping[str, str]) -> list[dict[str, Any]]:
     """A row per case: name, key of its volumes, cells, and whether an answer is wrong."""
-    scores = [run.scores(region, metric) for region in run.regions for metric in ("dsc", "nsd")]
+    scores = [run.scores(region, metric.key) for region in run.regions for metric in _HEADLINES]
     rows = []
     for index, case in enumerate(run.cases):
         cells = [number_text(float(values[index])) for values in scores]

@@ -8,22 +8,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from nnduet.errors import DatasetError
+from nnduet.evaluation.stored_metrics import Alarm
 from nnduet.schema import Task
 
 __all__ = [
     "LOSS_SHARE",
     "MIN_SAMPLES",
-    "Alarm",
     "CollapseWatch",
-    "alarms_of_json",
     "collapse_signs",
     "never_armed_note",
     "uninformed_loss",
@@ -121,38 +116,6 @@ class CollapseWatch:
             return [f"Task {task.name} has recovered in epoch {epoch}"]
         self._warned.add(task.name)
         return [f"WARNING: task {task.name} has collapsed in epoch {epoch}: {'; '.join(signs)}; {_ADVICE}"]
-
-
-@dataclass(frozen=True)
-class Alarm:
-    """What ``final_metrics.json`` lists under "alarms", and reports show.
-
-    Attributes:
-        kind: "one_class", "uninformed_loss" or "never_armed".
-        num_cases: validation cases that show it.
-        sentence: for a person.
-    """
-
-    task: str
-    kind: str
-    num_cases: int
-    sentence: str
-
-    def to_json(self) -> dict[str, Any]:
-        """A JSON object with every field."""
-        return asdict(self)
-
-
-def alarms_of_json(entries: Any, place: str = "final_metrics.json") -> tuple[Alarm, ...]:
-    """The alarms of a ``final_metrics.json``; none for None.
-
-    Raises:
-        DatasetError: they are no list of alarms.
-    """
-    try:
-        return msgspec.convert(entries or (), tuple[Alarm, ...])
-    except msgspec.ValidationError as error:
-        raise DatasetError(f"{place}: alarms: {error}") from error
 
 
 def never_armed_note(num_epochs: int) -> str:

@@ -16,6 +16,7 @@ from nnduet.datasets.folds import Folds
 from nnduet.errors import DatasetError, OutputExistsError, SettingsError
 from nnduet.evaluation.evaluate import METRICS_FILE
 from nnduet.evaluation.reference_sets import ReferenceSet, references_of_json
+from nnduet.evaluation.stored_metrics import Metrics
 from nnduet.inference.result_tables import result_ending
 from nnduet.model_store.model_files import CROSS_VALIDATION_FOLDER
 from nnduet.progress import Progress, prefixed
@@ -47,7 +48,7 @@ class CrossValidationSummary:
     folds: list[int]
     seconds: float
     metrics_file: str
-    metrics: dict[str, Any]
+    metrics: Metrics
 
     def to_json(self) -> dict[str, object]:
         """A JSON object with every field."""

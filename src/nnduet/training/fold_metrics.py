@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from nnduet.case_head.head import CaseHead, describe_head
 from nnduet.evaluation.evaluate import evaluate
+from nnduet.evaluation.stored_metrics import Alarm, Metrics
 from nnduet.inference.task_predictions import CaseAnswers
-from nnduet.training.collapse import Alarm, whole_case_alarms
+from nnduet.training.collapse import whole_case_alarms
 from nnduet.training.labels import CaseLabels
 from nnduet.training.provenance import provenance
 
@@ -41,7 +41,7 @@ def measure_fold(
     heads: Mapping[str, CaseHead],
     truth: FoldTruth,
     alarms: Sequence[Alarm] = (),
-) -> dict[str, Any]:
+) -> Metrics:
     """Measure the masks and tables of whole cases; writes ``metrics.json`` and ``per_case.csv`` beside them.
 
     With fold "all" the validation cases are the training cases; the metrics say so under "validated_on".
@@ -56,7 +56,7 @@ def measure_fold(
         What ``final_metrics.json`` holds.
     """
     tasks = truth.labels.tasks
-    metrics: dict[str, Any] = evaluate(
+    metrics = evaluate(
         output,
         truth.references,
         labels=truth.dataset_json["labels"],
@@ -66,15 +66,15 @@ def measure_fold(
         case_ids=list(answers),
         output=output,
     )
-    return {
-        **json.loads(json.dumps(metrics)),
-        "fold": fold,
-        "validated_on": "training cases" if fold == "all" else "validation cases of the fold",
-        "num_validation_cases": len(answers),
-        "alarms": [alarm.to_json() for alarm in (*_alarms(answers, truth.labels), *alarms)],
-        "made_by": provenance(),
-        "heads": {task.name: describe_head(heads.get(task.name)) for task in tasks},
-    }
+    return replace(
+        metrics,
+        fold=fold,
+        validated_on="training cases" if fold == "all" else "validation cases of the fold",
+        num_validation_cases=len(answers),
+        alarms=(*_alarms(answers, truth.labels), *alarms),
+        made_by=provenance(),
+        heads={task.name: describe_head(heads.get(task.name)) for task in tasks},
+    )
 
 
 def _alarms(answers: Mapping[str, CaseAnswers], labels: CaseLabels) -> list[Alarm]:

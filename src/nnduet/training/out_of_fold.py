@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from nnduet.errors import DatasetError
 from nnduet.evaluation.answer_tables import Row, TaskAnswers, answer_columns, collect_answers, read_rows
 from nnduet.evaluation.evaluate import METRICS_FILE, evaluate
 from nnduet.evaluation.reference_sets import ReferenceSet
+from nnduet.evaluation.stored_metrics import CrossValidationPart, Metrics, TaskUncertainty
 from nnduet.evaluation.uncertainty import DEFINITIONS, measure_uncertainty, nonconformity
 from nnduet.inference.result_tables import CLASSIFICATION_FILE, write_results
 from nnduet.io.case_files import list_images
@@ -106,7 +107,7 @@ def measure_predictions(
     not_validated: Sequence[str] = (),
     num_bootstrap: int = 1000,
     seed: int = 0,
-) -> dict[str, Any]:
+) -> Metrics:
     """Measure what :func:`gather_predictions` brought together.
 
     Writes ``metrics.json`` and ``per_case.csv`` as ``evaluate`` does, the former with ``cross_validation`` (folds, cases per
@@ -129,21 +130,18 @@ def measure_predictions(
     )
     predicted = _predicted(output, truth.tasks)
     answers = _collect(cases, truth, predicted)
-    metrics = {
-        **metrics,
-        "definitions": {**metrics["definitions"], **DEFINITIONS},
-        "made_by": provenance(),
-        "cross_validation": {
-            "folds": list(parts),
-            "cases_per_fold": {str(fold): len(part) for fold, part in parts.items()},
-            "not_validated": list(not_validated),
-        },
-        "uncertainty": _uncertainty(model, parts, answers, predicted, num_bootstrap, seed),
-    }
+    metrics = replace(
+        metrics,
+        definitions={**metrics.definitions, **DEFINITIONS},
+        made_by=provenance(),
+        cross_validation=CrossValidationPart(
+            tuple(parts), {str(fold): len(part) for fold, part in parts.items()}, tuple(not_validated)
+        ),
+        uncertainty=_uncertainty(model, parts, answers, predicted, num_bootstrap, seed),
+    )
     write_json_atomically(output / METRICS_FILE, metrics)
     _write_conformal(output / CONFORMAL_FILE, list(parts), answers)
-    loaded: dict[str, Any] = json.loads(json.dumps(metrics))
-    return loaded
+    return metrics
 
 
 def _uncertainty(
@@ -153,7 +151,7 @@ def _uncertainty(
     predicted: Mapping[str, Row],
     num_bootstrap: int,
     seed: int,
-) -> dict[str, Any]:
+) -> dict[str, TaskUncertainty]:
     """{task: what :func:`measure_uncertainty` finds with the conformal scores of each fold's own case heads}."""
     tasks = tuple(entry.task for entry in answers)
     heads = {str(fold): read_case_heads(model / f"fold_{fold}" / CASE_HEAD_FILE, tasks)[0] for fold in parts}

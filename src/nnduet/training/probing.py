@@ -20,6 +20,7 @@ from nnduet.case_head.fit import fit_case_head
 from nnduet.case_head.head import CaseHead
 from nnduet.errors import SettingsError
 from nnduet.evaluation.answer_tables import TaskAnswers
+from nnduet.evaluation.stored_metrics import TaskMetrics
 from nnduet.evaluation.task_scores import score_task
 from nnduet.io.csv_text import records_text
 from nnduet.io.files import write_json_atomically, write_text_atomically
@@ -219,19 +220,23 @@ def _scores(
     cases = [case_id for case_id, is_known in zip(held_out.case_ids, known, strict=True) if is_known]
     scored = _score(task, cases, reference[known], outputs)
     if task.type == "regression":
-        level = _score(task, cases, reference[known], constant)["metrics"]["mae"]["value"]
+        level = _score(task, cases, reference[known], constant).metrics["mae"].value
     else:
-        level = scored["majority_baseline"]["macro_f1"]
-    return {name: entry["value"] for name, entry in scored["metrics"].items()} if head else {}, level
+        level = _number((scored.majority_baseline or {}).get("macro_f1"))
+    return {name: entry.value for name, entry in scored.metrics.items()} if head else {}, level
 
 
-def _score(task: Task, case_ids: Sequence[str], reference: Array, outputs: Array) -> dict[str, Any]:
+def _score(task: Task, case_ids: Sequence[str], reference: Array, outputs: Array) -> TaskMetrics:
     """All metrics of class probabilities (N, K) or values (N, 1), without intervals."""
     is_regression = task.type == "regression"
     prediction = outputs[:, 0] if is_regression else outputs.argmax(axis=1).astype(float)
     probabilities = outputs[:, :0] if is_regression else outputs
     cases = tuple(case_ids)
     return score_task(TaskAnswers(task, cases, cases, reference, prediction, probabilities), num_resamples=0, seed=0)
+
+
+def _number(value: float | str | None) -> float | None:
+    return None if isinstance(value, str) else value
 
 
 def _means(rows: Sequence[ProbeRow]) -> Iterator[ProbeMeans]:

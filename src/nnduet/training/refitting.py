@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from nnduet.case_head.head import CaseHead, best_model
 from nnduet.errors import DatasetError, ModelError
+from nnduet.evaluation.stored_metrics import TaskMetrics
 from nnduet.inference.result_tables import result_ending, write_tables
 from nnduet.io.files import replace_together, scratch_folder, write_json_atomically
 from nnduet.progress import Progress
@@ -123,7 +123,7 @@ def _refit_fold(trained: TrainedFolds, truth: FoldTruth, fold: str, prepared: Pa
     made_of = read_ingredients(trained.folder(fold) / INGREDIENTS_FILE)
     if made_of is not None:
         write_ingredients(prepared / INGREDIENTS_FILE, replace(made_of, labels=trained.labels_digest()))
-    return [_row(task.name, fold, heads.get(task.name), metrics["tasks"][task.name]) for task in trained.tasks]
+    return [_row(task.name, fold, heads.get(task.name), metrics.tasks[task.name]) for task in trained.tasks]
 
 
 def _link_masks(trained: TrainedFolds, fold: str, case_ids: Sequence[str], target: Path) -> None:
@@ -145,8 +145,8 @@ def _prepared(scratch: Path) -> list[Path]:
     return sorted(files, key=lambda path: path.name == FINAL_METRICS_FILE)
 
 
-def _row(task: str, fold: str, head: CaseHead | None, measured: Mapping[str, Any]) -> RefitRow:
-    metrics = {name: entry["value"] for name, entry in measured["metrics"].items()}
+def _row(task: str, fold: str, head: CaseHead | None, measured: TaskMetrics) -> RefitRow:
+    metrics = {name: entry.value for name, entry in measured.metrics.items()}
     if head is None:
         return RefitRow(task, fold, "network head", "", None, 1.0, metrics)
     return RefitRow(task, fold, *best_model(head), head.choice["inner_loss"], head.network_share, metrics)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nnduet.evaluation.evaluate import METRICS_FILE
+from nnduet.evaluation.stored_metrics import Metrics
 from nnduet.io.files import locked
 from nnduet.model_store.model_files import CONFORMAL_FILE, CROSS_VALIDATION_FOLDER
 from nnduet.network.hardware import select_device
@@ -58,7 +59,7 @@ class TrainingSummary:
     epochs: int
     seconds: float
     metrics_file: str
-    metrics: dict[str, Any]
+    metrics: Metrics
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, object]:
@@ -146,7 +147,7 @@ def train(
         epochs=trainer.num_epochs,
         seconds=round(time.perf_counter() - started, 1),
         metrics_file=str(metrics_file),
-        metrics=read_json(metrics_file, dict[str, Any]),
+        metrics=read_json(metrics_file, Metrics),
         notes=notes,
     )
 

@@ -29,7 +29,7 @@ from nnduet.nnunet_types import ConfigurationManager, DatasetJson, Plans, PlansM
 from nnduet.progress import Progress
 from nnduet.schema import tasks_from_json
 from nnduet.training.checkpoints import remove_passing_checkpoints, replace_checkpoint
-from nnduet.training.collapse import CollapseWatch, alarms_of_json, never_armed_note
+from nnduet.training.collapse import CollapseWatch, never_armed_note
 from nnduet.training.history import History, SparsePlots
 from nnduet.training.labels import inner_fold, read_case_labels
 from nnduet.training.mirroring import fixed_patch_axes, keep_sides
@@ -339,7 +339,7 @@ class nnUNetTrainerMultitask(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801
         if self.local_rank == 0:
             self._learn_labels()
             try:
-                for alarm in alarms_of_json(validate_fold(self)["alarms"]):
+                for alarm in validate_fold(self).alarms or ():
                     self.print_to_log_file(f"WARNING: {alarm.sentence}")
             except NNDuetError as error:
                 self.print_to_log_file(f"validation failed: {error.code}: {error}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ from nnduet.case_head.feature_table import FeatureTable
 from nnduet.case_head.head import CaseHead
 from nnduet.case_head.outliers import OutlierModel
 from nnduet.errors import ModelError
+from nnduet.evaluation.stored_metrics import Metrics
 from nnduet.evaluation.training_cases import write_training_cases
 from nnduet.inference.prediction import Prediction
 from nnduet.inference.predictor import Predictor
@@ -36,7 +36,7 @@ from nnduet.training.trainer_protocol import Trainer
 __all__ = ["FINAL_METRICS_FILE", "trained_model", "validate_fold"]
 
 
-def validate_fold(trainer: Trainer) -> dict[str, Any]:
+def validate_fold(trainer: Trainer) -> Metrics:
     """Whole-case validation of a trained fold.
 
     Writes into ``fold_K/``: the names of the training cases, the features of training and validation cases,

@@ -9,15 +9,14 @@ import numpy as np
 import pytest
 
 from nnduet.errors import LabelError, SettingsError
+from nnduet.evaluation.metrics.mask_pairs import MaskPair
 from nnduet.evaluation.metrics.segmentation import (
-    RegionScore,
     dice_coefficient,
-    ignore_label,
     normalized_surface_distance,
-    region_labels,
-    score_segmentation,
-    volume_difference,
+    relative_volume_difference,
+    volume_difference_ml,
 )
+from nnduet.evaluation.region_scores import RegionScore, ignore_label, region_labels, score_segmentation
 
 ONE_MM = (1.0, 1.0, 1.0)
 
@@ -29,18 +28,25 @@ def box(shape: tuple[int, ...], *bounds: tuple[int, int]) -> np.ndarray:
 
 
 def nsd(a: np.ndarray, b: np.ndarray, *, spacing_mm: Sequence[float] = ONE_MM, tolerance_mm: float = 2.0) -> float | None:
-    return normalized_surface_distance(a, b, spacing_mm=spacing_mm, tolerance_mm=tolerance_mm)
+    return normalized_surface_distance(MaskPair(a, b, spacing_mm, tolerance_mm))
+
+
+def told(score: RegionScore) -> tuple[float | str | None, ...]:
+    """DSC, NSD, both volume differences, and what is known besides."""
+    values = (score.values[name] for name in ("dsc", "nsd", "avd_ml", "avd_ratio"))
+    return (*values, score.reason, score.reference_ml, score.prediction_ml)
 
 
 def test_dice_of_two_half_overlapping_cubes_is_one_half() -> None:
     left = box((4, 4, 8), (0, 4), (0, 4), (0, 4))
     right = box((4, 4, 8), (0, 4), (0, 4), (2, 6))
-    assert dice_coefficient(left, right) == 0.5  # 2 * 32 / (64 + 64)
+    assert dice_coefficient(MaskPair(left, right, ONE_MM)) == 0.5  # 2 * 32 / (64 + 64)
 
 
 def test_volume_difference_of_8_against_12_voxels_of_5_cubic_mm_is_20_cubic_mm_and_one_half() -> None:
     reference, prediction = box((4, 4, 4), (0, 2), (0, 2), (0, 2)), box((4, 4, 4), (0, 3), (0, 2), (0, 2))
-    assert volume_difference(reference, prediction, spacing_mm=(5.0, 1.0, 1.0)) == (0.02, 0.5)
+    pair = MaskPair(reference, prediction, (5.0, 1.0, 1.0))
+    assert (volume_difference_ml(pair), relative_volume_difference(pair)) == (0.02, 0.5)
 
 
 def test_surface_distance_forgives_a_shift_of_exactly_the_tolerance() -> None:
@@ -115,20 +121,20 @@ NONE = np.zeros((4, 4, 4), dtype=np.uint8)
 @pytest.mark.parametrize(
     ("reference", "prediction", "expected"),
     [
-        (NONE, NONE, RegionScore(None, None, 0.0, None, "both_empty", 0.0, 0.0)),
-        (NONE, SOME, RegionScore(0.0, 0.0, 0.008, None, "empty_reference", 0.0, 0.008)),
-        (SOME, NONE, RegionScore(0.0, 0.0, 0.008, 1.0, "empty_prediction", 0.008, 0.0)),
-        (SOME, SOME, RegionScore(1.0, 1.0, 0.0, 0.0, "", 0.008, 0.008)),
-        (SOME, None, RegionScore(0.0, 0.0, 0.008, 1.0, "missing_prediction", 0.008)),
-        (NONE, None, RegionScore(0.0, 0.0, 0.0, None, "missing_prediction", 0.0)),
+        (NONE, NONE, (None, None, 0.0, None, "both_empty", 0.0, 0.0)),
+        (NONE, SOME, (0.0, 0.0, 0.008, None, "empty_reference", 0.0, 0.008)),
+        (SOME, NONE, (0.0, 0.0, 0.008, 1.0, "empty_prediction", 0.008, 0.0)),
+        (SOME, SOME, (1.0, 1.0, 0.0, 0.0, "", 0.008, 0.008)),
+        (SOME, None, (0.0, 0.0, 0.008, 1.0, "missing_prediction", 0.008, None)),
+        (NONE, None, (0.0, 0.0, 0.0, None, "missing_prediction", 0.0, None)),
     ],
     ids=["both empty", "empty reference", "empty prediction", "equal", "missing", "missing and empty reference"],
 )
 def test_empty_masks_follow_the_table_of_the_module(
-    reference: np.ndarray, prediction: np.ndarray | None, expected: RegionScore
+    reference: np.ndarray, prediction: np.ndarray | None, expected: tuple[float | str | None, ...]
 ) -> None:
     scores = score_segmentation(reference, prediction, {"organ": (1,)}, spacing_mm=ONE_MM, tolerance_mm=2.0)
-    assert scores == {"organ": expected}
+    assert {name: told(score) for name, score in scores.items()} == {"organ": expected}
 
 
 def test_a_region_joins_its_labels_and_the_union_is_added() -> None:
@@ -137,9 +143,9 @@ def test_a_region_joins_its_labels_and_the_union_is_added() -> None:
     reference = np.array([[[1, 1, 2, 0]]])
     prediction = np.array([[[1, 2, 2, 0]]])
     scores = score_segmentation(reference, prediction, regions, spacing_mm=ONE_MM, tolerance_mm=0.0)
-    assert scores["whole"].dsc == 1.0
+    assert scores["whole"].values["dsc"] == 1.0
     assert scores["foreground"] == scores["whole"]
-    assert scores["lesion"].dsc == pytest.approx(2 / 3)
+    assert scores["lesion"].values["dsc"] == pytest.approx(2 / 3)
 
 
 def test_the_union_gives_way_to_a_narrower_region_named_foreground() -> None:
@@ -160,8 +166,8 @@ def test_ignored_reference_voxels_are_left_out_of_the_prediction() -> None:
     scores = score_segmentation(
         reference, prediction, region_labels(labels), spacing_mm=ONE_MM, tolerance_mm=2.0, ignore=ignore_label(labels)
     )
-    assert scores["organ"].dsc == 1.0
-    assert scores["organ"].avd_ml == 0.0
+    assert scores["organ"].values["dsc"] == 1.0
+    assert scores["organ"].values["avd_ml"] == 0.0
 
 
 def test_a_tolerance_of_zero_is_a_tolerance_and_a_half_voxel_is_more_than_it() -> None:
@@ -181,10 +187,10 @@ def test_a_region_may_have_several_labels_in_any_order_and_twice() -> None:
     regions = {"all": (3, 1, 2), "again": (1, 2, 2, 3), "pair": (1, 3)}
     scores = score_segmentation(reference, prediction, regions, spacing_mm=(1.0, 2.0, 5.0), tolerance_mm=0.0)
     assert scores["all"] == scores["again"]
-    assert scores["all"].dsc == pytest.approx(6 / 7)
-    assert (scores["all"].reference_ml, scores["all"].prediction_ml, scores["all"].avd_ml) == (0.03, 0.04, 0.01)
-    assert scores["all"].avd_ratio == pytest.approx(1 / 3)
-    assert scores["pair"].dsc == pytest.approx(2 / 5)
+    assert scores["all"].values["dsc"] == pytest.approx(6 / 7)
+    assert (scores["all"].reference_ml, scores["all"].prediction_ml, scores["all"].values["avd_ml"]) == (0.03, 0.04, 0.01)
+    assert scores["all"].values["avd_ratio"] == pytest.approx(1 / 3)
+    assert scores["pair"].values["dsc"] == pytest.approx(2 / 5)
 
 
 def test_a_case_of_one_region_in_a_large_image_scores_as_in_a_small_one() -> None:
@@ -203,8 +209,9 @@ def test_a_case_of_one_region_in_a_large_image_scores_as_in_a_small_one() -> Non
         for axes in ((0, 1, 2), (0, 2, 1), (2, 1, 0))
     ]
     for score in scores:
-        assert score.dsc == pytest.approx(2 * 6 / (18 + 24))
-        assert score.nsd == pytest.approx(scores[0].nsd) and score.nsd is not None and 0 < score.nsd < 1
+        assert score.values["dsc"] == pytest.approx(2 * 6 / (18 + 24))
+        share = score.values["nsd"]
+        assert share == pytest.approx(scores[0].values["nsd"]) and share is not None and 0 < share < 1
 
 
 def test_a_flat_case_stays_flat_and_a_stack_of_slices_does_not() -> None:
@@ -216,7 +223,7 @@ def test_a_flat_case_stays_flat_and_a_stack_of_slices_does_not() -> None:
         score_segmentation(reference, prediction, {"a": (1,)}, spacing_mm=(z, 1.0, 1.0), tolerance_mm=0.5)["a"]
         for z in (1.0, 9.0)
     )
-    assert thin.nsd == thick.nsd
+    assert thin.values["nsd"] == thick.values["nsd"]
     assert (thin.reference_ml, thick.reference_ml) == (0.025, 0.225)
     stack = score_segmentation(
         np.pad(reference, ((1, 1), (0, 0), (0, 0))),
@@ -225,20 +232,20 @@ def test_a_flat_case_stays_flat_and_a_stack_of_slices_does_not() -> None:
         spacing_mm=ONE_MM,
         tolerance_mm=0.5,
     )["a"]
-    assert stack.nsd != thin.nsd
+    assert stack.values["nsd"] != thin.values["nsd"]
 
 
 def test_a_missing_prediction_loses_the_whole_volume_of_each_region() -> None:
     reference = np.array([[[1, 1, 2, 0]]])
     scores = score_segmentation(reference, None, {"a": (1,), "b": (2,)}, spacing_mm=(1.0, 2.0, 5.0), tolerance_mm=1.0)
-    assert scores == {
-        "a": RegionScore(0.0, 0.0, 0.02, 1.0, "missing_prediction", 0.02),
-        "b": RegionScore(0.0, 0.0, 0.01, 1.0, "missing_prediction", 0.01),
+    assert {name: told(score) for name, score in scores.items()} == {
+        "a": (0.0, 0.0, 0.02, 1.0, "missing_prediction", 0.02, None),
+        "b": (0.0, 0.0, 0.01, 1.0, "missing_prediction", 0.01, None),
     }
 
 
 def test_a_score_without_volumes_has_none() -> None:
-    score = RegionScore(None, None, 0.0, None)
+    score = RegionScore({})
     assert (score.reason, score.reference_ml, score.prediction_ml) == ("", 0.0, None)
 
 
@@ -269,8 +276,10 @@ def test_where_all_of_the_reference_is_ignored_every_score_is_undefined() -> Non
     reference, prediction = np.full((1, 2, 2), 3), np.ones((1, 2, 2), int)
     for found in (prediction, None):
         scores = score_segmentation(reference, found, {"a": (1,), "b": (2,)}, spacing_mm=ONE_MM, tolerance_mm=1.0, ignore=3)
-        assert scores == dict.fromkeys("ab", RegionScore(None, None, None, None, "all_ignored", None, None))
+        for score in (scores["a"], scores["b"]):
+            assert set(score.values.values()) == {None}
+            assert (score.reason, score.reference_ml, score.prediction_ml) == ("all_ignored", None, None)
     without = score_segmentation(reference, prediction, {"a": (1,)}, spacing_mm=ONE_MM, tolerance_mm=1.0)["a"]
     assert without.reason == "empty_reference"
     other = score_segmentation(prediction, prediction, {"a": (1,)}, spacing_mm=ONE_MM, tolerance_mm=1.0, ignore=3)["a"]
-    assert other.dsc == 1.0
+    assert other.values["dsc"] == 1.0

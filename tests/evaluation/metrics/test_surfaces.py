@@ -10,13 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from nnduet.evaluation.metrics.mask_pairs import MaskPair
 from nnduet.evaluation.metrics.segmentation import normalized_surface_distance
+from nnduet.evaluation.metrics.surface_elements import contour_lengths, surface_areas
 from nnduet.evaluation.metrics.surfaces import surface_of
 
 SPARSE = """
 import resource, sys, time
 import numpy as np
-from nnduet.evaluation.metrics.segmentation import score_segmentation
+from nnduet.evaluation.region_scores import score_segmentation
 
 def masks(shape, specks):
     reference = np.zeros(shape, np.uint8)
@@ -64,8 +66,17 @@ def test_row_95_random_masks_have_the_surface_distance_of_monai(seed: int) -> No
     reference[0, 0, 0] = prediction[0, -1, -1] = True
     spacing_mm = tuple(rng.choice([0.4, 0.7, 1.0, 2.5, 5.0], 3).tolist())
     for tolerance_mm in (0.0, 1.0, 2.0):
-        found = normalized_surface_distance(reference, prediction, spacing_mm=spacing_mm, tolerance_mm=tolerance_mm)
+        found = normalized_surface_distance(MaskPair(reference, prediction, spacing_mm, tolerance_mm))
         assert found == pytest.approx(monai(reference, prediction, spacing_mm, tolerance_mm), abs=1e-6)
+
+
+@pytest.mark.parametrize("spacing_mm", [(5.0, 0.7, 0.8), (1.0, 1.0, 1.0), (0.33, float(np.float32(0.7)), 2.9)])
+def test_surface_elements_have_the_sizes_of_monai_to_the_last_digit(spacing_mm: tuple[float, float, float]) -> None:
+    from monai.metrics.utils import get_code_to_measure_table
+
+    areas, lengths = (get_code_to_measure_table(list(spacing_mm[-dimensions:]))[0] for dimensions in (3, 2))
+    assert surface_areas(spacing_mm).tolist() == areas.double().tolist()
+    assert contour_lengths(spacing_mm[1:]).tolist() == lengths.tolist()
 
 
 def test_a_voxel_has_eight_surface_elements_and_an_empty_mask_none() -> None:

@@ -13,7 +13,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial import cKDTree
 
-__all__ = ["Surface", "share_within", "surface_of"]
+from nnduet.evaluation.metrics.surface_elements import contour_lengths, surface_areas
+
+__all__ = ["Surface", "distances_to", "surface_of"]
 
 Mask = npt.NDArray[np.bool_]
 Codes = npt.NDArray[np.uint8]
@@ -34,15 +36,11 @@ class Surface:
 def surface_of(mask: Mask, spacing_mm: Sequence[float]) -> Surface:
     """The surface of a mask (Z, Y, X), or the contour of a slice (Y, X); the array's border counts. No voxels, no elements.
 
-    Source: marching cubes as in DeepMind's surface-distance, whose areas of neighbourhoods are MONAI's table.
+    Source: marching cubes as in DeepMind's surface-distance, see :mod:`nnduet.evaluation.metrics.surface_elements`.
     """
-    import torch  # only here, so that the table metrics need neither torch nor MONAI
-    from monai.metrics.utils import get_code_to_measure_table
-
     flat = mask.ndim == 2
     places, codes = _elements(iter([_slice_code(mask)]), 15) if flat else _elements(_surface_codes(mask), 255)
-    table, _ = get_code_to_measure_table([float(s) for s in spacing_mm])
-    areas = torch.as_tensor(table).double().numpy()
+    areas = contour_lengths(spacing_mm) if flat else surface_areas(spacing_mm)
     return Surface((places[:, 1:] if flat else places) * np.asarray(spacing_mm, dtype=float), areas[codes])
 
 
@@ -76,15 +74,8 @@ def _elements(slices: Iterator[Codes], alike: int) -> tuple[npt.NDArray[np.int64
     return np.concatenate(places), np.concatenate(codes)
 
 
-def share_within(first: Surface, second: Surface, tolerance_mm: float) -> float:
-    """Share of both surfaces, by area, that lies within a distance of the other one; neither may be empty."""
-    near = [_is_near(a.points_mm, b.points_mm, tolerance_mm) for a, b in ((first, second), (second, first))]
-    within = sum(float(surface.areas[close].sum()) for surface, close in zip((first, second), near, strict=True))
-    return within / float(first.areas.sum() + second.areas.sum())
-
-
-def _is_near(points: FloatArray, others: FloatArray, tolerance_mm: float) -> Mask:
-    """Which points (N,) have one of the others within the tolerance."""
-    tree = cKDTree(others, balanced_tree=False, compact_nodes=False)
-    distances, _ = tree.query(points, distance_upper_bound=np.nextafter(tolerance_mm, np.inf))
-    return np.asarray(distances <= tolerance_mm)
+def distances_to(others: FloatArray, points: FloatArray) -> FloatArray:
+    """How far each of the points (N, D) is from the nearest of the others (M, D), M at least 1; (N,)."""
+    tree = cKDTree(others, balanced_tree=False, compact_nodes=False)  # which is built sooner, and finds as fast
+    distances, _ = tree.query(points)
+    return np.asarray(distances)
