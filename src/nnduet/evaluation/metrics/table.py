@@ -11,6 +11,7 @@ from nnduet.evaluation.metrics.calibration import brier_score
 from nnduet.evaluation.metrics.metric import TASK_UNIT, AnswerMetric, ClassMetric, Metric, RegionMetric
 from nnduet.evaluation.metrics.segmentation import (
     dice_coefficient,
+    hausdorff_distance_95,
     normalized_surface_distance,
     relative_volume_difference,
     volume_difference_ml,
@@ -47,6 +48,17 @@ REGION_METRICS: tuple[RegionMetric, ...] = (
         function=normalized_surface_distance,
         reason="both_empty",
         worst=0.0,
+    ),
+    RegionMetric(
+        key="hd95",
+        label="HD95",
+        unit="mm",
+        better="lower",
+        definition="distance within which 95 % of the one surface lie from the other, the larger of both directions, mean over "
+        "cases where neither mask is empty: those without a prediction are left out, so that it must be read beside DSC",
+        source="Maier-Hein et al., Metrics Reloaded, Nature Methods 21 (2024); by area as in DeepMind's surface-distance",
+        function=hausdorff_distance_95,
+        reason="an_empty_mask",
     ),
     RegionMetric(
         key="avd_ml",
