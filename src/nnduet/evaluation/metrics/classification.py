@@ -21,6 +21,7 @@ __all__ = [
     "confusion_counts",
     "f1_per_class",
     "macro_f1",
+    "matthews_correlation",
     "positive_likelihood_ratio_per_class",
     "precision_per_class",
     "quadratic_kappa",
@@ -175,3 +176,18 @@ def quadratic_kappa(counts: FloatArray) -> FloatArray:
     total = square.sum(axis=(1, 2))
     by_chance = np.einsum("ri,ij,rj->r", square.sum(axis=2), distance, square.sum(axis=1))
     return 1 - ratio((square * distance).sum(axis=(1, 2)) * total, by_chance)
+
+
+def matthews_correlation(counts: FloatArray) -> FloatArray:
+    """R_K: how far truth and answers vary together, over how far each varies, (R,), in [-1, 1]; two classes give Matthews' phi.
+
+    A case without a prediction counts as an answer that is no class. NaN where the reference, or all answers, are of one class,
+    and without cases.
+
+    Source: Gorodkin, Computational Biology and Chemistry 28 (2004), equation 8; Matthews, BBA 405 (1975).
+    """
+    total, hits = counts.sum(axis=(1, 2)), _true_positives(counts).sum(axis=1)
+    truth, answers = _support(counts), counts.sum(axis=1)
+    together = hits * total - (truth * answers[:, :-1]).sum(axis=1)
+    alone = [total**2 - (of_class**2).sum(axis=1) for of_class in (truth, answers)]
+    return ratio(together, np.sqrt(alone[0] * alone[1]))

@@ -117,6 +117,17 @@ ANSWER_METRICS: tuple[AnswerMetric, ...] = (
         function=lambda sample: classification.macro_f1(sample.counts),
     ),
     AnswerMetric(
+        key="mcc",
+        label="Matthews correlation (MCC)",
+        short="MCC",
+        better="higher",
+        scope="classification",
+        definition="correlation of truth and answers over all classes, R_K; 0 is chance, also where classes are rare",
+        source="Gorodkin, Computational Biology and Chemistry 28 (2004), equation 8; scikit-learn, matthews_corrcoef",
+        function=lambda sample: classification.matthews_correlation(sample.counts),
+        reason=answers.why_no_kappa,
+    ),
+    AnswerMetric(
         key="auroc",
         label="AUROC",
         better="higher",
