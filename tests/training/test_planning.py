@@ -109,6 +109,12 @@ def test_the_reader_follows_from_dataset_json_alone() -> None:
         reader_of({"file_ending": ".xyz"})
 
 
+@pytest.mark.parametrize("ending", [".nrrd", ".mha", ".bmp"])
+def test_a_raw_dataset_of_files_that_prediction_does_not_read_is_not_planned(ending: str) -> None:
+    with pytest.raises(DatasetError, match=rf"expected \.nii\.gz, \.nii or \.png, which nnDuet predicts from, got {ending}"):
+        reader_of({"file_ending": ending})
+
+
 @pytest.mark.parametrize("reader", ["NibabelIO", "NibabelIOWithReorient", "Tiff3DIO"])
 def test_row_67_a_raw_dataset_whose_reader_turns_images_is_not_planned(reader: str) -> None:
     named = {"file_ending": ".nii.gz", "overwrite_image_reader_writer": reader}

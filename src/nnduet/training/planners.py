@@ -17,6 +17,7 @@ from nnunetv2.utilities.json_export import recursive_fix_for_json_export
 
 from nnduet.errors import DatasetError, SettingsError
 from nnduet.io.case_images import NNUNET_READERS
+from nnduet.io.formats import image_endings, listed_endings
 from nnduet.training.settings import CPU_SETTINGS, TrainingSettings
 
 __all__ = ["PRESETS", "CpuPlanner", "patch_within", "plans_name_of", "preset_of", "reader_of"]
@@ -48,7 +49,8 @@ def reader_of(dataset_json: Mapping[str, Any]) -> Any:
     """nnU-Net's reader for a dataset: the one that its ``dataset.json`` names, else the first for its file ending.
 
     Raises:
-        DatasetError: there is none, or one that sees other arrays than prediction, e.g. turned ones.
+        DatasetError: there is none, or one that sees other arrays than prediction, e.g. turned ones; or files that
+            nnU-Net reads and prediction does not.
     """
     try:
         reader = determine_reader_writer_from_dataset_json(dict(dataset_json), verbose=False)
@@ -58,6 +60,12 @@ def reader_of(dataset_json: Mapping[str, Any]) -> Any:
         raise DatasetError(
             f"dataset.json: expected files that nnDuet predicts from, by {' or '.join(NNUNET_READERS)}, got {reader.__name__}",
             remedy="`nnduet convert` the cases; it reads them in the orientation in which they are stored",
+        )
+    ending = str(dataset_json["file_ending"])
+    if ending.lower() not in image_endings():
+        raise DatasetError(
+            f"dataset.json: file_ending expected {listed_endings()}, which nnDuet predicts from, got {ending}",
+            remedy="write images and masks in one of these formats, then `nnduet convert` them",
         )
     return reader
 
