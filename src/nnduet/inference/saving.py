@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from nnduet.errors import SettingsError
-from nnduet.inference.case_records import CaseRecords, digests_of, identity_of, read_earlier_run
+from nnduet.inference.case_records import CaseRecords, RunIdentity, digests_of, identity_of, read_earlier_run
 from nnduet.inference.output_folder import RUN_FILE, check_mask_file, check_output, check_place, mask_paths, table_paths
 from nnduet.inference.prediction import Origin, Prediction
 from nnduet.inference.prediction_summary import summarise
@@ -60,7 +59,7 @@ def _save_case(prediction: Prediction, origin: Origin, output: Path, case_id: st
         write_masks(prediction, targets)
         records.add(case_id, round(origin.seconds, 3), prediction.answers, digests_of(inputs), digests_of(targets, output))
         kept[case_id] = prediction.answers, round(origin.seconds, 3)
-        _write_rest(predictor, output, dict(sorted(kept.items())), identity["covariates"], inputs)
+        _write_rest(predictor, output, dict(sorted(kept.items())), identity.covariates, inputs)
     return targets[0]
 
 
@@ -76,28 +75,27 @@ def _write_rest(
     seconds = {case_id: taken for case_id, (_, taken) in cases.items()}
     write_tables(output, predictor.tasks, done, None, result_ending(predictor.model.dataset_json))
     summary = summarise(predictor, str(output), done, {}, seconds, None, covariates, ())
-    images = {"images": str(inputs[0].parent)} if inputs else {}
-    write_json_atomically(output / RUN_FILE, {**summary.to_json(), **images})
+    write_json_atomically(output / RUN_FILE, summary.record(inputs[0].parent if inputs else None))
 
 
 def _masks(predictor: Predictor, output: Path, case_id: str) -> list[Path]:
     return mask_paths(output, case_id, predictor.file_ending, predictor.mask_names)
 
 
-def _identity(predictor: Predictor, output: Path, covariates: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
+def _identity(predictor: Predictor, output: Path, covariates: Mapping[str, Mapping[str, float]]) -> RunIdentity:
     """That of a run over the case and those that are there already, whose covariates go on with it."""
     identity = identity_of(predictor, covariates)
     earlier = read_earlier_run(output)
     if earlier and _settings(earlier.run) == _settings(identity):
-        identity["covariates"] = {**earlier.run.get("covariates", {}), **identity["covariates"]}
+        return replace(identity, covariates={**earlier.run.covariates, **identity.covariates})
     return identity
 
 
-def _goes_on(output: Path, identity: Mapping[str, Any]) -> bool:
+def _goes_on(output: Path, identity: RunIdentity) -> bool:
     earlier = read_earlier_run(output)
     return earlier is not None and _settings(earlier.run) == _settings(identity)
 
 
-def _settings(run: Mapping[str, Any]) -> Any:
-    """What must be the same for cases to share a table: everything but their covariates, as JSON says it."""
-    return json.loads(json.dumps({key: value for key, value in run.items() if key != "covariates"}))
+def _settings(run: RunIdentity) -> RunIdentity:
+    """What must be the same for cases to share a table: everything but their covariates."""
+    return replace(run, covariates={})
