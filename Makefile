@@ -1,6 +1,6 @@
 # make demo    the whole way on synthetic CT, into nnduet_demo/
 # make test    lint, types and tests with coverage
-# make quick   lint, types, and the tests that take less than a few seconds each: before every commit
+# make quick   lint, types, and the tests that take less than a second each: before every commit
 # make lint    ruff and mypy only
 # make docs    the docs and the public names as a site, site/index.html (in a venv of its own)
 # make audit   known vulnerabilities of the pinned packages (pip-audit, in a venv of its own)

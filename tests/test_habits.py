@@ -15,8 +15,9 @@ def test_every_slow_test_that_is_listed_exists_and_is_listed_once() -> None:
     assert listed and len(listed) == len(set(listed))
     for name in listed:
         file, _, test = name.partition("::")
+        assert (ROOT / file).is_file(), f"{name}: the file was moved; correct tests/slow_tests.txt"
         text = (ROOT / file).read_text(encoding="utf-8")
-        assert not test or re.search(rf"^def {test}\(", text, re.M), name
+        assert not test or re.search(rf"^def {test}\(", text, re.M), f"{name}: was renamed; correct tests/slow_tests.txt"
         assert file == name or file not in listed, f"{name}: all of {file} are listed"
 
 
