@@ -25,8 +25,8 @@ differences of those with a Δ.
 SECTIONS = {
     "region": ("Regions of a segmentation", "Means over cases, under `segmentation`; case by case in `per_case.csv`."),
     "classification": ("Tasks with classes", "Of the whole task, under `tasks.<task>.metrics`."),
-    "ordinal": ("Tasks with ordered classes", "Besides those of tasks with classes."),
-    "regression": ("Tasks with values", "Under `tasks.<task>.metrics`."),
+    "ranks": ("Tasks with ordered classes", "Besides those of tasks with classes."),
+    "values": ("Tasks with values", "Under `tasks.<task>.metrics`."),
     "class": ("Classes", "Each class against the rest, under `tasks.<task>.per_class`."),
 }
 TITLES = "| key | name | unit | better | definition | source |\n|---|---|---|---|---|---|\n"

@@ -11,12 +11,13 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any
 
-from nnduet.cells import decimal_point, is_missing, parse_number, same_text_key
+from nnduet.cells import is_missing, same_text_key
 from nnduet.errors import DatasetError, NNDuetError, SettingsError
 from nnduet.names import check_distinct_names, check_name, printable
 from nnduet.records import convert_json
+from nnduet.tasks import TaskKind, TaskType, kind_of
 
 __all__ = [
     "AXES",
@@ -38,8 +39,6 @@ __all__ = [
     "tasks_to_json",
 ]
 
-TaskType = Literal["binary", "multiclass", "ordinal", "regression"]
-
 LABELS_FILE = "classification_labels.csv"
 SPLITS_FILE = "splits_final.json"
 CASE_COLUMN = "case_id"
@@ -59,7 +58,7 @@ AXES = ("z", "y", "x")
 
 @dataclass(frozen=True)
 class Task:
-    """One thing to say about a case.
+    """One thing to say about a case. What its type means, ``kind`` says, see :mod:`nnduet.tasks`.
 
     ``classes`` are the labels as they stand in the case table, in the order of the output units (ascending for ordinal
     tasks); empty for regression. ``unit`` is only shown, e.g. ``"y"``. ``fixed_axes`` are image axes that must not be mirrored
@@ -76,14 +75,7 @@ class Task:
 
     def __post_init__(self) -> None:
         check_name(self.name, "task")
-        if self.type not in get_args(TaskType):
-            raise SettingsError(f"task {self.name}: type expected one of {get_args(TaskType)}, got {self.type!r}")
-        if self.type == "regression" and self.classes:
-            raise SettingsError(f"task {self.name}: a regression has no classes, got {self.classes}")
-        if self.type == "binary" and len(self.classes) != 2:
-            raise SettingsError(f"task {self.name}: binary expected 2 classes, got {self.classes}")
-        if self.type in ("multiclass", "ordinal") and len(self.classes) < 2:
-            raise SettingsError(f"task {self.name}: expected at least 2 classes, got {self.classes}")
+        self.kind.check(self)
         if len(set(self.classes)) != len(self.classes):
             raise SettingsError(f"task {self.name}: classes must differ, got {self.classes}")
         if any(not label.strip() or printable(label) != label or "\n" in label for label in self.classes):
@@ -92,16 +84,19 @@ class Task:
             raise SettingsError(f"task {self.name}: fixed axes expected some of {AXES}, each once, got {self.fixed_axes}")
 
     @property
+    def kind(self) -> TaskKind:
+        """The object of the task's type. SettingsError for a type that there is not."""
+        return kind_of(self.type, f"task {self.name}")
+
+    @property
     def is_classification(self) -> bool:
-        """Whether the task has classes (binary, multiclass, ordinal) rather than a number."""
-        return self.type != "regression"
+        """Whether the task has classes rather than a number."""
+        return self.kind.has_classes
 
     @property
     def num_outputs(self) -> int:
-        """Number of output units of a head: K logits, K-1 thresholds for ordinal, 1 for regression."""
-        if self.type == "regression":
-            return 1
-        return len(self.classes) - 1 if self.type == "ordinal" else len(self.classes)
+        """Number of output units of a network's head."""
+        return self.kind.num_outputs(self)
 
     @property
     def module_name(self) -> str:
@@ -121,8 +116,7 @@ class Task:
     @property
     def certainty_columns(self) -> tuple[str, ...]:
         """Columns of ``classification.csv`` that follow: what cannot be excluded, and the spread."""
-        certainty = ("set",) if self.is_classification else ("low", "high")
-        return tuple(f"{self.name}_{name}" for name in (*certainty, "spread"))
+        return tuple(f"{self.name}_{name}" for name in (*self.kind.certainty, "spread"))
 
     @property
     def abstain_column(self) -> str:
@@ -146,19 +140,10 @@ class Task:
             return cell
         if is_missing(cell):
             return ""
-        value = parse_number(cell)
-        if self.type == "regression":
-            if value is None:
-                raise DatasetError(f"{self.name}: expected a finite number, got {cell!r}")
-            return decimal_point(cell)
-        same_text = [label for label in self.classes if same_text_key(label) == same_text_key(cell)]
-        found = same_text or [label for label in self.classes if value is not None and parse_number(label) == value]
-        if len(found) != 1:
-            raise DatasetError(f"task {self.name}: expected one of {list(self.classes)}, got {cell!r}")
-        return found[0]
+        return self.kind.spelling(self, cell)
 
     def encode(self, cell: str) -> float:
-        """Turn a table cell into a class index or a value; NaN for a missing cell. See :meth:`spelling`.
+        """Turn a table cell into an answer: a class index, a value or what the type makes of it; NaN for a missing cell.
 
         Raises:
             DatasetError: the cell names no class of the task, or is no finite number for a regression.
@@ -171,7 +156,11 @@ class Task:
         text = self.spelling(cell)
         if not text:
             return float("nan")
-        return float(self.classes.index(text)) if self.is_classification else float(text)
+        return self.kind.encode(self, text)
+
+    def decode(self, answer: float) -> str | float:
+        """The inverse of :meth:`encode`: a class as in ``classes``, a number as it is; of an answer that is not NaN."""
+        return self.kind.decode(self, answer)
 
 
 def check_tasks(tasks: Sequence[Task], covariates: Collection[str] = ()) -> None:
@@ -273,7 +262,7 @@ def tasks_from_json(value: Any, place: str = "classification", *, error: type[NN
     """
     entries = convert_json(value, dict[str, _TaskEntry], place, error=error)
     try:
-        tasks = tuple(Task(name, cast(TaskType, e.type), e.classes, e.unit, e.fixed_axes) for name, e in entries.items())
+        tasks = tuple(Task(name, e.type, e.classes, e.unit, e.fixed_axes) for name, e in entries.items())
         check_tasks(tasks)
     except SettingsError as reason:
         raise error(f"{place}: {reason}") from reason

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nnduet.case_head.calibration import conformal_set, conformal_threshold, cross_entropy, fit_temperature, nonconformity
+from nnduet.case_head.calibration import conformal_threshold, fit_temperature
 from nnduet.schema import Task
+from nnduet.tasks.one_class import conformal_set, cross_entropy
 
 
 def test_the_cross_entropy_of_a_constant_guess_is_the_logarithm_of_the_number_of_classes() -> None:
@@ -48,11 +49,12 @@ def test_sets_cover_what_they_promise_on_new_cases() -> None:
 def test_the_nonconformity_of_a_class_is_what_its_probability_lacks() -> None:
     probabilities = np.array([[0.25, 0.5, 0.25], [0.0, 1.0, 0.0]])
     task = Task("subtype", "multiclass", ("a", "b", "c"))
-    assert nonconformity(task, probabilities, np.array([2.0, 1.0])).tolist() == [0.75, 0.0]
+    assert task.kind.nonconformity(task, probabilities, np.array([2.0, 1.0])).tolist() == [0.75, 0.0]
 
 
 def test_the_nonconformity_of_a_value_is_its_absolute_error() -> None:
-    assert nonconformity(Task("age", "regression"), np.array([[3.0], [5.0]]), np.array([5.0, 4.0])).tolist() == [2.0, 1.0]
+    age = Task("age", "regression")
+    assert age.kind.nonconformity(age, np.array([[3.0], [5.0]]), np.array([5.0, 4.0])).tolist() == [2.0, 1.0]
 
 
 def test_the_cross_entropy_reads_the_class_of_each_case() -> None:

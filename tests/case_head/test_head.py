@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from tiny import tiny_head
 
-from nnduet.case_head.head import CaseHead, answers, best_model, describe_head, mix, moments, standardise
+from nnduet.case_head.head import CaseHead, best_model, describe_head, mix, moments, standardise
 from nnduet.errors import ModelError
 from nnduet.schema import Task
 
@@ -167,9 +167,9 @@ def test_without_a_share_the_network_is_not_asked() -> None:
 
 
 def test_the_answers_of_each_case_sum_to_one_and_values_stay() -> None:
-    found = answers(GRADE, np.log([[9.0, 1.0], [1.0, 1.0]]), 2.0)
+    found = GRADE.kind.outputs(np.log([[9.0, 1.0], [1.0, 1.0]]), 2.0)
     np.testing.assert_allclose(found, [[0.75, 0.25], [0.5, 0.5]])
-    assert answers(AGE, np.array([[9.0]]), 2.0).tolist() == [[9.0]]
+    assert AGE.kind.outputs(np.array([[9.0]]), 2.0).tolist() == [[9.0]]
 
 
 @pytest.mark.parametrize(

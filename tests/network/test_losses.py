@@ -7,8 +7,9 @@ import math
 import pytest
 import torch
 
-from nnduet.network.losses import class_loss, evidence_gate, ordinal_targets
+from nnduet.network.losses import class_loss, evidence_gate
 from nnduet.schema import Task
+from nnduet.tasks.ordinal import ordinal_targets
 
 GRADE = Task("grade", "binary", ("a", "b"))
 STAGE = Task("stage", "ordinal", ("I", "II", "III"))

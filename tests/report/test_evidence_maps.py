@@ -21,7 +21,7 @@ from nnduet.inference.sliding_window import predict_tiles
 from nnduet.io.images import Geometry, read_image, write_image
 from nnduet.network.heads import JointNetwork, task_probabilities
 from nnduet.network.pooling import PooledSums
-from nnduet.report.evidence_maps import EvidenceMaps, class_gradients, class_score, contribution_map, region_shares
+from nnduet.report.evidence_maps import EvidenceMaps, class_gradients, contribution_map, region_shares
 from nnduet.schema import Task
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -73,7 +73,7 @@ def answer_of(network: JointNetwork, sums: PooledSums, factor: float) -> float:
     """Score of "high" where the features of all stages are ``factor`` times what they are; volumes and intensities stay."""
     numerators = (sums.numerators[0], *(factor * numerator for numerator in sums.numerators[1:]))
     features = PooledSums(numerators, sums.volumes).features()
-    return class_score(GRADE, network.heads(features)["grade"].double(), 0).item()
+    return GRADE.kind.class_score(network.heads(features)["grade"].double(), 0).item()
 
 
 def traced_patch(network: JointNetwork, dim: int) -> tuple[PooledSums, float]:
@@ -228,12 +228,12 @@ def test_the_score_of_a_class_is_its_log_odds() -> None:
     task, outputs = Task("stage", "multiclass", ("a", "b", "c")), torch.tensor([[0.5, -1.0, 2.0]])
     odds = torch.special.logit(task_probabilities(task, outputs))[0]
     for index in range(3):
-        torch.testing.assert_close(class_score(task, outputs, index), odds[index : index + 1])
+        torch.testing.assert_close(task.kind.class_score(outputs, index), odds[index : index + 1])
 
 
 def test_the_score_of_an_ordinal_class_is_being_above_the_one_threshold_and_not_the_next() -> None:
     task, outputs = Task("stage", "ordinal", ("1", "2", "3")), torch.tensor([[1.5, -0.5]])
-    assert [float(class_score(task, outputs, index)) for index in range(3)] == [-1.5, 2.0, -0.5]
+    assert [float(task.kind.class_score(outputs, index)) for index in range(3)] == [-1.5, 2.0, -0.5]
 
 
 def transposed(model: Path, axes: Sequence[int]) -> Path:

@@ -8,7 +8,8 @@ prediction needs numpy alone.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,7 @@ def families(task: Task) -> tuple[str, ...]:
 
 def linear_families(task: Task) -> tuple[str, ...]:
     """Names of the families that draw a plane through feature space."""
-    return ("ridge regression",) if task.type == "regression" else ("shrinkage LDA", "ridge logistic regression")
+    return task.kind.linear_families
 
 
 def fit_family(family: str, task: Task, x: Array, y: Array, seed: int = 0) -> dict[float, Layers]:
@@ -54,15 +55,15 @@ def fit_family(family: str, task: Task, x: Array, y: Array, seed: int = 0) -> di
     Args:
         family: one of :func:`families`.
         x: (N, D) standardised features, finite.
-        y: (N,) class indices with at least two different ones, or values.
+        y: (N,) answers that are enough, see :meth:`~nnduet.tasks.base.TaskKind.enough`.
 
     Returns:
-        {strength: layers that give class logits (K,), or the value (1,)}. The strength is C or alpha; 0 where there is none.
+        {strength: layers that give the logits of a case (K,), or the value (1,)}. The strength is C or alpha; 0 where there is
+        none.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # too few iterations or collinear features still give a model, and it is validated
-        fitted: dict[float, Layers] = _FITS[family](task, x, y, seed)
-    return fitted
+        return dict(task.kind.fit(task, partial(_FITS[family], seed), x, y))
 
 
 def apply_layers(layers: Layers, x: Array) -> Array:
@@ -108,7 +109,7 @@ def _spread(columns: NDArray[np.int64], read: Sequence[int], layers: Layers) -> 
     return ((wide, bias), *rest)
 
 
-def _fit_lda(task: Task, x: Array, y: Array, seed: int) -> dict[float, Layers]:
+def _fit_lda(seed: int, x: Array, y: Array, num_classes: int) -> dict[float, Layers]:
     """What scikit-learn's LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto") fits: the covariance within the classes,
     each class's shrunk by its Ledoit-Wolf coefficient on standardised features.
 
@@ -129,13 +130,13 @@ def _fit_lda(task: Task, x: Array, y: Array, seed: int) -> dict[float, Layers]:
         diagonal += share * shrinkage * z.var(axis=0).mean() * scaler.scale_**2
     scaled = factor / diagonal
     inner = np.linalg.solve(np.eye(len(x)) + scaled @ factor.T, scaled @ means.T)
-    weights, bias = np.zeros((len(task.classes), x.shape[1])), np.full(len(task.classes), ABSENT)
+    weights, bias = np.zeros((num_classes, x.shape[1])), np.full(num_classes, ABSENT)
     weights[classes] = means / diagonal - inner.T @ scaled
     bias[classes] = np.log(counts / len(y)) - 0.5 * (means * weights[classes]).sum(axis=1)
     return {0.0: ((weights, bias),)}
 
 
-def _fit_logistic(task: Task, x: Array, y: Array, seed: int) -> dict[float, Layers]:
+def _fit_logistic(seed: int, x: Array, y: Array, num_classes: int) -> dict[float, Layers]:
     """From the strongest penalty to the weakest, each starting where the last one ended.
 
     The ridge penalty keeps the plane within the span of the cases, so where features outnumber cases it is sought there.
@@ -147,36 +148,35 @@ def _fit_logistic(task: Task, x: Array, y: Array, seed: int) -> dict[float, Laye
     fitted: dict[float, Layers] = {}
     for c in INVERSE_PENALTIES:
         model.set_params(C=c).fit(x @ span.T, y.astype(int))
-        fitted[c] = (_all_classes(task, model, model.coef_ @ span, model.intercept_),)
+        fitted[c] = (_all_classes(num_classes, model, model.coef_ @ span, model.intercept_),)
     return fitted
 
 
-def _fit_ridge(task: Task, x: Array, y: Array, seed: int) -> dict[float, Layers]:
+def _fit_ridge(seed: int, x: Array, y: Array, num_classes: int) -> dict[float, Layers]:
     from sklearn.linear_model import Ridge
 
     models = {c: Ridge(alpha=1 / c).fit(x, y) for c in INVERSE_PENALTIES}
     return {c: ((model.coef_[None], np.array([model.intercept_])),) for c, model in models.items()}
 
 
-def _fit_perceptron(task: Task, x: Array, y: Array, seed: int) -> dict[float, Layers]:
+def _fit_perceptron(seed: int, x: Array, y: Array, num_classes: int) -> dict[float, Layers]:
     from sklearn.neural_network import MLPClassifier, MLPRegressor
 
-    kind = MLPRegressor if task.type == "regression" else MLPClassifier
-    centre, scale = (y.mean(), y.std() + 1e-9) if task.type == "regression" else (0.0, 1.0)
+    kind = MLPClassifier if num_classes else MLPRegressor
+    centre, scale = (0.0, 1.0) if num_classes else (y.mean(), y.std() + 1e-9)
     fitted: dict[float, Layers] = {}
     for alpha in PERCEPTRON_PENALTIES:
         model = kind(hidden_layer_sizes=(PERCEPTRON_UNITS,), solver="lbfgs", alpha=alpha, max_iter=200, random_state=seed)
-        model.fit(x, (y - centre) / scale if task.type == "regression" else y.astype(int))
+        model.fit(x, y.astype(int) if num_classes else (y - centre) / scale)
         hidden = (model.coefs_[0].T, model.intercepts_[0])
         weights, bias = model.coefs_[1].T, model.intercepts_[1]
-        last = (
-            (weights * scale, bias * scale + centre) if task.type == "regression" else _all_classes(task, model, weights, bias)
-        )
+        plane = (weights * scale, bias * scale + centre)
+        last = _all_classes(num_classes, model, weights, bias) if num_classes else plane
         fitted[alpha] = (hidden, last)
     return fitted
 
 
-_FITS: dict[str, Any] = {
+_FITS: dict[str, Callable[[int, Array, Array, int], dict[float, Layers]]] = {
     "shrinkage LDA": _fit_lda,
     "ridge logistic regression": _fit_logistic,
     "ridge regression": _fit_ridge,
@@ -184,9 +184,9 @@ _FITS: dict[str, Any] = {
 }
 
 
-def _all_classes(task: Task, model: Any, coefficients: Array, intercepts: Array) -> tuple[Array, Array]:
-    """Weights (K, D) and bias (K,) for all classes of the task from those of the classes that were seen."""
-    weights, bias = np.zeros((len(task.classes), coefficients.shape[1])), np.full(len(task.classes), ABSENT)
+def _all_classes(num_classes: int, model: Any, coefficients: Array, intercepts: Array) -> tuple[Array, Array]:
+    """Weights (K, D) and bias (K,) for all classes from those of the classes that were seen."""
+    weights, bias = np.zeros((num_classes, coefficients.shape[1])), np.full(num_classes, ABSENT)
     if len(model.classes_) == 2:  # scikit-learn keeps one row for two classes: the log odds of the second
         coefficients, intercepts = np.vstack([-coefficients, coefficients]) / 2, np.r_[-intercepts, intercepts] / 2
     weights[model.classes_], bias[model.classes_] = coefficients, intercepts

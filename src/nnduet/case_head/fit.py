@@ -13,6 +13,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from operator import attrgetter
 from typing import Any
 
@@ -20,9 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
-from nnduet.case_head.calibration import cross_entropy, fit_temperature, nonconformity
+from nnduet.case_head.calibration import fit_temperature
 from nnduet.case_head.families import ABSENT, PERCEPTRON, Layers, apply_layers, average_models, families, fit_family
-from nnduet.case_head.head import CaseHead, answers, mix, moments, standardise
+from nnduet.case_head.head import CaseHead, mix, moments, standardise
 from nnduet.schema import Task
 
 __all__ = ["feature_sets", "fit_case_head", "out_of_fold"]
@@ -72,7 +73,7 @@ def fit_case_head(
 
     Args:
         features: (N, F), NaN where undefined.
-        labels: (N,) class indices or values, NaN where missing.
+        labels: (N,) answers, NaN where missing.
         patients: (N,) patient of each case.
         blocks: names to columns, see :func:`feature_sets`; None is one block of all columns.
         network: (N, K) class probabilities or (N, 1) values of network heads that had not seen the case; None leaves the
@@ -87,7 +88,7 @@ def fit_case_head(
     """
     known = np.isfinite(labels)
     x, y, groups = features[known], labels[known], np.asarray(patients, dtype=str)[known]
-    folds = _inner_folds(task, y, groups, seed) if _enough(task, y) else []
+    folds = _inner_folds(task, y, groups, seed) if task.kind.enough(task, y, MIN_CASES_PER_CLASS) else []
     if not folds:
         return None
     mean, scale = moments(x)
@@ -110,7 +111,7 @@ def fit_case_head(
         layers=layers,
         network_share=share,
         temperature=temperature,
-        scores=np.sort(nonconformity(task, answers(task, logits, temperature), y)),
+        scores=np.sort(task.kind.nonconformity(task, task.kind.outputs(logits, temperature), y)),
         choice={
             "models": [{"model": c.family, "features": c.features, "strength": c.strength} for c in best],
             "network_share": share,
@@ -146,11 +147,10 @@ def feature_sets(blocks: Mapping[str, Sequence[int]]) -> dict[str, list[int]]:
 
 def out_of_fold(task: Task, x: Array, y: Array, folds: Folds, family: str, seed: int = 0) -> dict[float, Array]:
     """{strength: logits (N, K) or values (N, 1)} of standardised cases (N, D), each from a model that had not seen its fold."""
-    outputs = 1 if task.type == "regression" else len(task.classes)
     held_out: dict[float, Array] = {}
     for train, test in folds:
         for strength, layers in fit_family(family, task, x[train], y[train], seed).items():
-            logits = held_out.setdefault(strength, np.full((len(y), outputs), ABSENT))
+            logits = held_out.setdefault(strength, np.full((len(y), task.kind.answer_size(task)), ABSENT))
             logits[test] = apply_layers(layers, x[test])
     return held_out
 
@@ -188,38 +188,28 @@ def _fit(task: Task, x: Array, y: Array, candidate: _Candidate, temperature: flo
 def _inner_folds(task: Task, y: Array, groups: NDArray[Any], seed: int) -> Folds:
     """Up to five folds with whole patients, classes in proportion; none where a part would lack a second class."""
     splits = min(5, len(np.unique(groups)))
-    if task.type != "regression":
-        splits = min(splits, int(np.bincount(y.astype(int)).max()))
+    strata = task.kind.strata(task, y)
+    if strata is not None:
+        splits = min(splits, int(np.bincount(strata.astype(int)).max()))
     if splits < 2:
         return []
-    splitter: Any = GroupKFold(splits)
-    if task.type != "regression":
-        splitter = StratifiedGroupKFold(splits, shuffle=True, random_state=seed)
+    splitter: Any = StratifiedGroupKFold(splits, shuffle=True, random_state=seed)
+    if strata is None:
+        splitter = GroupKFold(splits)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a class with fewer cases than folds is absent from some; that is allowed for
-        folds = [(train, test) for train, test in splitter.split(y, y, groups) if len(test)]
-    if task.type != "regression" and any(len(np.unique(y[train])) < 2 for train, _ in folds):
-        return []
-    return folds
-
-
-def _enough(task: Task, y: Array) -> bool:
-    if task.type == "regression":
-        return len(y) >= 5 and float(np.ptp(y)) > 0
-    counts = np.bincount(y.astype(int), minlength=len(task.classes))
-    return int((counts >= MIN_CASES_PER_CLASS).sum()) >= 2
+        folds = [(train, test) for train, test in splitter.split(y, y if strata is None else strata, groups) if len(test)]
+    return folds if all(task.kind.varies(task, y[train]) for train, _ in folds) else []
 
 
 def _loss(task: Task, logits: Array, y: Array) -> float:
-    """Cross-entropy after temperature scaling, so that families compete by what they know and not by their confidence;
-    mean squared error over the variance for a regression."""
-    if task.type == "regression":
-        return float(np.mean((logits[:, 0] - y) ** 2) / y.var())
-    return cross_entropy(logits / _temperature(task, logits, y), y)
+    """The type's loss after temperature scaling, so that families compete by what they know and not by their confidence."""
+    return task.kind.logit_loss(task, logits / _temperature(task, logits, y), y)
 
 
 def _temperature(task: Task, logits: Array, y: Array) -> float:
-    return 1.0 if task.type == "regression" else fit_temperature(logits, y)
+    """Divisor of logits that become probabilities; 1 for values."""
+    return fit_temperature(logits, y, partial(task.kind.logit_loss, task)) if task.is_classification else 1.0
 
 
 def _network_share(task: Task, own: Array, network: Array | None, y: Array) -> float:

@@ -14,7 +14,6 @@ from typing import Annotated, Any
 import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
-from scipy.special import softmax
 
 from nnduet.case_head.calibration import conformal_threshold
 from nnduet.case_head.families import Layers, apply_layers
@@ -98,7 +97,7 @@ class CaseHead:
             network: the network head's class probabilities (N, K) or values (N, 1); needed where ``network_share`` > 0.
         """
         own = apply_layers(self.layers, standardise(features[:, self.columns], self.mean, self.scale))
-        return answers(self.task, mix(self.task, own, network, self.network_share), self.temperature)
+        return self.task.kind.outputs(mix(self.task, own, network, self.network_share), self.temperature)
 
     def threshold(self, error_rate: float) -> float:
         """Nonconformity up to which a class belongs to the prediction set; see :func:`conformal_threshold`."""
@@ -143,7 +142,7 @@ class CaseHead:
         shapes = [array.shape for array in arrays]
         inner = [shape for a, b in itertools.pairwise(sizes) for shape in ((b, a), (b,))]
         expected = [(sizes[0],), (sizes[0],), (self.scores.size,), *inner]
-        outputs = 1 if self.task.type == "regression" else len(self.task.classes)
+        outputs = self.task.kind.answer_size(self.task)
         sound = all(np.isfinite(a).all() for a in (*arrays, numbers)) and (self.scale > 0).all() and self.columns.size > 0
         if shapes != expected or sizes[-1] != outputs or len(sizes) < 2 or not sound:
             raise ModelError(
@@ -196,7 +195,7 @@ def standardise(features: Array, mean: Array, scale: Array, limit: float = LARGE
 
 
 def mix(task: Task, own: Array, network: Array | None, share: float) -> Array:
-    """(1 - share) * own logits + share * log of the network's probabilities; for a regression the same mean of values.
+    """(1 - share) * own logits + share * logits of the network's probabilities; for a regression the same mean of values.
 
     Examples:
         >>> own, network = np.array([[0.0, 2.0]]), np.array([[0.5, 0.5]])
@@ -208,17 +207,4 @@ def mix(task: Task, own: Array, network: Array | None, share: float) -> Array:
     if share == 0:
         return own
     assert network is not None, f"task {task.name}: the case head needs the network head's answer"
-    other = network if task.type == "regression" else np.log(np.clip(network, 1e-6, 1))
-    return np.asarray((1 - share) * own + share * other)
-
-
-def answers(task: Task, logits: Array, temperature: float) -> Array:
-    """Class probabilities (N, K) of logits, or the values as they are.
-
-    Examples:
-        >>> grade = Task("grade", "binary", ("low", "high"))
-        >>> logits = np.log(np.array([[9.0, 1.0]]))
-        >>> answers(grade, logits, 1.0).round(2).tolist(), answers(grade, logits, 2.0).round(2).tolist()
-        ([[0.9, 0.1]], [[0.75, 0.25]])
-    """
-    return logits if task.type == "regression" else np.asarray(softmax(logits / temperature, axis=1))
+    return np.asarray((1 - share) * own + share * task.kind.logits(network))

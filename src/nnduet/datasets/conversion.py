@@ -33,7 +33,7 @@ from nnduet.io.formats import reader_of
 from nnduet.io.images import MAX_IMAGE_BYTES
 from nnduet.names import check_name
 from nnduet.progress import Progress
-from nnduet.schema import CASE_COLUMN, GROUP_COLUMN, LABELS_FILE, SPLITS_FILE, Workspace, check_new_tasks, tasks_to_json
+from nnduet.schema import CASE_COLUMN, GROUP_COLUMN, LABELS_FILE, SPLITS_FILE, Task, Workspace, check_new_tasks, tasks_to_json
 
 __all__ = ["ConversionSummary", "convert"]
 
@@ -179,7 +179,7 @@ def _default_folds(source: Source, num_folds: int, seed: int) -> Folds:
 def _check_folds(source: Source, folds: Folds) -> list[str]:
     case_ids = [case.case_id for case in source.cases]
     classes = {
-        task.name: {case_id: source.rows[case_id][task.name] for case_id in case_ids}
+        task.name: {case_id: _named_classes(task, source.rows[case_id][task.name]) for case_id in case_ids}
         for task in source.tasks
         if task.is_classification
     }
@@ -187,6 +187,10 @@ def _check_folds(source: Source, folds: Folds) -> list[str]:
         return check_folds(folds, case_ids, source.groups, classes)
     except (DatasetError, LeakError) as error:
         raise type(error)(f"{source.folds_file}: {error}" if source.folds_file else str(error)) from error
+
+
+def _named_classes(task: Task, cell: str) -> tuple[str, ...]:
+    return task.kind.split(cell) if cell else ()
 
 
 def _labels_table(source: Source) -> str:

@@ -79,6 +79,7 @@ def count_classes(source: Source) -> dict[str, TaskCounts]:
     """Type, cases per class and cases without a label of every task."""
     counts: dict[str, TaskCounts] = {}
     for task in source.tasks:
-        cells = Counter(source.rows[case.case_id][task.name] for case in source.cases)
-        counts[task.name] = TaskCounts(task.type, {label: cells[label] for label in task.classes}, cells[""])
+        cells = [source.rows[case.case_id][task.name] for case in source.cases]
+        named = Counter(label for cell in cells for label in task.kind.split(cell))
+        counts[task.name] = TaskCounts(task.type, {label: named[label] for label in task.classes}, cells.count(""))
     return counts

@@ -5,11 +5,13 @@ A list of folds is nnU-Net's: ``[{"train": [case ids], "val": [case ids]}, ...]`
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
 
 from nnduet.errors import DatasetError, LeakError
@@ -18,6 +20,7 @@ from nnduet.schema import Task
 __all__ = ["Folds", "check_folds", "choose_strata", "make_folds", "parse_folds"]
 
 Folds = list[dict[str, list[str]]]
+ClassNames = Mapping[str, Mapping[str, Sequence[str]]]
 
 
 def make_folds(
@@ -69,15 +72,24 @@ def _validation_parts(
 
 
 def choose_strata(tasks: Sequence[Task], rows: Mapping[str, Mapping[str, str]], num_folds: int) -> dict[str, str]:
-    """The label to spread over the folds: all classification tasks together if each combination is frequent enough.
+    """The label to spread over the folds: all tasks with classes together if each combination is frequent enough.
 
-    Otherwise, or with one task, the first classification task; empty text for every case without such tasks.
+    Otherwise, or with one task, the first task with classes; empty text for every case without such tasks.
     """
-    names = [task.name for task in tasks if task.is_classification]
-    joint = {case_id: "|".join(row[name] for name in names) for case_id, row in rows.items()}
-    if len(names) <= 1 or min(Counter(joint.values()).values(), default=0) >= num_folds:
+    columns = [column for column in (_strata(task, rows) for task in tasks) if column is not None]
+    joint = {case_id: "|".join(column[case_id] for column in columns) for case_id in rows}
+    if len(columns) <= 1 or min(Counter(joint.values()).values(), default=0) >= num_folds:
         return joint
-    return {case_id: row[names[0]] for case_id, row in rows.items()}
+    return columns[0]
+
+
+def _strata(task: Task, rows: Mapping[str, Mapping[str, str]]) -> dict[str, str] | None:
+    """{case: the class to spread}, empty text where it is missing; None where the task has nothing to spread."""
+    answers = np.array([task.encode(row[task.name]) for row in rows.values()], dtype=float)
+    strata, names = task.kind.strata(task, answers), (*task.classes, "no class")
+    if strata is None:
+        return None
+    return {c: names[int(k)] if math.isfinite(k) else "" for c, k in zip(rows, strata.tolist(), strict=True)}
 
 
 def parse_folds(value: Any, source: str) -> Folds:
@@ -103,12 +115,12 @@ def check_folds(
     folds: Folds,
     case_ids: Collection[str],
     groups: Mapping[str, str] | None = None,
-    class_labels: Mapping[str, Mapping[str, str]] | None = None,
+    class_labels: ClassNames | None = None,
 ) -> list[str]:
     """Refuse folds that leak or name other cases; return warnings.
 
-    ``class_labels`` maps task → case → class; a part of a fold without one of the classes is warned about, as is a case that a
-    fold leaves out.
+    ``class_labels`` maps task → case → names of its classes; a part of a fold without one of the classes is warned about, as is
+    a case that a fold leaves out.
 
     Raises:
         DatasetError: unknown or repeated cases, or cases that no fold holds.
@@ -156,12 +168,12 @@ def _repeated(case_ids: Sequence[str]) -> str:
     return ", ".join([case_id for case_id, count in Counter(case_ids).items() if count > 1][:10])
 
 
-def _absent_classes(index: int, fold: Mapping[str, list[str]], class_labels: Mapping[str, Mapping[str, str]]) -> list[str]:
+def _absent_classes(index: int, fold: Mapping[str, list[str]], class_labels: ClassNames) -> list[str]:
     notes = []
     for task, labels in class_labels.items():
-        every = {label for label in labels.values() if label}
+        every = {label for found in labels.values() for label in found}
         for side in ("train", "val"):
-            absent = sorted(every - {labels.get(case_id, "") for case_id in fold[side]})
+            absent = sorted(every - {label for case_id in fold[side] for label in labels.get(case_id, ())})
             if absent:
                 notes.append(f"fold {index} {side} has no case of {task} class {', '.join(absent)}")
     return notes

@@ -21,6 +21,7 @@ from nnduet.io.case_names import channel_name, split_channel
 from nnduet.names import printable
 from nnduet.records import read_json
 from nnduet.schema import GROUP_COLUMN, RESULT_NAMES_KEY, SPLITS_FILE, Task
+from nnduet.tasks import type_of_classes
 
 __all__ = ["CHALLENGE_LABELS", "read_folder", "read_subtype_folders"]
 
@@ -137,7 +138,7 @@ def read_subtype_folders(
         labels=labels,
         label_map=label_map or {},
         suggested_labels=CHALLENGE_LABELS,
-        tasks=(Task(task_name, "binary" if len(classes) == 2 else "multiclass", classes),),
+        tasks=(Task(task_name, type_of_classes(len(classes)), classes),),
         rows=rows,
         folds=_challenge_folds(sorted(train), sorted(validation), strata, num_folds, seed),
         notes=(*notes, *more, *tests.notes),

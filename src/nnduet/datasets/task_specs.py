@@ -7,18 +7,17 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import get_args
 
 from nnduet.cells import MISSING_MARKERS, parse_number, same_text_key
 from nnduet.datasets.case_tables import CaseTable, describe_missing
 from nnduet.datasets.class_order import natural_order, ranks
 from nnduet.errors import SettingsError, TableError
 from nnduet.names import name_problem
-from nnduet.schema import AXES, Task, TaskType, check_tasks
+from nnduet.schema import AXES, Task, check_tasks
+from nnduet.tasks import TASK_KINDS, TASK_TYPES, TaskKind, guess_type, kind_of
 
 __all__ = ["notes_on_columns", "parse_task_specs"]
 
-_MAX_CLASSES = 20
 _MANY_NUMBERS = 10
 """Above so many different numbers that are taken as classes, a note asks whether they are measurements."""
 
@@ -28,7 +27,7 @@ class _Spec:
     """``NAME:TYPE=A<B<C:fixed=AXES``, read; everything but the name may be absent."""
 
     name: str
-    kind: TaskType | None = None
+    kind: TaskKind | None = None
     stated: str = ""
     axes: tuple[str, ...] = ()
 
@@ -55,11 +54,14 @@ def notes_on_columns(table: CaseTable, specs: Sequence[str], tasks: Sequence[Tas
     """What a user should know of the columns: missing cells, spellings that became one, decimal commas, numbers as classes."""
     read = {task.name: table.answers(task) for task in tasks} | {name: table.numbers(name) for name in covariates}
     notes: list[str] = []
+    by_name = {task.name: task for task in tasks}
     for name, cells in read.items():
         raw = table.raw_column(name)
-        notes += [note for note in (describe_missing(name, raw, cells), *_changes(name, raw, cells)) if note]
+        changes = _changes(name, _spellings(by_name.get(name), raw, cells))
+        notes += [note for note in (describe_missing(name, raw, cells), *changes) if note]
     for task in tasks:
-        absent = [label for label in task.classes if label not in read[task.name].values()]
+        named = {text for cell in read[task.name].values() for text in task.kind.split(cell)}
+        absent = [label for label in task.classes if label not in named]
         if absent:
             notes.append(f"{task.name}: no case is {' or '.join(map(repr, absent))}")
         guessed = any(spec.split(":fixed=")[0] == task.name for spec in specs)
@@ -71,12 +73,19 @@ def notes_on_columns(table: CaseTable, specs: Sequence[str], tasks: Sequence[Tas
     return notes
 
 
-def _changes(name: str, raw: Mapping[str, str], cells: Mapping[str, str]) -> list[str]:
-    """Spellings that were read as one class, and decimal commas."""
+def _spellings(task: Task | None, raw: Mapping[str, str], cells: Mapping[str, str]) -> dict[str, Counter[str]]:
+    """{what a cell, or what it names, was read as: how often it was spelled in which way}, without missing cells."""
     spellings: dict[str, Counter[str]] = defaultdict(Counter)
     for case_id, cell in cells.items():
-        if cell:
+        for text in task.kind.split(raw[case_id]) if task and cell else ():
+            spellings[task.spelling(text)][text] += 1
+        if cell and task is None:
             spellings[cell][raw[case_id]] += 1
+    return spellings
+
+
+def _changes(name: str, spellings: Mapping[str, Counter[str]]) -> list[str]:
+    """Spellings that were read as one class, and decimal commas."""
     commas = [number for found in spellings.values() for number in found if "," in number and parse_number(number) is not None]
     notes = [f"{name}: decimal commas are read as points, e.g. {commas[0]!r}"] if commas else []
     for label, found in spellings.items():
@@ -97,21 +106,21 @@ def _read_spec(spec: str, table: CaseTable) -> _Spec:
     body, axes = (rest, tuple(letters)) if mark else (spec, ())
     if body in table.columns:
         return _Spec(body, axes=axes)
-    for kind in get_args(TaskType):
-        name, mark, stated = body.partition(f":{kind}=")
+    for kind in TASK_KINDS:
+        name, mark, stated = body.partition(f":{kind.name}=")
         if mark:
             return _Spec(name, kind, _stated_text(spec, kind, stated), axes)
-        if body.endswith(f":{kind}"):
-            return _Spec(body.removesuffix(f":{kind}"), kind, axes=axes)
-    name, _, kind = body.rpartition(":")
+        if body.endswith(f":{kind.name}"):
+            return _Spec(body.removesuffix(f":{kind.name}"), kind, axes=axes)
+    name, _, type_name = body.rpartition(":")
     if name in table.columns:
-        raise SettingsError(f"task {spec!r}: type expected one of {', '.join(get_args(TaskType))}, got {kind!r}")
+        raise SettingsError(f"task {spec!r}: type expected one of {', '.join(TASK_TYPES)}, got {type_name!r}")
     return _Spec(body, axes=axes)
 
 
-def _stated_text(spec: str, kind: str, stated: str) -> str:
-    if kind == "regression" or not stated:
-        raise SettingsError(f"task {spec!r}: expected classes in ascending order, as in NAME:ordinal=low<high")
+def _stated_text(spec: str, kind: TaskKind, stated: str) -> str:
+    if not kind.has_classes or not stated:
+        raise SettingsError(f"task {spec!r}: expected {kind.stated_form}")
     return stated
 
 
@@ -120,35 +129,39 @@ def _task(spec: _Spec, table: CaseTable) -> Task:
     problem = name_problem(name) if name in table.columns else None
     if problem:
         raise SettingsError(f"task {name!r}: {problem}; the name becomes part of file names: rename the column")
-    values = _values(name, table)
-    kind = spec.kind or _guess_type(values)
-    if kind == "regression":
+    values = _values(name, table, spec.kind)
+    kind = spec.kind or kind_of(guess_type(values), f"task {name}")
+    if not kind.has_classes:
         table.numbers(name)
-        return Task(name, kind, fixed_axes=spec.axes)
-    classes = _stated_classes(spec, values) if spec.stated else natural_order(values)
+        return Task(name, kind.name, fixed_axes=spec.axes)
+    classes = _stated_classes(spec, kind.separator, values) if spec.stated else natural_order(values)
     try:
-        task = Task(name, kind, classes, fixed_axes=spec.axes)
+        task = Task(name, kind.name, classes, fixed_axes=spec.axes)
     except SettingsError as error:
         raise TableError(f"{table.path}: column {name!r} does not fit the task: {error}") from error
     if not spec.stated:
-        _check_spellings(name, classes, table)
-        if kind == "ordinal" and ranks(classes) is None:
-            raise SettingsError(_ask_for_order(name, classes))
+        _check_spellings(task, table)
+        if kind.ranked and ranks(classes) is None:
+            raise SettingsError(_ask_for_order(task))
     table.answers(task)
     return task
 
 
-def _ask_for_order(name: str, classes: Sequence[str]) -> str:
-    option = shlex.quote(f"{name}:ordinal={'<'.join(classes)}")
+def _ask_for_order(task: Task) -> str:
+    name, classes = task.name, task.classes
+    option = shlex.quote(f"{name}:{task.type}={task.kind.separator.join(classes)}")
     return (
         f"task {name!r}: cannot tell the order of its {len(classes)} classes {', '.join(classes)}; state it from the lowest to "
         f"the highest: --task {option} (here in the order of the alphabet: put them right)"
     )
 
 
-def _values(name: str, table: CaseTable) -> list[str]:
-    """Distinct values of a column, one spelling each; numbers with a decimal point."""
+def _values(name: str, table: CaseTable, kind: TaskKind | None) -> list[str]:
+    """Distinct values of a column, or of what its cells name, one spelling each; numbers with a decimal point."""
     cells = [cell for cell in table.column(name).values() if cell]
+    named = [text for cell in cells for text in (kind.split(cell) if kind else (cell,))]
+    if named != cells:
+        return sorted(_usual_spellings(Counter(named)).values())
     numeric = [parse_number(cell) is not None for cell in cells]
     if all(numeric):
         return sorted({cell for cell in table.numbers(name).values() if cell})
@@ -172,52 +185,43 @@ def _usual_spellings(counts: Counter[str]) -> dict[str, str]:
     return usual
 
 
-def _stated_classes(spec: _Spec, values: Collection[str]) -> tuple[str, ...]:
-    """``low<high`` as classes; a ``<`` within a class that the table has does not separate."""
-    found = (
-        _known_classes(spec.stated, sorted(values, key=len, reverse=True)) if any("<" in value for value in values) else None
-    )
-    classes = tuple(label.strip() for label in found or spec.stated.split("<"))
+def _stated_classes(spec: _Spec, separator: str, values: Collection[str]) -> tuple[str, ...]:
+    """``low<high`` as classes; a ``<`` within a class that the table has does not separate. Other types separate otherwise."""
+    longest_first = sorted(values, key=len, reverse=True)
+    found = _known_classes(spec.stated, separator, longest_first) if any(separator in value for value in values) else None
+    classes = tuple(label.strip() for label in found or spec.stated.split(separator))
     if len({same_text_key(label) for label in classes}) != len(classes) or "" in classes:
         raise SettingsError(f"task {spec.name!r}: stated classes must differ and must not be empty, got {list(classes)}")
     return classes
 
 
-def _known_classes(text: str, known: Sequence[str]) -> list[str] | None:
+def _known_classes(text: str, separator: str, known: Sequence[str]) -> list[str] | None:
     if text in known:
         return [text]
     for label in known:
-        rest = _known_classes(text[len(label) + 1 :], known) if text.startswith(f"{label}<") else None
+        rest = _known_classes(text[len(label) + 1 :], separator, known) if text.startswith(f"{label}{separator}") else None
         if rest:
             return [label, *rest]
     return None
 
 
-def _guess_type(values: Sequence[str]) -> TaskType:
-    if len(values) == 2:
-        return "binary"
-    numbers = [number for number in map(parse_number, values) if number is not None]
-    if not numbers or len(numbers) < len(values):
-        return "multiclass"
-    whole = all(number == int(number) for number in numbers)
-    return "multiclass" if whole and len(values) <= _MAX_CLASSES else "regression"
-
-
-def _check_spellings(name: str, classes: Sequence[str], table: CaseTable) -> None:
+def _check_spellings(task: Task, table: CaseTable) -> None:
     """Refuse one number in two ways, a spreadsheet's errors, and a class that is a missing marker in other letters.
 
     Raises:
         TableError: with the line.
     """
-    cells = table.raw_column(name)
-    lines = {cell: table.lines[case_id] for case_id, cell in reversed(cells.items())}
+    name, classes = task.name, task.classes
+    cells = reversed(table.raw_column(name).items())
+    lines = {text: table.lines[case_id] for case_id, cell in cells for text in {cell, *task.kind.split(cell)}}
     markers = {marker.casefold(): marker for marker in MISSING_MARKERS if marker in lines}
     for label in classes:
         marker = markers.get(label.casefold())
         if marker:
             raise TableError(
                 f"{table.path} line {lines[label]}: {name} holds {label!r}, and in line {lines[marker]} {marker!r}, which "
-                f"means missing; write one of them, or state the classes, as in {name}:multiclass={label}<…"
+                f"means missing; write one of them, or state the classes, as in "
+                f"{name}:{task.type}={label}{task.kind.separator}…"
             )
         if label.startswith("#") and label.endswith(("!", "?")):
             raise TableError(f"{table.path} line {lines[label]}: {name} holds {label!r}, an error of the spreadsheet")

@@ -19,9 +19,6 @@ __all__ = ["PREDICTIONS_FILE", "Row", "TaskAnswers", "answer_columns", "collect_
 
 PREDICTIONS_FILE = "classification.csv"
 
-_SUM_TOLERANCE = 0.01
-"""How far probabilities may sum from 1; three decimals for ten classes are off by up to 0.005."""
-
 
 @dataclass(frozen=True)
 class Row:
@@ -35,8 +32,9 @@ class Row:
 class TaskAnswers:
     """The N cases of one task whose truth is known.
 
-    ``reference`` (N,) and ``prediction`` (N,) are class indices or values, NaN for a case without a prediction;
-    ``probabilities`` (N, K), K = 0 for regression, uniform for a case without a prediction. ``groups`` are patients.
+    ``reference`` (N,) and ``prediction`` (N,) are answers as :mod:`nnduet.tasks.base` says, NaN for a case without a
+    prediction; ``probabilities`` (N, K), K = 0 for regression, of equal odds for a case without a prediction. ``groups`` are
+    patients.
     """
 
     task: Task
@@ -45,6 +43,11 @@ class TaskAnswers:
     reference: FloatArray
     prediction: FloatArray
     probabilities: FloatArray
+
+    @property
+    def outputs(self) -> FloatArray:
+        """Probabilities (N, K), or predicted values (N, 1)."""
+        return self.probabilities if self.task.is_classification else self.prediction[:, None]
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -118,10 +121,10 @@ def _encode(task: Task, row: Row) -> float:
 
 def _probabilities(task: Task, row: Row | None, answer: float) -> list[float]:
     if row is None or math.isnan(answer):
-        return [1 / len(task.classes) for _ in task.classes]
+        return task.kind.constant_outputs(task, np.zeros(0)).tolist()[: len(task.classes)]
     cells = [row.cells[column] for column in task.answer_columns[1:]]
     values = [number_or_nan(cell) for cell in cells]
-    in_range = all(0 <= value <= 1 for value in values)
-    if task.classes and not (in_range and abs(sum(values) - 1) <= _SUM_TOLERANCE):
-        raise TableError(f"{row.place}: task {task.name}: expected probabilities that sum to 1, got {cells}")
+    expected = task.kind.check_probabilities(values)
+    if expected:
+        raise TableError(f"{row.place}: task {task.name}: expected {expected}, got {cells}")
     return values

@@ -8,7 +8,7 @@ from nnduet.evaluation.answer_tables import PREDICTIONS_FILE, TaskAnswers, answe
 from nnduet.evaluation.segmentation_cases import CaseScore
 from nnduet.evaluation.stored_metrics import MissingPrediction
 from nnduet.io.csv_text import records_text
-from nnduet.schema import CASE_COLUMN, Task
+from nnduet.schema import CASE_COLUMN
 
 __all__ = ["missing_predictions", "per_case_csv"]
 
@@ -41,12 +41,8 @@ def per_case_csv(cases: Sequence[str], scores: Sequence[CaseScore], answers: Seq
 def _answer_cells(entry: TaskAnswers, index: int) -> dict[str, object]:
     """Reference, prediction and probabilities of one case; without a prediction only the reference."""
     task = entry.task
-    cells: dict[str, object] = {f"{task.name}_reference": _decoded(task, entry.reference[index])}
+    cells: dict[str, object] = {f"{task.name}_reference": task.decode(entry.reference[index])}
     if entry.case_ids[index] in entry.missing:
         return cells | dict.fromkeys((f"{task.name}_prediction", *answer_columns(task)[1:]), "")
-    cells[f"{task.name}_prediction"] = _decoded(task, entry.prediction[index])
+    cells[f"{task.name}_prediction"] = task.decode(entry.prediction[index])
     return cells | dict(zip(answer_columns(task)[1:], entry.probabilities[index].tolist(), strict=True))
-
-
-def _decoded(task: Task, value: float) -> str | float:
-    return task.classes[int(value)] if task.is_classification else float(value)

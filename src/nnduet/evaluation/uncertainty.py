@@ -13,7 +13,6 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from nnduet.case_head import calibration
 from nnduet.case_head.head import CaseHead
 from nnduet.errors import DatasetError
 from nnduet.evaluation.answer_tables import TaskAnswers
@@ -38,12 +37,8 @@ DEFINITIONS = {
 
 
 def nonconformity(answers: TaskAnswers) -> FloatArray:
-    """How unlike the answer the truth is, (N,): 1 - p(true class), or the absolute error of a regression.
-
-    Source: Sadinle, Lei and Wasserman 2019, as in :mod:`nnduet.case_head.calibration`.
-    """
-    outputs = answers.probabilities if answers.task.is_classification else answers.prediction[:, None]
-    return calibration.nonconformity(answers.task, outputs, answers.reference)
+    """How unlike the answer the truth is, (N,), see :meth:`~nnduet.tasks.base.TaskKind.nonconformity`."""
+    return answers.task.kind.nonconformity(answers.task, answers.outputs, answers.reference)
 
 
 def measure_uncertainty(
@@ -75,7 +70,8 @@ def measure_uncertainty(
         return replace(
             measured, intervals={rate: _intervals(answers, limits, resamples) for rate, limits in thresholds.items()}
         )
-    confidence, wrong = answers.probabilities.max(axis=1, initial=0), answers.prediction != answers.reference
+    kind, probabilities = answers.task.kind, answers.probabilities
+    confidence, wrong = kind.confidence(probabilities, kind.answers(probabilities)), answers.prediction != answers.reference
     return replace(
         measured,
         prediction_sets={rate: _prediction_sets(answers, limits, resamples) for rate, limits in thresholds.items()},
@@ -111,10 +107,11 @@ def _thresholds(folds: Sequence[str], heads: Mapping[str, CaseHead], error_rate:
 
 
 def _prediction_sets(answers: TaskAnswers, thresholds: FloatArray, resamples: Resamples) -> SetQuality:
+    kind, holds = answers.task.kind, answers.task.kind.memberships(answers.task, answers.reference)
     size, covered = np.full(len(thresholds), np.nan), np.full(len(thresholds), np.nan)
     for case in np.flatnonzero(~np.isnan(thresholds)):
-        chosen = calibration.conformal_set(answers.probabilities[case], float(thresholds[case]))
-        size[case], covered[case] = len(chosen), int(answers.reference[case]) in chosen
+        chosen = kind.prediction_set(answers.probabilities[case], float(thresholds[case]))
+        size[case], covered[case] = len(chosen), set(np.flatnonzero(holds[case])) <= set(chosen)
     reason = _why_no_sets(thresholds)
     return SetQuality(
         coverage=_mean(covered, resamples, reason),

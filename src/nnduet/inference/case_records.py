@@ -66,6 +66,7 @@ class StoredAnswer:
     prediction_set: tuple[str, ...]
     interval: tuple[str, str] | None
     spread: float | None
+    labels: tuple[str, ...] | None = left_out_when(None)
 
 
 @dataclass(frozen=True)
@@ -257,7 +258,10 @@ def _answers(stored: StoredAnswers, tasks: Sequence[Task]) -> CaseAnswers | None
             entry = stored.tasks[task.name]
             low_high = entry.interval and (float(entry.interval[0]), float(entry.interval[1]))
             answer = TaskPrediction(**{**vars(entry), "interval": low_high})
+            one_answer = (answer.labels is None) == (task.kind.exclusive or not task.is_classification)
             if set(answer.probabilities) != set(task.classes) or (answer.label is None) == task.is_classification:
+                return None
+            if not one_answer or not set(answer.labels or ()) <= set(task.classes):
                 return None
             found[task.name] = answer
     except (KeyError, ValueError):

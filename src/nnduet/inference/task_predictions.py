@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from nnduet.case_head.calibration import conformal_set, conformal_threshold
+from nnduet.case_head.calibration import conformal_threshold
 from nnduet.cells import format_number
 from nnduet.errors import ValuesError
 from nnduet.inference.case_features import CaseFeatures
@@ -27,14 +27,15 @@ class TaskPrediction:
     """Answer to one task.
 
     Attributes:
-        label: the likeliest class; None for a regression.
+        label: the likeliest class, of several that hold all of them, joined by ``|``; None for a regression.
         value: of a regression, in the task's unit; else None.
-        probabilities: {class: probability}, they sum to one; empty for a regression.
+        probabilities: {class: probability}, they sum to one where one class holds; empty for a regression.
         prediction_set: classes that cannot be excluded at the predictor's error rate, likeliest first; empty where there are
             no conformal scores to know it, neither of the case heads nor of a cross-validation.
         interval: the same for a regression: lowest and highest value.
         spread: deviation of the label's probability (or of the value) over folds, or over mirrored passes for a single fold;
             None where there is one answer only.
+        labels: of a task of which several classes may hold, those that do; None for other tasks.
     """
 
     label: str | None
@@ -43,6 +44,7 @@ class TaskPrediction:
     prediction_set: tuple[str, ...] = ()
     interval: tuple[float, float] | None = None
     spread: float | None = None
+    labels: tuple[str, ...] | None = None
 
     def __str__(self) -> str:
         """The answer and how sure it is, e.g. "high (p 0.93, set high|low, spread 0.02)" or "61.2 (55 to 67)"."""
@@ -59,7 +61,9 @@ class TaskPrediction:
 
     @property
     def confidence(self) -> float:
-        """Probability of the label; 1 for a regression."""
+        """Probability of the label, of several the least sure of being told right; 1 for a regression."""
+        if self.labels is not None:
+            return min(p if name in self.labels else 1 - p for name, p in self.probabilities.items())
         return self.probabilities[self.label] if self.label is not None else 1.0
 
 
@@ -76,7 +80,7 @@ def network_outputs(heads: TaskHeads, pooled: torch.Tensor, tasks: Sequence[Task
     answers = heads(pooled.to(heads.norm.mean.device))
     outputs: dict[str, Array] = {}
     for task in tasks:
-        if task.is_classification:
+        if not task.kind.standardised:
             found = task_probabilities(task, answers[task.name])
         else:
             found = heads.target_scale(task).inverse(answers[task.name])
@@ -122,19 +126,17 @@ def answer(
     for member, fold in zip(members, rows, strict=True):
         if not np.isfinite(fold).all():
             raise ValuesError(f"task {task.name}: expected finite numbers from the head of fold {member.fold}, got others")
-    fused = combine(task, [fold[0] for fold in rows])
+    outputs = task.kind.fuse(np.stack([fold[0] for fold in rows]))
+    fused = _told(task, outputs)
     votes = np.stack([fold[0] for fold in rows]) if len(rows) > 1 else rows[0][1:]
-    column = task.classes.index(fused.label) if fused.label is not None else 0
-    spread = float(votes[:, column].std()) if len(votes) > 1 else None
+    spread = task.kind.spread(votes, float(task.kind.answers(outputs[None])[0])) if len(votes) > 1 else None
     threshold = _threshold(task, members, error_rate, scores)
     if threshold is None:
-        return TaskPrediction(fused.label, fused.value, fused.probabilities, spread=spread)
+        return replace(fused, spread=spread)
     if fused.value is not None:
-        interval = (fused.value - threshold, fused.value + threshold)
-        return TaskPrediction(None, fused.value, interval=interval, spread=spread)
-    probabilities = np.array([fused.probabilities[label] for label in task.classes])
-    kept = tuple(task.classes[k] for k in conformal_set(probabilities, threshold))
-    return TaskPrediction(fused.label, None, fused.probabilities, kept, spread=spread)
+        return replace(fused, interval=(fused.value - threshold, fused.value + threshold), spread=spread)
+    kept = task.kind.set_text(task, task.kind.prediction_set(outputs, threshold))
+    return replace(fused, prediction_set=kept, spread=spread)
 
 
 def _threshold(task: Task, members: Sequence[Member], error_rate: float, scores: Array | None) -> float | None:
@@ -146,14 +148,19 @@ def _threshold(task: Task, members: Sequence[Member], error_rate: float, scores:
 
 
 def combine(task: Task, outputs: Sequence[Array]) -> TaskPrediction:
-    """Fuse folds: geometric mean of class probabilities (K,), renormalised; mean of regression values (1,)."""
-    stacked = np.stack(outputs)
-    if not task.is_classification:
-        return TaskPrediction(None, float(stacked.mean()))
-    geometric = np.exp(np.log(np.clip(stacked, 1e-12, 1)).mean(axis=0))
-    probabilities = geometric / geometric.sum()
-    label = task.classes[int(probabilities.argmax())]
-    return TaskPrediction(label, None, dict(zip(task.classes, probabilities.tolist(), strict=True)))
+    """Fuse folds, each with class probabilities (K,) or a value (1,), as the task's type does."""
+    return _told(task, task.kind.fuse(np.stack(outputs)))
+
+
+def _told(task: Task, outputs: Array) -> TaskPrediction:
+    """The answer of outputs (K or 1,), without what cannot be excluded."""
+    answer = task.kind.answers(outputs[None])
+    told = task.decode(float(answer[0]))
+    if isinstance(told, float):
+        return TaskPrediction(None, told)
+    held = np.flatnonzero(task.kind.memberships(task, answer)[0])
+    labels = None if task.kind.exclusive else tuple(task.classes[k] for k in held)
+    return TaskPrediction(told, None, dict(zip(task.classes, outputs.tolist(), strict=True)), labels=labels)
 
 
 def rows_of(network: JointNetwork, member: Member, features: CaseFeatures, tasks: Sequence[Task]) -> dict[str, Array]:

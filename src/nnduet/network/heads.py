@@ -67,7 +67,7 @@ class TaskHeads(nn.Module):
         self.trunk = nn.Sequential(nn.Dropout(dropout), nn.Linear(size, hidden), nn.GELU(), nn.Dropout(dropout))
         self.outputs = nn.ModuleDict({task.module_name: nn.Linear(hidden, task.num_outputs) for task in tasks})
         self.names = {task.name: task.module_name for task in tasks}
-        self.targets = nn.ModuleDict({t.module_name: TargetScale() for t in tasks if t.type == "regression"})
+        self.targets = nn.ModuleDict({t.module_name: TargetScale() for t in tasks if t.kind.standardised})
 
     def forward(self, features: Tensor) -> dict[str, Tensor]:
         """Task logits (B, K), ordinal threshold logits (B, K - 1) or standardised regression values (B, 1)."""
@@ -115,29 +115,12 @@ class TargetScale(nn.Module):
 
 
 def task_probabilities(task: Task, outputs: Tensor) -> Tensor:
-    """Class probabilities (B, K) that sum to one from head outputs (B, task.num_outputs).
-
-    Ordinal: threshold logits give P(y > k); they are made non-increasing by a running minimum, then differenced.
-    Source: cumulative link model, Frank and Hall 2001.
+    """Class probabilities (B, K) from head outputs (B, task.num_outputs).
 
     Raises:
-        ValueError: the task is a regression.
+        ValueError: the task has no classes.
     """
-    if task.type == "regression":
-        raise ValueError(f"task {task.name}: a regression has no class probabilities")
-    if task.type != "ordinal":
-        return torch.softmax(outputs.float(), dim=1)
-    above = _running_minimum(torch.sigmoid(outputs.float()))
-    ones = torch.ones_like(above[:, :1])
-    return torch.cat([ones, above], dim=1) - torch.cat([above, torch.zeros_like(ones)], dim=1)
-
-
-def _running_minimum(values: Tensor) -> Tensor:
-    """(B, N) whose column k is the least of columns 0 to k: ``torch.cummin``, which no ONNX operator computes."""
-    columns = [values[:, :1]]
-    for k in range(1, values.shape[1]):
-        columns.append(torch.minimum(columns[-1], values[:, k : k + 1]))
-    return torch.cat(columns, dim=1)
+    return task.kind.probabilities(task, outputs)
 
 
 class JointNetwork(nn.Module):

@@ -57,14 +57,14 @@ def _classes(run: Run, cases: TaskCases) -> Answered:
     """How often each class was answered, how sure, how many classes the prediction sets hold; the least sure cases."""
     task = cases.task
     known = np.flatnonzero(np.isfinite(cases.prediction))
-    answers = cases.prediction[known].astype(int)
-    confidence = np.array([cases.probabilities[i, k] for i, k in zip(known, answers, strict=True)], dtype=float)
+    answers, probabilities = cases.prediction[known], cases.probabilities[known]
+    confidence, held = task.kind.confidence(probabilities, answers), task.kind.memberships(task, answers)
     sets, left = _cells(run, f"{task.name}_set"), _cells(run, f"{task.name}_abstain")
     rows = [
         (
             name,
-            str(int((answers == index).sum())),
-            number_text(_median(confidence[answers == index]), 2),
+            str(int(held[:, index].sum())),
+            number_text(_median(probabilities[held[:, index], index]), 2),
             str(sum(name in cell.split("|") for cell in sets)) if any(sets) else "–",
         )
         for index, name in enumerate(task.classes)
@@ -82,7 +82,7 @@ def _classes(run: Run, cases: TaskCases) -> Answered:
         ("class", "answered", "median probability", "not excluded in"),
         tuple(rows),
         tuple(drawn),
-        tuple((run.cases[known[i]], f"{task.classes[answers[i]]}, probability {confidence[i]:.2f}") for i in least),
+        tuple((run.cases[known[i]], f"{task.decode(answers[i])}, probability {confidence[i]:.2f}") for i in least),
     )
 
 

@@ -68,17 +68,18 @@ def _changed_answers(a: TaskAnswers, b: TaskAnswers) -> dict[str, list[dict[str,
         farther, closer = largest_changes(a.case_ids, errors[0], errors[1], errors[1] - errors[0])
         return {"closer": closer, "farther": farther}
     change = difference_of_answers(a, b)
-    classes = (*a.task.classes, None)
     told = [
-        {"case_id": case_id, "reference": classes[int(truth)], "a": classes[int(one)], "b": classes[int(two)]}
-        for case_id, truth, one, two in zip(
-            a.case_ids, a.reference, np.nan_to_num(a.prediction, nan=-1), np.nan_to_num(b.prediction, nan=-1), strict=True
-        )
+        {"case_id": case_id, "reference": _said(a.task, truth), "a": _said(a.task, one), "b": _said(a.task, two)}
+        for case_id, truth, one, two in zip(a.case_ids, a.reference, a.prediction, b.prediction, strict=True)
     ]
     return {
         "became_right": [told[index] for index in np.flatnonzero(change > 0)],
         "became_wrong": [told[index] for index in np.flatnonzero(change < 0)],
     }
+
+
+def _said(task: Task, answer: float) -> str | float | None:
+    return None if np.isnan(answer) else task.decode(answer)
 
 
 def difference_of_answers(a: TaskAnswers, b: TaskAnswers) -> FloatArray:

@@ -35,7 +35,7 @@ from nnduet.report.stored_model import region_names
 from nnduet.runtimes.joint_pass import JointPass
 from nnduet.schema import Task
 
-__all__ = ["ELSEWHERE", "Evidence", "EvidenceMaps", "class_gradients", "class_score", "contribution_map", "region_shares"]
+__all__ = ["ELSEWHERE", "Evidence", "EvidenceMaps", "class_gradients", "contribution_map", "region_shares"]
 
 ELSEWHERE = "elsewhere"
 """In :attr:`Evidence.region_shares`, what lies outside all predicted regions."""
@@ -121,31 +121,15 @@ class EvidenceMaps:
         if name not in tasks:
             raise SettingsError(f"task: expected one of {sorted(tasks)}, got {name!r}")
         if class_name is not None and class_name not in tasks[name].classes:
-            known = f"one of {list(tasks[name].classes)}" if tasks[name].is_classification else "none of a regression"
+            known = f"one of {list(tasks[name].classes)}" if tasks[name].is_classification else f"none of a {tasks[name].type}"
             raise SettingsError(f"class of task {name}: expected {known}, got {class_name!r}")
         return tasks[name]
-
-
-def class_score(task: Task, outputs: Tensor, index: int) -> Tensor:
-    """What speaks for a class, as a number (B,) in logits from -inf to inf, of head outputs (B, task.num_outputs).
-
-    Softmax classes: the log odds of the class, so that a logit common to all classes does not count. Ordinal ones: the log odds
-    of being above the threshold below the class, plus those of not being above the next one. Regression: the standardised
-    value; ``index`` is then not read.
-    """
-    if task.type == "regression":
-        return outputs[:, 0]
-    if task.type == "ordinal":
-        edges = functional.pad(outputs, (1, 1))
-        return edges[:, index] - edges[:, index + 1]
-    others = [k for k in range(outputs.shape[1]) if k != index]
-    return outputs[:, index] - outputs[:, others].logsumexp(dim=1)
 
 
 def class_gradients(
     network: JointNetwork, sums: PooledSums, task: Task, class_name: str | None = None, *, voxel_scale: float = 1.0
 ) -> tuple[str, tuple[Tensor, ...]]:
-    """The explained class, and how :func:`class_score` depends on the pooled sums of a whole case.
+    """The explained class, and how :meth:`~nnduet.tasks.base.TaskKind.class_score` depends on the pooled sums of a whole case.
 
     Args:
         sums: of one case (B = 1), e.g. from :func:`~nnduet.inference.sliding_window.predict_tiles`.
@@ -163,7 +147,7 @@ def class_gradients(
         outputs = network.heads(features)[task.name]
         name = class_name if class_name is not None else _answer(network, task, outputs.detach())
         index = task.classes.index(name) if task.is_classification else 0
-        return name, torch.autograd.grad(class_score(task, outputs, index).sum(), stages)
+        return name, torch.autograd.grad(task.kind.class_score(outputs, index).sum(), stages)
 
 
 def _answer(network: JointNetwork, task: Task, outputs: Tensor) -> str:

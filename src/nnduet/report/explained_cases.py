@@ -66,7 +66,8 @@ class ExplainedCases:
     def _answer(self, case: str) -> str | None:
         cases: TaskCases = next(cases for cases in self.run.tasks if cases.task.name == self.task)
         value: Any = cases.prediction[self.run.cases.index(case)]
-        return cases.task.classes[int(value)] if cases.task.is_classification and np.isfinite(value) else None
+        held = cases.task.kind.memberships(cases.task, np.array([value], dtype=float))[0]
+        return cases.task.classes[int(held.argmax())] if held.any() else None
 
 
 def _folds_of(run: Run) -> dict[str, str]:

@@ -55,7 +55,7 @@ def importances(run: Run, task: Task) -> list[Drawing]:
         for costs, parts in ((blocks, table.blocks), (columns, _named_columns(run, table))):
             for name, cost in block_importances(head, table, answers, parts).items():
                 costs.setdefault(name, []).append(cost)
-    label = "rise of the loss (nats)" if task.is_classification else "rise of the absolute error"
+    label = f"rise of the {task.kind.error_name}"
     columns.pop(NETWORK, None)
     titles = (f"What the answers to {task.name} rest on", f"Descriptors and covariates behind the answers to {task.name}")
     return [_bars(costs, title, label) for costs, title in zip((blocks, columns), titles, strict=True) if costs]
@@ -118,11 +118,7 @@ def block_importances(
 
 
 def _loss(head: CaseHead, values: Array, network: Array | None, truth: Array) -> float:
-    answers = head(values, network)
-    if not head.task.is_classification:
-        return float(np.mean(np.abs(answers[:, 0] - truth)))
-    chosen = answers[np.arange(len(truth)), truth.astype(int)]
-    return float(-np.mean(np.log(np.clip(chosen, 1e-12, 1))))
+    return float(np.mean(head.task.kind.errors(head.task, head(values, network), truth)))
 
 
 def _head(folder: Path, task: Task) -> tuple[CaseHead, FeatureTable] | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from nnduet.cells import number_or_nan
+from nnduet.cells import is_missing, number_or_nan
 from nnduet.datasets.mask_codes import MaskCodes
 from nnduet.errors import DatasetError
 from nnduet.evaluation.answer_tables import PREDICTIONS_FILE, Row, answer_columns, read_rows
@@ -27,6 +27,7 @@ from nnduet.evaluation.stored_metrics import (
 from nnduet.io.case_names import find_case_file
 from nnduet.report.stored_model import PROGRESS, StoredModel, find_model, folds_of, read_model
 from nnduet.schema import Task, folds_with
+from nnduet.tasks import kind_of, type_in_table
 
 __all__ = ["CROSS_VALIDATION", "Run", "TaskCases", "read_run"]
 
@@ -230,9 +231,9 @@ def _tasks_of(model: StoredModel | None, rows: Mapping[str, Row]) -> tuple[Task,
         return tuple(task for task in model.tasks if task.name in header)
     found = []
     for name in header:
-        classes = tuple(column.removeprefix(f"{name}_p_") for column in header if column.startswith(f"{name}_p_"))
-        if len(classes) > 1:
-            found.append(Task(name, "binary" if len(classes) == 2 else "multiclass", classes))
-        elif {f"{name}_low", f"{name}_high"} <= set(header):
-            found.append(Task(name, "regression"))
+        own = [column.removeprefix(f"{name}_") for column in header if column.startswith(f"{name}_")]
+        classes = tuple(end.removeprefix("p_") for end in own if end.startswith("p_"))
+        kind = type_in_table(classes, own, {row.cells[name] for row in rows.values() if not is_missing(row.cells[name])})
+        if kind is not None:
+            found.append(Task(name, kind, classes if kind_of(kind, name).has_classes else ()))
     return tuple(found)

@@ -126,11 +126,9 @@ def task_section(run: Run, cases: TaskCases, shown: ShownCases) -> dict[str, Any
         return out
     known = np.isfinite(cases.reference) & np.isfinite(cases.prediction) & np.isfinite(cases.probabilities).all(axis=1)
     if run.metrics is not None and known.any():
-        reference, prediction = cases.reference[known].astype(int), cases.prediction[known].astype(int)
-        probabilities = cases.probabilities[known]
-        confidence = probabilities[np.arange(prediction.size), prediction]
-        columns = [1] if task.type == "binary" else list(range(len(task.classes)))
-        truth = np.stack([reference == column for column in columns], axis=1)
+        reference, prediction, probabilities = (a[known] for a in (cases.reference, cases.prediction, cases.probabilities))
+        confidence, columns = task.kind.confidence(probabilities, prediction), list(task.kind.curves(task))
+        truth = task.kind.memberships(task, reference)[:, columns]
         right, shown_classes = prediction == reference, [task.classes[c] for c in columns]
         out["figures"] = [
             answer_figures.roc_curves(truth, probabilities[:, columns], shown_classes, f"ROC of {task.name}"),
@@ -138,15 +136,16 @@ def task_section(run: Run, cases: TaskCases, shown: ShownCases) -> dict[str, Any
             answer_figures.confidence_histogram(confidence, right, f"Probabilities of the answers to {task.name}"),
             answer_figures.risk_coverage(confidence, right, f"Risk and coverage of {task.name}"),
         ]
-        out["confusion"] = _confusion(task.classes, run.metrics.tasks[task.name].confusion_matrix or ())
+        if task.kind.exclusive:
+            out["confusion"] = _confusion(task.classes, run.metrics.tasks[task.name].confusion_matrix or ())
         names = [case for case, k in zip(run.cases, known.tolist(), strict=True) if k]
         wrong = [i for i in np.argsort(-confidence, kind="stable").tolist() if prediction[i] != reference[i]]
         pictured = set(shown.want([names[i] for i in wrong[: 4 * NUM_PICTURES]]))
         out["wrong"] = [
             {
                 "case": names[i],
-                "reference": task.classes[reference[i]],
-                "prediction": task.classes[prediction[i]],
+                "reference": task.decode(reference[i]),
+                "prediction": task.decode(prediction[i]),
                 "confidence": number_text(float(confidence[i]), 2),
                 "pictured": names[i] in pictured,
             }
@@ -221,8 +220,9 @@ def case_rows(run: Run, volumes: Mapping[str, str]) -> list[dict[str, Any]]:
             cells.append(_answer(entry, prediction))
             wrong |= entry.task.is_classification and math.isfinite(reference) and reference != prediction
             if entry.task.is_classification:
-                known = math.isfinite(prediction)
-                cells.append(number_text(float(entry.probabilities[index, int(prediction)]) if known else None, 2))
+                given = slice(index, index + 1 if math.isfinite(prediction) else index)
+                confidence = entry.task.kind.confidence(entry.probabilities[given], entry.prediction[given])
+                cells.append(number_text(float(confidence[0]) if len(confidence) else None, 2))
         cells += [run.rows[case].get(column, "").replace("|", ", ") or "–" for column in _further_columns(run)]
         rows.append({"case": case, "volume": volumes.get(case), "cells": cells, "wrong": wrong})
     return rows
@@ -231,4 +231,5 @@ def case_rows(run: Run, volumes: Mapping[str, str]) -> list[dict[str, Any]]:
 def _answer(cases: TaskCases, value: float) -> str:
     if not math.isfinite(value):
         return "–"
-    return cases.task.classes[int(value)] if cases.task.is_classification else f"{value:.4g}"
+    told = cases.task.decode(value)
+    return told if isinstance(told, str) else f"{told:.4g}"

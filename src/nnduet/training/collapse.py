@@ -21,7 +21,6 @@ __all__ = [
     "CollapseWatch",
     "collapse_signs",
     "never_armed_note",
-    "uninformed_loss",
     "whole_case_alarms",
 ]
 
@@ -37,23 +36,11 @@ _ADVICE = (
 )
 
 
-def uninformed_loss(task: Task) -> float:
-    """Training loss of a head that answers equal probabilities: ln K, or ln 2 for ordinal thresholds.
-
-    Examples:
-        >>> round(uninformed_loss(Task("grade", "multiclass", ("a", "b", "c"))), 4)  # ln 3
-        1.0986
-        >>> round(uninformed_loss(Task("stage", "ordinal", ("1", "2", "3"))), 4)  # ln 2 a threshold
-        0.6931
-    """
-    return math.log(2 if task.type == "ordinal" else len(task.classes))
-
-
 def collapse_signs(task: Task, pairs: Mapping[tuple[int, int], int], loss: float, uninformed: float) -> dict[str, str]:
     """Signs of collapse as {kind: what was seen}; empty for a healthy head and below MIN_SAMPLES samples.
 
     Args:
-        pairs: how often each (true class, answered class) was seen.
+        pairs: how often each (truth, answer) was seen, as :mod:`nnduet.tasks.base` codes answers.
         loss: mean class loss; NaN is no sign.
         uninformed: what a head that knows nothing would have.
     """
@@ -62,7 +49,7 @@ def collapse_signs(task: Task, pairs: Mapping[tuple[int, int], int], loss: float
     if total < MIN_SAMPLES:
         return signs
     if len(answered) == 1 and len(shown) >= 2:
-        name = task.classes[answered.pop()]
+        name = task.decode(answered.pop())
         signs["one_class"] = f"{name!r} was the only answer to {total} labelled samples of {len(shown)} classes"
     if loss >= LOSS_SHARE * uninformed:
         signs["uninformed_loss"] = f"the mean class loss {loss:.3f} is no better than that of equal odds, {uninformed:.3f}"
@@ -80,10 +67,10 @@ class CollapseWatch:
         self._pairs: dict[str, dict[tuple[int, int], int]] = {task.name: {} for task in self._tasks}
         self._warned: set[str] = set()
 
-    def add(self, name: str, true: Iterable[float], answered: Iterable[int]) -> None:
-        """Count the class indices of one step's labelled samples that bear evidence."""
+    def add(self, name: str, true: Iterable[float], answered: Iterable[float]) -> None:
+        """Count the truths and answers of one step's labelled samples that bear evidence."""
         pairs = self._pairs[name]
-        for pair in zip(map(int, true), answered, strict=True):
+        for pair in zip(map(int, true), map(int, answered), strict=True):
             pairs[pair] = pairs.get(pair, 0) + 1
 
     def close_epoch(self, epoch: int, losses: Mapping[str, float], *, armed: bool) -> tuple[dict[str, float], list[str]]:
@@ -102,7 +89,7 @@ class CollapseWatch:
             pairs, self._pairs[task.name] = self._pairs[task.name], {}
             judged = armed and sum(pairs.values()) >= MIN_SAMPLES
             loss = losses.get(f"task_{task.name}_loss", math.nan)
-            signs = collapse_signs(task, pairs, loss, uninformed_loss(task)) if judged else {}
+            signs = collapse_signs(task, pairs, loss, task.kind.uninformed_loss(task)) if judged else {}
             columns[f"task_{task.name}_collapsed"] = float(bool(signs)) if judged else math.nan
             if judged:
                 lines += self._news(task, epoch, list(signs.values()))
@@ -132,20 +119,19 @@ def whole_case_alarms(
     """Alarms for ``final_metrics.json``: which signs of collapse the answers to whole cases show; none for a regression.
 
     Args:
-        reference: (N,) class indices, NaN where missing.
+        reference: (N,) answers, NaN where missing.
         probabilities: {class: probability} of the N cases; clipped to 1e-6, the precision in which they are written.
 
     Returns:
-        One per sign. The cross-entropy is compared with ln K for ordinal tasks, too, because it is that of the classes.
+        One per sign. The loss is compared with ln K for ordinal tasks, too, because it is that of the classes.
     """
     known = [i for i, label in enumerate(reference) if math.isfinite(label)]
     if not task.is_classification or not known:
         return []
-    true = [int(reference[i]) for i in known]
-    answers = np.array([[probabilities[i][name] for name in task.classes] for i in known])
+    true, outputs = reference[known], np.array([[probabilities[i][name] for name in task.classes] for i in known])
     pairs: dict[tuple[int, int], int] = {}
-    for pair in zip(true, answers.argmax(axis=1).tolist(), strict=True):
+    for pair in zip(true.astype(int).tolist(), task.kind.answers(outputs).astype(int).tolist(), strict=True):
         pairs[pair] = pairs.get(pair, 0) + 1
-    loss = float(-np.log(answers[np.arange(len(true)), true].clip(1e-6)).mean())
-    signs = collapse_signs(task, pairs, loss, math.log(len(task.classes)))
+    loss = float(task.kind.errors(task, outputs, true, 1e-6).mean())
+    signs = collapse_signs(task, pairs, loss, task.kind.uninformed_error(task))
     return [Alarm(task.name, kind, len(known), f"Task {task.name}, whole cases: {sign}.") for kind, sign in signs.items()]

@@ -20,7 +20,7 @@ __all__ = ["CaseLabels", "find_label_table", "inner_fold", "read_case_labels", "
 
 @dataclass(frozen=True)
 class CaseLabels:
-    """Encoded labels: ``values[case_id][task name]`` is a class index or a value, NaN where missing.
+    """Encoded labels: ``values[case_id][task name]`` is an answer as :mod:`nnduet.tasks.base` says, NaN where missing.
 
     ``covariates[case_id]`` has the covariates that are known of the case.
     """
@@ -39,18 +39,18 @@ class CaseLabels:
         return [self.groups.get(c, c) for c in case_ids]
 
     def balanced(self, case_ids: Sequence[str]) -> list[str]:
-        """The cases, repeated so that a uniform draw shows every class of the first classification task equally often.
+        """The cases, repeated so that a uniform draw shows every class of the first task with classes equally often.
 
         The largest class is repeated four times, which bounds the rounding error at an eighth; cases without a label are
         repeated as often as the mean. The cases as they are where there is no such task, no label, or nothing to balance.
         """
-        task = next((t for t in self.tasks if t.is_classification), None)
-        labels = np.array([]) if task is None else self.column(task, case_ids)
-        known = np.isfinite(labels)
-        if task is None or not known.any():
+        columns = (task.kind.strata(task, self.column(task, case_ids)) for task in self.tasks)
+        strata = next((column for column in columns if column is not None), np.array([]))
+        known = np.isfinite(strata)
+        if not known.any():
             return list(case_ids)
-        classes = labels[known].astype(int)
-        counts = np.bincount(classes, minlength=len(task.classes))
+        classes = strata[known].astype(int)
+        counts = np.bincount(classes)
         repeats = np.ones(len(case_ids))
         repeats[known] = np.rint(4 * counts.max() / counts[classes])
         repeats[~known] = np.rint(repeats[known].mean())

@@ -212,27 +212,22 @@ def _scores(
     """Metrics of the probe on labelled held-out cases, and the score of a constant answer."""
     reference = labels.column(task, held_out.case_ids)
     known = np.isfinite(reference)
-    median = float(np.nanmedian(targets)) if np.isfinite(targets).any() else 0.0
-    constant = np.full(
-        (int(known.sum()), max(len(task.classes), 1)), median if task.type == "regression" else 1 / len(task.classes)
-    )
+    constant = np.tile(task.kind.constant_outputs(task, targets), (int(known.sum()), 1))
     outputs = head(held_out.values[known].astype(float)) if head else constant
     cases = [case_id for case_id, is_known in zip(held_out.case_ids, known, strict=True) if is_known]
     scored = _score(task, cases, reference[known], outputs)
-    if task.type == "regression":
-        level = _score(task, cases, reference[known], constant).metrics["mae"].value
-    else:
-        level = _number((scored.majority_baseline or {}).get("macro_f1"))
+    baseline = scored.majority_baseline or {}
+    level = _number(baseline.get(task.kind.headline))
+    if task.kind.headline not in baseline:
+        level = _score(task, cases, reference[known], constant).metrics[task.kind.headline].value
     return {name: entry.value for name, entry in scored.metrics.items()} if head else {}, level
 
 
 def _score(task: Task, case_ids: Sequence[str], reference: Array, outputs: Array) -> TaskMetrics:
     """All metrics of class probabilities (N, K) or values (N, 1), without intervals."""
-    is_regression = task.type == "regression"
-    prediction = outputs[:, 0] if is_regression else outputs.argmax(axis=1).astype(float)
-    probabilities = outputs[:, :0] if is_regression else outputs
-    cases = tuple(case_ids)
-    return score_task(TaskAnswers(task, cases, cases, reference, prediction, probabilities), num_resamples=0, seed=0)
+    cases, probabilities = tuple(case_ids), outputs[:, : len(task.classes)]
+    answers = TaskAnswers(task, cases, cases, reference, task.kind.answers(outputs), probabilities)
+    return score_task(answers, num_resamples=0, seed=0)
 
 
 def _number(value: float | str | None) -> float | None:
@@ -262,11 +257,9 @@ def _write(summary: ProbeSummary, tasks: tuple[Task, ...]) -> None:
 
 def _panels(summary: ProbeSummary, tasks: tuple[Task, ...]) -> Iterator[Panel]:
     for task in tasks:
-        name = "macro_f1" if task.is_classification else "mae"
-        unit = f" ({task.unit})" if task.unit else ""
-        axis = "macro-F1 on held-out cases" if task.is_classification else f"mean absolute error{unit}, lower is better"
+        name = task.kind.headline
         rows = [row for row in summary.rows if row.task == task.name]
         values: dict[str, list[float]] = {row.block: [] for row in rows}
         for row in rows:
             values[row.block] += [] if getattr(row, name) is None else [getattr(row, name)]
-        yield Panel(task.name, axis, values, _mean([row.constant for row in rows]))
+        yield Panel(task.name, task.kind.axis(task), values, _mean([row.constant for row in rows]))

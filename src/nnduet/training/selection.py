@@ -19,7 +19,8 @@ import torch
 from numpy.typing import NDArray
 
 from nnduet.errors import SettingsError
-from nnduet.evaluation.metrics.classification import confusion_counts, macro_f1
+from nnduet.evaluation.answer_tables import TaskAnswers
+from nnduet.evaluation.task_scores import score_task
 from nnduet.inference import case_features
 from nnduet.inference.predictor import Predictor
 from nnduet.inference.task_predictions import network_outputs
@@ -143,20 +144,20 @@ def foreground_dice(reference: Masks, prediction: Masks) -> float:
 def mean_macro_f1(
     tasks: Sequence[Task], labels: Mapping[str, NDArray[np.float64]], probabilities: Mapping[str, Sequence[NDArray[np.float64]]]
 ) -> float:
-    """Macro-F1 averaged over the classification tasks; NaN where none has a labelled case.
+    """Macro-F1 averaged over the tasks with classes; NaN where none has a labelled case.
 
     Args:
-        labels: {task: (N,)} class indices, NaN where missing.
+        labels: {task: (N,)} answers, NaN where missing.
         probabilities: {task: (K,) of each of the N cases}.
     """
     values = []
     for task in tasks:
         known = np.isfinite(labels[task.name])
         if task.is_classification and known.any():
-            answers = np.asarray(probabilities[task.name])[known].argmax(axis=1)
-            true = labels[task.name][known].astype(int)
-            counts = confusion_counts(true, answers, np.ones((1, len(true))), len(task.classes))
-            values.append(float(macro_f1(counts)[0]))
+            outputs, cases = np.asarray(probabilities[task.name])[known], tuple(map(str, np.flatnonzero(known)))
+            answers = TaskAnswers(task, cases, cases, labels[task.name][known], task.kind.answers(outputs), outputs)
+            found = score_task(answers, num_resamples=0, seed=0).metrics["macro_f1"].value
+            values += [] if found is None else [found]
     return sum(values) / len(values) if values else math.nan
 
 

@@ -173,7 +173,7 @@ class nnUNetTrainerMultitask(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801
         training, _ = self.do_split()
         network = self.joint_network()
         for task in self.tasks:
-            if not task.is_classification:
+            if task.kind.standardised:
                 for heads in (network.heads, *network.inner_heads):
                     heads.target_scale(task).fit(torch.tensor(self.labels.column(task, training)))
         self.evidence = Evidence(self.preprocessed_dataset_folder, self.label_manager)
@@ -200,7 +200,7 @@ class nnUNetTrainerMultitask(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801
         class_term, values = class_loss(self.tasks, outputs, targets, gates)
         parts = torch.tensor([inner_fold(patient) for patient in self.labels.patients(case_ids)], device=self.device)
         inner_terms = [class_loss(self.tasks, out, targets, gates * (parts != k))[0] for k, out in enumerate(inner)]
-        self._watch(outputs, targets, gates)
+        self._watch(case_ids, outputs, gates)
         weight = self.settings.class_weight_at(self.current_epoch)
         loss = segmentation_loss + weight * (class_term + sum(inner_terms))
         if not self.tasks:
@@ -210,21 +210,24 @@ class nnUNetTrainerMultitask(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801
         return loss, {**terms, **{f"task_{name}_loss": value for name, value in values.items()}}
 
     def _class_targets(self, case_ids: list[str]) -> dict[str, Tensor]:
-        """Class indices or standardised values (B,) per task, NaN where missing."""
+        """Targets (B,) or (B, K) per task, see :meth:`~nnduet.tasks.base.TaskKind.targets`, NaN where missing."""
         heads = self.joint_network().heads
         out = {}
         for task in self.tasks:
-            column = torch.tensor(self.labels.column(task, case_ids), dtype=torch.float32, device=self.device)
-            out[task.name] = column if task.is_classification else heads.target_scale(task)(column)
+            targets = task.kind.targets(task, self.labels.column(task, case_ids))
+            column = torch.tensor(targets, dtype=torch.float32, device=self.device)
+            out[task.name] = heads.target_scale(task)(column) if task.kind.standardised else column
         return out
 
-    def _watch(self, outputs: dict[str, Tensor], targets: dict[str, Tensor], gates: Tensor) -> None:
+    def _watch(self, case_ids: list[str], outputs: dict[str, Tensor], gates: Tensor) -> None:
         """Count which classes were shown and answered, over labelled samples that bear evidence."""
+        shown = (gates > 0).cpu().numpy()
         for task in self.tasks:
             if task.is_classification:
-                counted = (gates > 0) & ~torch.isnan(targets[task.name])
-                answered = task_probabilities(task, outputs[task.name].detach()).argmax(1)
-                self.collapse.add(task.name, targets[task.name][counted].tolist(), answered[counted].tolist())
+                truth = self.labels.column(task, case_ids)
+                counted = shown & np.isfinite(truth)
+                probabilities = task_probabilities(task, outputs[task.name].detach()).cpu().numpy()
+                self.collapse.add(task.name, truth[counted].tolist(), task.kind.answers(probabilities)[counted].tolist())
 
     def train_step(self, batch: Batch) -> StepTerms:
         """One optimiser step; gradients of network and heads are clipped apart."""

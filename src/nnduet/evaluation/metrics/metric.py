@@ -14,7 +14,7 @@ __all__ = ["TASK_UNIT", "AnswerMetric", "ClassMetric", "Metric", "RegionMetric"]
 
 TASK_UNIT = "unit of the task"
 Prominence = Literal["first", "headline", "section", "file"]
-Scope = Literal["region", "classification", "ordinal", "regression", "class"]
+Scope = Literal["region", "classification", "ranks", "values", "class"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,8 @@ class Metric:
         label: what people call it; ``short`` where there is little room, if it differs.
         unit: empty for a plain number.
         better: None where neither is.
-        scope: what it measures: a region of a segmentation, the answers to a task of some type, or a class against the rest.
+        scope: what it measures: a region of a segmentation, a class against the rest, or the answers to a task, whose type says
+            which scopes score it, see :class:`~nnduet.tasks.base.TaskKind`.
         definition: in a sentence.
         source: paper or program whose definition it is.
         prominence: "first" in one line about a result; "headline" in the first table of a report, too; "section" in tables and

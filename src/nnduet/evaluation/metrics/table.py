@@ -163,7 +163,7 @@ ANSWER_METRICS: tuple[AnswerMetric, ...] = (
         key="quadratic_kappa",
         label="quadratic kappa",
         better="higher",
-        scope="ordinal",
+        scope="ranks",
         definition="Cohen's kappa with weights (i - j)^2 over class ranks",
         source="Cohen, Psychological Bulletin 70 (1968)",
         prominence="headline",
@@ -175,7 +175,7 @@ ANSWER_METRICS: tuple[AnswerMetric, ...] = (
         label="mean rank error",
         unit="ranks",
         better="lower",
-        scope="ordinal",
+        scope="ranks",
         definition="mean absolute difference of class ranks",
         source=_RELOADED,
         function=answers.rank_error,
@@ -185,7 +185,7 @@ ANSWER_METRICS: tuple[AnswerMetric, ...] = (
         label="mean absolute error",
         unit=TASK_UNIT,
         better="lower",
-        scope="regression",
+        scope="values",
         definition="mean absolute error, in the unit of the task",
         source="scikit-learn, mean_absolute_error",
         prominence="first",
@@ -197,7 +197,7 @@ ANSWER_METRICS: tuple[AnswerMetric, ...] = (
         key="spearman",
         label="Spearman",
         better="higher",
-        scope="regression",
+        scope="values",
         definition="Pearson correlation of the ranks, ties sharing the mean of theirs",
         source="Spearman, American Journal of Psychology 15 (1904)",
         prominence="first",
@@ -269,8 +269,7 @@ METRICS: tuple[Metric, ...] = (*REGION_METRICS, *ANSWER_METRICS, *CLASS_METRICS)
 
 def answer_metrics_of(task: Task) -> tuple[AnswerMetric, ...]:
     """The rows for the whole of a task."""
-    scopes = {"regression": ("regression",), "ordinal": ("classification", "ordinal")}.get(task.type, ("classification",))
-    return tuple(metric for metric in ANSWER_METRICS if metric.scope in scopes)
+    return tuple(metric for metric in ANSWER_METRICS if metric.scope in task.kind.scopes)
 
 
 def definitions() -> dict[str, str]:
