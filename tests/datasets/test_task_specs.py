@@ -216,7 +216,7 @@ def test_row_135_a_number_and_its_upper_bound_are_refused(tmp_path: Path) -> Non
 
 
 def test_a_type_that_is_none_is_named_beside_those_that_there_are(tmp_path: Path) -> None:
-    types = "binary, multiclass, ordinal, regression"
+    types = "binary, multiclass, ordinal, regression, multilabel"
     with pytest.raises(SettingsError, match=f"^task 'x:ordnal': type expected one of {types}, got 'ordnal'$"):
         parse_task_specs(["x:ordnal"], column(tmp_path, ["1", "2"]))
 

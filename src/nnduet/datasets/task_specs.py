@@ -215,13 +215,13 @@ def _check_spellings(task: Task, table: CaseTable) -> None:
     cells = reversed(table.raw_column(name).items())
     lines = {text: table.lines[case_id] for case_id, cell in cells for text in {cell, *task.kind.split(cell)}}
     markers = {marker.casefold(): marker for marker in MISSING_MARKERS if marker in lines}
-    for label in classes:
+    for label in (*classes, *task.kind.other_words):
         marker = markers.get(label.casefold())
-        if marker:
+        if marker and label in lines:
             raise TableError(
                 f"{table.path} line {lines[label]}: {name} holds {label!r}, and in line {lines[marker]} {marker!r}, which "
-                f"means missing; write one of them, or state the classes, as in "
-                f"{name}:{task.type}={label}{task.kind.separator}…"
+                "means missing; write one of them, or state the classes, as in "
+                f"{name}:{task.type}={label if label in classes else classes[0]}{task.kind.separator}…"
             )
         if label.startswith("#") and label.endswith(("!", "?")):
             raise TableError(f"{table.path} line {lines[label]}: {name} holds {label!r}, an error of the spreadsheet")

@@ -12,12 +12,13 @@ from nnduet.errors import SettingsError
 from nnduet.tasks.base import TaskKind
 from nnduet.tasks.binary import Binary
 from nnduet.tasks.multiclass import Multiclass
+from nnduet.tasks.multilabel import Multilabel
 from nnduet.tasks.ordinal import Ordinal
 from nnduet.tasks.regression import Regression
 
 __all__ = ["TASK_KINDS", "TASK_TYPES", "TaskKind", "TaskType", "guess_type", "kind_of", "type_in_table", "type_of_classes"]
 
-TASK_KINDS: tuple[TaskKind, ...] = (Binary(), Multiclass(), Ordinal(), Regression())
+TASK_KINDS: tuple[TaskKind, ...] = (Binary(), Multiclass(), Ordinal(), Regression(), Multilabel())
 
 TASK_TYPES = tuple(kind.name for kind in TASK_KINDS)
 """Their names."""

@@ -42,6 +42,7 @@ class TaskKind(ABC):
         certainty: ends of the columns of ``classification.csv`` that say what cannot be excluded.
         separator: what stands between classes stated in ``--task NAME:TYPE=A<B``.
         stated_form: what to type there, for messages.
+        other_words: what a cell may say that names no class.
         linear_families: families of :mod:`nnduet.case_head.families` that draw a plane through feature space.
         scopes: of the rows of :mod:`nnduet.evaluation.metrics.table` that score all cases.
         headline: the metric that tells two models apart at a glance.
@@ -56,6 +57,7 @@ class TaskKind(ABC):
     certainty: ClassVar[tuple[str, ...]]
     separator: ClassVar[str] = "<"
     stated_form: ClassVar[str] = "classes in ascending order, as in NAME:ordinal=low<high"
+    other_words: ClassVar[tuple[str, ...]] = ()
     linear_families: ClassVar[tuple[str, ...]]
     scopes: ClassVar[tuple[str, ...]]
     headline: ClassVar[str]
