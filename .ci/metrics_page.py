@@ -26,6 +26,7 @@ SECTIONS = {
     "region": ("Regions of a segmentation", "Means over cases, under `segmentation`; case by case in `per_case.csv`."),
     "classification": ("Tasks with classes", "Of the whole task, under `tasks.<task>.metrics`."),
     "ranks": ("Tasks with ordered classes", "Besides those of tasks with classes."),
+    "labels": ("Tasks with several labels", "Of the whole task; each label, as yes against no, under `per_class`."),
     "values": ("Tasks with values", "Under `tasks.<task>.metrics`."),
     "class": ("Classes", "Each class against the rest, under `tasks.<task>.per_class`."),
 }

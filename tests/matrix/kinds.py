@@ -26,6 +26,7 @@ TASKS: dict[str, tuple[str, ...]] = {
     "ordinal": ("stage:ordinal",),
     "regression": ("age:regression",),
     "two": ("grade:binary", "age:regression"),
+    "multilabel": ("findings:multilabel",),
 }
 PROPERTIES: dict[str, tuple[Any, ...]] = {
     "dim": (3, 2),
@@ -140,11 +141,13 @@ def _description(kind: Kind) -> dict[str, Any]:
 
 
 def _table(kind: Kind) -> str:
-    columns = ["case_id", "grade", "kind", "stage", "age", "weight", *(["patient_id"] if kind.patients else [])]
+    own = ["grade", "kind", "stage", "age", "weight", "findings"]
+    columns = ["case_id", *own, *(["patient_id"] if kind.patients else [])]
     lines = [",".join(columns)]
     for index in range(NUM_CASES):
         cells = [("low", "high")[index % 2], "abc"[index % 3], str(1 + index % 3), str(40 + 3 * index), str(60 + index)]
+        cells.append(("none", "oedema", "effusion|oedema", "effusion")[index % 4])
         if kind.missing and index in (2, 5):
-            cells = ["", "NA", "", "", "" if index == 5 else cells[4]]
+            cells = ["", "NA", "", "", "" if index == 5 else cells[4], ""]
         lines.append(",".join([f"case_{index:02d}", *cells, *([f"p{index // 2}"] if kind.patients else [])]))
     return "\n".join(lines) + "\n"

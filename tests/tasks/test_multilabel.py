@@ -81,7 +81,7 @@ def test_labels_that_are_stated_are_separated_by_commas_and_keep_their_order(tmp
     read = read_table(table(tmp_path, ["oedema|effusion", "none"]))
     (task,) = parse_task_specs(["findings:multilabel=oedema,mass,effusion"], read)
     assert task.classes == ("oedema", "mass", "effusion")
-    with pytest.raises(TableError, match="line 2: .*expected one of"):
+    with pytest.raises(TableError, match=r"line 2: .*expected one of"):
         parse_task_specs(["findings:multilabel=oedema,mass"], read)
 
 

@@ -33,8 +33,9 @@ class ConvertOptions:
     task: Annotated[
         list[str] | None,
         typer.Option(
-            help="NAME or NAME:type of a table column; type: binary, multiclass, ordinal, regression. 'NAME:ordinal=low<high' "
-            "states an order. :fixed=x behind it keeps training from mirroring left and right. Repeatable."
+            help="NAME or NAME:type of a table column; type: binary, multiclass, ordinal, regression, multilabel. "
+            "'NAME:ordinal=low<high' states an order. :fixed=x behind it keeps training from mirroring left and right. "
+            "Repeatable."
         ),
     ] = None
     images: Annotated[Path | None, typer.Option(help="Images, if not in FOLDER/images.")] = None

@@ -77,9 +77,10 @@ def _spellings(task: Task | None, raw: Mapping[str, str], cells: Mapping[str, st
     """{what a cell, or what it names, was read as: how often it was spelled in which way}, without missing cells."""
     spellings: dict[str, Counter[str]] = defaultdict(Counter)
     for case_id, cell in cells.items():
-        for text in task.kind.split(raw[case_id]) if task and cell else ():
-            spellings[task.spelling(text)][text] += 1
-        if cell and task is None:
+        if cell and task is not None:
+            for text in task.kind.split(raw[case_id]):
+                spellings[task.spelling(text)][text] += 1
+        elif cell:
             spellings[cell][raw[case_id]] += 1
     return spellings
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from nnduet.datasets.case_tables import read_table
 from nnduet.errors import DatasetError, TableError
 from nnduet.evaluation.bootstrap import FloatArray
 from nnduet.schema import CASE_COLUMN, GROUP_COLUMN, Task
+from nnduet.tasks import type_of_classes
 
 __all__ = ["PREDICTIONS_FILE", "Row", "TaskAnswers", "answer_columns", "collect_answers", "patients_of", "read_rows"]
 
@@ -48,6 +49,19 @@ class TaskAnswers:
     def outputs(self) -> FloatArray:
         """Probabilities (N, K), or predicted values (N, 1)."""
         return self.probabilities if self.task.is_classification else self.prediction[:, None]
+
+    def of_label(self, index: int) -> TaskAnswers:
+        """Whether the label ``index`` holds, as a task of its own with the classes ``no`` and ``yes``."""
+        task = Task(self.task.name, type_of_classes(2), ("no", "yes"))
+        held, told = (self.task.kind.memberships(self.task, a)[:, index] for a in (self.reference, self.prediction))
+        answered, holds = ~np.isnan(self.prediction), self.probabilities[:, index]
+        return replace(
+            self,
+            task=task,
+            reference=held.astype(float),
+            prediction=np.where(answered, told, np.nan),
+            probabilities=np.stack([1 - holds, holds], axis=1),
+        )
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -121,7 +135,7 @@ def _encode(task: Task, row: Row) -> float:
 
 def _probabilities(task: Task, row: Row | None, answer: float) -> list[float]:
     if row is None or math.isnan(answer):
-        return task.kind.constant_outputs(task, np.zeros(0)).tolist()[: len(task.classes)]
+        return [float(p) for p in task.kind.constant_outputs(task, np.zeros(0))[: len(task.classes)]]
     cells = [row.cells[column] for column in task.answer_columns[1:]]
     values = [number_or_nan(cell) for cell in cells]
     expected = task.kind.check_probabilities(values)

@@ -32,9 +32,9 @@ def score_task(answers: TaskAnswers, *, num_resamples: int, seed: int) -> TaskMe
         len(answers.missing),
         metrics={metric.key: _estimate(metric, sample, resamples) for metric in answer_metrics_of(answers.task)},
     )
-    return (
-        _with_classes(scored, sample, resamples) if answers.task.is_classification else replace(scored, unit=answers.task.unit)
-    )
+    if not answers.task.is_classification:
+        return replace(scored, unit=answers.task.unit)
+    return (_with_classes if answers.task.kind.exclusive else _with_labels)(scored, sample, resamples)
 
 
 def _estimate(metric: AnswerMetric, sample: AnswerSample, resamples: Resamples) -> Estimate:
@@ -58,6 +58,20 @@ def _with_classes(scored: TaskMetrics, sample: AnswerSample, resamples: Resample
         majority_baseline=baseline,
         beats_majority_baseline=None if measured is None else measured > float(baseline["macro_f1"] or 0.0),
         collapsed=bool((counts[:, :-1].sum(axis=0) > 0).sum() == 1 and (sample.support > 0).sum() > 1),
+    )
+
+
+def _with_labels(scored: TaskMetrics, sample: AnswerSample, resamples: Resamples) -> TaskMetrics:
+    """What only tasks have of which several labels may hold: the labels, one by one."""
+    classes, answers = sample.answers.task.classes, sample.answers
+    parts = dict(zip(classes, sample.labels, strict=True))
+    told = answers.prediction[~np.isnan(answers.prediction)]
+    return replace(
+        scored,
+        classes=classes,
+        absent_classes=tuple(name for name, part in parts.items() if part.is_absent),
+        per_class={name: _class_metrics(part, resamples) for name, part in parts.items()},
+        collapsed=len(np.unique(told)) == 1 and len(np.unique(answers.reference)) > 1,
     )
 
 

@@ -49,7 +49,7 @@ class Multilabel(TaskKind):
     stated_form = "labels, as in NAME:multilabel=oedema,effusion"
     other_words = (NO_LABEL,)
     linear_families = ("shrinkage LDA", "ridge logistic regression")
-    metrics = ("accuracy", "macro_f1", "auroc", "brier", "ece")
+    scopes = ("labels",)
     headline = "macro_f1"
     error_name = "loss (nats)"
 
@@ -181,7 +181,9 @@ class Multilabel(TaskKind):
 
     def confidence(self, outputs: Array, answers: Array) -> Array:
         """Probability of the least sure of the labels to be told right."""
-        return self._of_truth(outputs, answers).min(axis=1)
+        import numpy as np
+
+        return np.asarray(self._of_truth(outputs, answers).min(axis=1))
 
     def spread(self, votes: Array, answer: float) -> float:
         """Of the label that varies most."""
@@ -191,7 +193,7 @@ class Multilabel(TaskKind):
         """1 - p of the least likely label that holds, 0 where none does: a set that leaves no true label out."""
         import numpy as np
 
-        return np.where(self.memberships(task, answers), 1 - outputs, 0.0).max(axis=1)
+        return np.asarray(np.where(self.memberships(task, answers), 1 - outputs, 0.0).max(axis=1))
 
     def prediction_set(self, outputs: Array, threshold: float) -> list[int]:
         order = (-outputs).argsort(kind="stable")
@@ -204,7 +206,7 @@ class Multilabel(TaskKind):
         """Mean log loss over the labels."""
         import numpy as np
 
-        return -np.log(np.clip(self._of_truth(outputs, answers), smallest, 1)).mean(axis=1)
+        return np.asarray(-np.log(np.clip(self._of_truth(outputs, answers), smallest, 1)).mean(axis=1))
 
     def uninformed_error(self, task: Task) -> float:
         return math.log(2)

@@ -45,7 +45,13 @@ def find_class(task: Task, cell: str) -> str:
 
 
 def cross_entropy(logits: Array, labels: Array) -> float:
-    """Mean -log p(true class) in nats, of logits (N, K) and class indices (N,); N >= 1."""
+    """Mean -log p(true class) in nats, of logits (N, K) and class indices (N,); N >= 1.
+
+    Examples:
+        >>> import numpy as np
+        >>> round(cross_entropy(np.zeros((1, 2)), np.array([0.0])), 4)  # ln 2
+        0.6931
+    """
     import numpy as np
     from scipy.special import log_softmax
 
@@ -57,6 +63,13 @@ def conformal_set(probabilities: Array, threshold: float) -> list[int]:
     """Classes with 1 - p at most the threshold, likeliest first; the likeliest one is always in it.
 
     Source: Sadinle, Lei and Wasserman 2019, "Least Ambiguous Set-Valued Classifiers".
+
+    Examples:
+        >>> import numpy as np
+        >>> conformal_set(np.array([0.25, 0.625, 0.125]), threshold=0.75)  # 1 - 0.25 is within, 1 - 0.125 is not
+        [1, 0]
+        >>> conformal_set(np.array([0.25, 0.625, 0.125]), threshold=0.0)
+        [1]
     """
     order = (-probabilities).argsort(kind="stable")
     return [int(k) for rank, k in enumerate(order) if rank == 0 or 1 - probabilities[k] <= threshold]
@@ -151,7 +164,9 @@ class OneClass(TaskKind):
         return np.asarray(np.log(np.clip(outputs, 1e-6, 1)))
 
     def answers(self, outputs: Array) -> Array:
-        return outputs.argmax(axis=1).astype(float)
+        import numpy as np
+
+        return np.asarray(outputs.argmax(axis=1), dtype=float)
 
     def fuse(self, outputs: Array) -> Array:
         """Geometric mean, renormalised."""

@@ -67,7 +67,13 @@ class Ordinal(OneClass):
 
 
 def ordinal_targets(labels: Tensor, num_thresholds: int) -> Tensor:
-    """Rank labels (B,) in 0..K-1 to threshold targets (B, K - 1): entry k is 1 where the label exceeds k."""
+    """Rank labels (B,) in 0..K-1 to threshold targets (B, K - 1): entry k is 1 where the label exceeds k.
+
+    Examples:
+        >>> import torch
+        >>> ordinal_targets(torch.tensor([0, 1, 2]), num_thresholds=2).tolist()
+        [[0.0, 0.0], [1.0, 0.0], [1.0, 1.0]]
+    """
     import torch
 
     return (labels[:, None] > torch.arange(num_thresholds, device=labels.device)).float()

@@ -73,6 +73,12 @@ class AnswerSample:
         return np.stack(areas, axis=1)
 
     @cached_property
+    def labels(self) -> tuple[ClassSample, ...]:
+        """Of a task of which several labels may hold, the yes of each label as a task of its own (K,)."""
+        parts = (self.answers.of_label(index) for index in range(len(self.answers.task.classes)))
+        return tuple(ClassSample(AnswerSample(part, self.weights), 1) for part in parts)
+
+    @cached_property
     def ranks(self) -> IntArray:
         """Predicted ranks (N,) of an ordinal task, the farthest from the truth for a case without a prediction."""
         top = len(self.answers.task.classes) - 1

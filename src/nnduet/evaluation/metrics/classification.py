@@ -22,6 +22,7 @@ __all__ = [
     "f1_per_class",
     "macro_f1",
     "matthews_correlation",
+    "mean_of_defined",
     "positive_likelihood_ratio_per_class",
     "precision_per_class",
     "quadratic_kappa",
@@ -140,7 +141,7 @@ def balanced_accuracy(counts: FloatArray) -> FloatArray:
         >>> balanced_accuracy(np.array([[[1.0, 1.0, 0.0], [0.0, 2.0, 0.0]]])).tolist()  # of 0.5 and 1
         [0.75]
     """
-    return _mean_of_defined(recall_per_class(counts))
+    return mean_of_defined(recall_per_class(counts))
 
 
 def macro_f1(counts: FloatArray) -> FloatArray:
@@ -150,10 +151,11 @@ def macro_f1(counts: FloatArray) -> FloatArray:
         >>> macro_f1(np.array([[[1.0, 1.0, 0.0], [1.0, 3.0, 0.0]]])).tolist()  # of 0.5 and 0.75
         [0.625]
     """
-    return _mean_of_defined(f1_per_class(counts))
+    return mean_of_defined(f1_per_class(counts))
 
 
-def _mean_of_defined(values: FloatArray) -> FloatArray:
+def mean_of_defined(values: FloatArray) -> FloatArray:
+    """Mean (R,) of values (R, K) without NaN; NaN where all are."""
     defined = np.isfinite(values)
     return ratio(np.where(defined, values, 0).sum(axis=1), defined.sum(axis=1).astype(float))
 

@@ -14,7 +14,7 @@ __all__ = ["TASK_UNIT", "AnswerMetric", "ClassMetric", "Metric", "RegionMetric"]
 
 TASK_UNIT = "unit of the task"
 Prominence = Literal["first", "headline", "section", "file"]
-Scope = Literal["region", "classification", "ranks", "values", "class"]
+Scope = Literal["region", "classification", "ranks", "labels", "values", "class"]
 
 
 @dataclass(frozen=True, kw_only=True)

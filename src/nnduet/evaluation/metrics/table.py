@@ -6,7 +6,7 @@ docs/reference-metrics.md take labels, units and directions from here. A new met
 
 from __future__ import annotations
 
-from nnduet.evaluation.metrics import answers, classification
+from nnduet.evaluation.metrics import answers, classification, labels
 from nnduet.evaluation.metrics.calibration import brier_score
 from nnduet.evaluation.metrics.metric import TASK_UNIT, AnswerMetric, ClassMetric, Metric, RegionMetric
 from nnduet.evaluation.metrics.segmentation import (
@@ -179,6 +179,59 @@ ANSWER_METRICS: tuple[AnswerMetric, ...] = (
         definition="mean absolute difference of class ranks",
         source=_RELOADED,
         function=answers.rank_error,
+    ),
+    AnswerMetric(
+        key="accuracy",
+        label="accuracy",
+        better="higher",
+        scope="labels",
+        definition="share of cases of which every label is told right",
+        source="scikit-learn, accuracy_score of indicators",
+        compared=True,
+        function=labels.share_all_right,
+    ),
+    AnswerMetric(
+        key="macro_f1",
+        label="macro-F1",
+        better="higher",
+        scope="labels",
+        definition="mean F1 over the labels that hold in the reference or the predictions",
+        source="scikit-learn, f1_score(average=macro)",
+        prominence="first",
+        compared=True,
+        function=labels.macro_f1_of_labels,
+    ),
+    AnswerMetric(
+        key="auroc",
+        label="AUROC",
+        better="higher",
+        scope="labels",
+        definition="mean over labels",
+        source="Hanley and McNeil, Radiology 143 (1982)",
+        prominence="first",
+        compared=True,
+        function=labels.mean_label_area,
+        reason=labels.why_no_label_area,
+    ),
+    AnswerMetric(
+        key="brier",
+        label="Brier score",
+        better="lower",
+        scope="labels",
+        definition="squared error summed over yes and no, mean over labels and cases, 0 to 2",
+        source="Brier, Monthly Weather Review 78 (1950), equation 2",
+        compared=True,
+        function=labels.mean_brier,
+    ),
+    AnswerMetric(
+        key="ece",
+        label="calibration error (ECE)",
+        better="lower",
+        scope="labels",
+        definition="mean over labels of the calibration error of the probability that it holds, 15 equal bins, L1",
+        source="Guo et al., ICML (2017), equation 3",
+        prominence="headline",
+        function=labels.label_calibration,
     ),
     AnswerMetric(
         key="mae",
