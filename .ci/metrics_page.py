@@ -1,7 +1,7 @@
 """The page of metrics, docs/reference-metrics.md, made from the table of metrics.
 
-    python .ci/metrics_page.py            writes it
-    python .ci/metrics_page.py --check    says whether it is true; the tests ask this
+python .ci/metrics_page.py            writes it
+python .ci/metrics_page.py --check    says whether it is true; the tests ask this
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ def features_and_labels(num_cases: int, seed: int) -> tuple[np.ndarray, np.ndarr
 def main() -> None:
     features, labels = features_and_labels(240, seed=0)
     patients = [f"patient {number // 2}" for number in range(240)]  # two cases each, which the inner folds keep together
-    blocks = {"shape": range(0, 3), "intensity": range(3, 6)}
+    blocks = {"shape": range(3), "intensity": range(3, 6)}
     head = fit_case_head(TASK, features, labels, patients, blocks=blocks, models=["shrinkage LDA", "ridge logistic regression"])
     assert head is not None, "too few cases of a class"
     print(describe_head(head))

@@ -14,7 +14,7 @@ from nnduet.schema import LABELS_FILE, Workspace
 
 NUM_CASES = 48
 CASES = tuple(f"case_{index:02d}" for index in range(NUM_CASES))
-BLOCKS = {"intensity": range(0, 2), "stage 0": range(2, 5), "stage 1": range(5, 8), "shape": range(8, 10)}
+BLOCKS = {"intensity": range(2), "stage 0": range(2, 5), "stage 1": range(5, 8), "shape": range(8, 10)}
 """Stage 1 carries the grade, shape the age; the others are noise."""
 
 

@@ -155,7 +155,7 @@ def test_the_number_of_features_is_that_of_real_sums() -> None:
 
 def test_blocks_are_intensities_then_stages_one_after_the_other() -> None:
     blocks = feature_blocks(5, 1, {0: 4, 1: 8})
-    assert blocks == {"intensity": range(0, 14), "stage 0": range(14, 34), "stage 1": range(34, 74)}
+    assert blocks == {"intensity": range(14), "stage 0": range(14, 34), "stage 1": range(34, 74)}
     assert blocks["stage 1"].stop == num_features(5, 1, [4, 8])
 
 
@@ -187,7 +187,7 @@ def test_the_average_of_a_stage_is_its_plain_mean_and_nothing_else() -> None:
 
 
 def test_the_average_has_no_intensities_among_its_blocks() -> None:
-    assert feature_blocks(1, 0, {2: 3, 3: 5}) == {"stage 2": range(0, 3), "stage 3": range(3, 8)}
+    assert feature_blocks(1, 0, {2: 3, 3: 5}) == {"stage 2": range(3), "stage 3": range(3, 8)}
 
 
 def test_the_averages_of_two_tiles_add_up_to_that_of_the_patch() -> None:
@@ -256,7 +256,7 @@ def test_numbers_of_features_add_up_over_masks_channels_and_stages() -> None:
 
 
 def test_the_first_block_is_as_long_as_volumes_means_and_deviations() -> None:
-    assert feature_blocks(5, 3, {1: 5})["intensity"] == range(0, 4 + 5 * 6)
+    assert feature_blocks(5, 3, {1: 5})["intensity"] == range(4 + 5 * 6)
 
 
 def test_the_mean_of_several_passes_keeps_a_row() -> None:

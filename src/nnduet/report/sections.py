@@ -189,6 +189,7 @@ def training_section(run: Run) -> list[dict[str, Any]]:
 
 
 def case_header(run: Run) -> list[str]:
+    """Titles of the columns of the table of cases, after the name."""
     columns = [f"{region} {metric.text}" for region in run.regions for metric in _HEADLINES]
     for task in run.tasks:
         columns += [f"{task.task.name} reference"] if run.metrics else []

@@ -91,11 +91,10 @@ class ShownCases:
         image, codes = read_segmentation(path)[0], self.run.codes
         masks = list(codes.decode(image.array).values()) if codes else [image.array]
         voxel_ml = float(np.prod(image.geometry.spacing_mm)) / 1000
-        counts = {
+        return {
             name: voxel_ml * sum(int(np.count_nonzero(mask == value)) for mask in masks)
             for name, value in self._labels(list(masks)).items()
         }
-        return counts
 
     def warnings(self) -> list[str]:
         """A sentence about the cases that could not be shown; none where all could."""

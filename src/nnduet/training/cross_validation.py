@@ -159,8 +159,7 @@ def _not_validated(splits: Folds, parts: dict[int, list[str]]) -> list[str]:
 def _references(workspace: Workspace, dataset: str) -> ReferenceSet:
     prepared = workspace.preprocessed / dataset
     table = next((f / LABELS_FILE for f in workspace.folders_of(dataset) if (f / LABELS_FILE).is_file()), None)
-    truth = references_of_json(prepared / "dataset.json", masks=prepared / "gt_segmentations", table=table)
-    return truth
+    return references_of_json(prepared / "dataset.json", masks=prepared / "gt_segmentations", table=table)
 
 
 def _state(folder: Path) -> tuple[bool, bool]:
