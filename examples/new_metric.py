@@ -1,9 +1,9 @@
-"""A new metric: how many lesions were touched at all, with its bootstrap interval over patients.
+"""A new metric: which lesions were found at all, as a row of the table of metrics, with its bootstrap interval over patients.
 
 python examples/new_metric.py
 
-A metric of a sample is written on weights: (R, N) counts of how often each resample drew each case, the sample itself in row 0.
-Value and interval then come from one line. To have nnDuet compute it, give it a row of the table of metrics (CONTRIBUTING.md).
+To have every command compute and show it, put the function into src/nnduet/evaluation/metrics/segmentation.py and the row into
+REGION_METRICS of src/nnduet/evaluation/metrics/table.py.
 """
 
 from __future__ import annotations
@@ -11,34 +11,43 @@ from __future__ import annotations
 import numpy as np
 
 from nnduet.datasets.phantom import simulate
-from nnduet.evaluation.bootstrap import FloatArray, draw_resamples, weighted_mean
-
-LESION = 2
-
-
-def touched(reference: np.ndarray, prediction: np.ndarray) -> float:
-    """1 if any voxel (Z, Y, X) of the lesion was found, 0 if none; NaN where the reference has no lesion."""
-    lesion = reference == LESION
-    return float((prediction[lesion] == LESION).any()) if lesion.any() else np.nan
+from nnduet.evaluation.bootstrap import draw_resamples, weighted_mean
+from nnduet.evaluation.metrics.mask_pairs import MaskPair
+from nnduet.evaluation.metrics.metric import RegionMetric
 
 
-def detection_rate(values: FloatArray, weights: FloatArray) -> FloatArray:
-    """Share of lesions touched, (R,), from the values (N,) of cases and weights (R, N); NaN without lesions."""
-    return weighted_mean(values, weights)
+def found(pair: MaskPair) -> float | None:
+    """1 if any voxel of the reference's region was predicted, 0 if none; None where the reference has no such region."""
+    return float((pair.reference & pair.prediction).any()) if pair.num_reference else None
+
+
+FOUND = RegionMetric(
+    key="found",
+    label="found at all",
+    better="higher",
+    definition="share of cases with the region in which any of its voxels was predicted",
+    source="examples/new_metric.py",
+    function=found,
+    reason="empty_reference",
+    worst=0.0,
+)
 
 
 def main() -> None:
     rng = np.random.default_rng(0)
     values, patients = [], []
     for number in range(30):
-        reference = simulate(str(number % 3), rng=rng, size=(12, 32, 36)).segmentation
-        missed = number % 5 == 0  # a network that misses every fifth lesion
-        values.append(touched(reference, np.where(reference == LESION, 0, reference) if missed else reference))
+        volume = simulate(str(number % 3), rng=rng, size=(12, 32, 36))
+        lesion = volume.segmentation == 2
+        prediction = np.zeros_like(lesion) if number % 5 == 0 else lesion  # a network that misses every fifth lesion
+        value = FOUND.function(MaskPair(lesion, prediction, volume.spacing_mm))
+        values.append(np.nan if value is None else value)
         patients.append(f"patient {number // 2}")
     resamples = draw_resamples(patients, num_resamples=1000, seed=0)
-    rates = detection_rate(np.array(values), resamples.weights)
-    low, high = np.percentile(rates[1:], (2.5, 97.5))
-    print(f"lesions touched: {rates[0]:.2f} ({low:.2f} to {high:.2f}), {len(values)} cases of {resamples.num_units} patients")
+    shares = weighted_mean(np.array(values), resamples.weights)  # of the sample, then of every resample
+    low, high = np.percentile(shares[1:], (2.5, 97.5))
+    print(f"{FOUND.text}, {FOUND.better} is better: {FOUND.definition}")
+    print(f"{shares[0]:.2f} ({low:.2f} to {high:.2f}), {len(values)} cases of {resamples.num_units} patients")
 
 
 if __name__ == "__main__":
