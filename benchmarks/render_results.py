@@ -10,7 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from nnduet.evaluation.stored_metrics import Metrics
 from nnduet.evaluation.summary import format_summary
+from nnduet.records import convert_json
 from nnduet.io.files import write_text_atomically
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -171,7 +173,8 @@ def render_road(road: dict[str, Any]) -> str:
     """All metrics of one set, and how they were made."""
     title = HEADLINES["road-" + road["set"]]
     seconds = ", ".join(f"{name} {value:.0f} s" for name, value in road["seconds"].items())
-    rows = [f"| {r.name} | {r.value} | {r.interval} | {r.num_cases} |" for r in format_summary(road["metrics"])]
+    metrics = convert_json(road["metrics"], Metrics, f"{title}: metrics")
+    rows = [f"| {r.name} | {r.value} | {r.interval} | {r.num_cases} |" for r in format_summary(metrics)]
     return "\n".join(
         [
             f"## {title}",

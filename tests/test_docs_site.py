@@ -32,7 +32,8 @@ def _navigation(site: ModuleType) -> list[str]:
 def test_every_page_is_in_the_navigation_once_and_everything_in_it_is_a_page(site: ModuleType) -> None:
     named = _navigation(site)
     ours = {path.relative_to(site.PROJECT / "docs").as_posix() for path in (site.PROJECT / "docs" / "docs").rglob("*.md")}
-    assert len(named) == len(set(named)) and ours <= set(named)
+    assert len(named) == len(set(named))
+    assert ours <= set(named), f"name them in the navigation of .ci/zensical.toml: {sorted(ours - set(named))}"
     assert all((site.PROJECT / "docs" / name).is_file() for name in named)
 
 
