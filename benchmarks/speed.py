@@ -32,8 +32,8 @@ from nnduet.benchmark.cold_start import OWN
 from nnduet.benchmark.speed import DICE_BOUND, compare_speed
 from nnduet.console import progress_bar
 from nnduet.datasets.conversion import convert
-from nnduet.datasets.layouts import read_subtype_folders
 from nnduet.datasets.phantom import write_phantom
+from nnduet.datasets.subtype_folders import read_subtype_folders
 from nnduet.inference.resampling import Resampling
 from nnduet.io.files import write_json_atomically
 from nnduet.model_store.model_folder import load_model

@@ -29,8 +29,8 @@ from scipy.stats import ttest_ind
 
 from nnduet.console import progress_bar
 from nnduet.datasets.conversion import convert
-from nnduet.datasets.layouts import read_subtype_folders
 from nnduet.datasets.phantom import write_phantom
+from nnduet.datasets.subtype_folders import read_subtype_folders
 from nnduet.io.files import write_json_atomically
 from nnduet.network.hardware import select_precision
 from nnduet.network.network import PLANS_KEY

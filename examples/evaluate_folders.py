@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nnduet.datasets.phantom import simulate
+from nnduet.datasets.phantom_drawing import simulate
 from nnduet.evaluation.evaluate import evaluate
 from nnduet.evaluation.summary import format_summary
 from nnduet.io.geometry import Geometry

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from nnduet.datasets.phantom import simulate
+from nnduet.datasets.phantom_drawing import simulate
 from nnduet.evaluation.bootstrap import draw_resamples, weighted_mean
 from nnduet.evaluation.metrics.mask_pairs import MaskPair
 from nnduet.evaluation.metrics.metric import RegionMetric

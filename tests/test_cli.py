@@ -197,7 +197,7 @@ def test_convert_dry_run_writes_nothing(phantom: Path, tmp_path: Path) -> None:
 
 def test_convert_passes_only_the_options_that_were_given(stand_in: Callable[..., None], tmp_path: Path) -> None:
     read, write = Recorder("source"), Recorder(_summary(dataset="D"))
-    stand_in("nnduet.datasets.layouts", read_folder=read, read_subtype_folders=None)
+    stand_in("nnduet.datasets.layouts", read_folder=read)
     stand_in("nnduet.datasets.conversion", convert=write)
     result = _run(
         *("convert", tmp_path, "--dataset-id", 3, "--name", "D", "--task", "grade:ordinal", "--task", "age"),
@@ -215,7 +215,7 @@ def test_row_104_convert_passes_over_rows_of_other_cases_where_it_is_asked_to(
     stand_in: Callable[..., None], tmp_path: Path
 ) -> None:
     read = Recorder("source")
-    stand_in("nnduet.datasets.layouts", read_folder=read, read_subtype_folders=None)
+    stand_in("nnduet.datasets.layouts", read_folder=read)
     stand_in("nnduet.datasets.conversion", convert=Recorder(_summary(dataset="D")))
     result = _run("convert", tmp_path, "--dataset-id", 3, "--name", "D", "--task", "grade", "--ignore-extra-rows")
     assert result.exit_code == 0, result.stderr
@@ -249,7 +249,7 @@ def test_convert_takes_a_folder_of_masks_or_several_by_name(
     stand_in: Callable[..., None], tmp_path: Path, values: list[str], expected: object
 ) -> None:
     read = Recorder("source")
-    stand_in("nnduet.datasets.layouts", read_folder=read, read_subtype_folders=None)
+    stand_in("nnduet.datasets.layouts", read_folder=read)
     stand_in("nnduet.datasets.conversion", convert=Recorder(_summary(dataset="D")))
     (tmp_path / "cases").mkdir()
     options = [part for value in values for part in ("--labels", value)]

@@ -10,7 +10,7 @@ import pytest
 from nnduet import demo
 from nnduet.demo import FLOORS, DemoSummary, run_demo
 from nnduet.errors import OutputExistsError
-from nnduet.io.files import claim_folder
+from nnduet.io.claimed_folders import claim_folder
 
 SUMMARY = DemoSummary(
     "out", "data", "model", "predictions", "metrics.json", "page", dict(FLOORS), dict.fromkeys(FLOORS), dict(FLOORS)

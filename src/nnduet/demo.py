@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from nnduet.datasets.conversion import convert
-from nnduet.datasets.layouts import read_subtype_folders
 from nnduet.datasets.phantom import write_phantom
+from nnduet.datasets.subtype_folders import read_subtype_folders
 from nnduet.errors import OutputExistsError
 from nnduet.evaluation.evaluate import evaluate
 from nnduet.evaluation.stored_metrics import Estimate, Metrics
 from nnduet.inference.folder_runs import predict_folder
 from nnduet.inference.predictor import Predictor
-from nnduet.io.files import claim_folder, is_claimed, remove_claimed, write_json_atomically
+from nnduet.io.claimed_folders import claim_folder, is_claimed, remove_claimed
+from nnduet.io.files import write_json_atomically
 from nnduet.progress import Progress
 from nnduet.report.explained_cases import ExplainedCases
 from nnduet.report.page import write_report

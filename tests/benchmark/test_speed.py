@@ -20,7 +20,7 @@ from nnduet.benchmark.cold_start import OWN, STOCK
 from nnduet.benchmark.speed import CHEAPER, REFERENCE, SPEED_FILE, compare_speed
 from nnduet.benchmark.timed_arm import Arm, run_arm
 from nnduet.errors import NNDuetError, OutputExistsError, SettingsError
-from nnduet.io.files import claim_folder
+from nnduet.io.claimed_folders import claim_folder
 from nnduet.io.images import Geometry, write_segmentation
 
 GRID = Geometry((2, 4, 4), (1.0, 1.0, 1.0))

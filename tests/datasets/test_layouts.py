@@ -9,7 +9,8 @@ from data_builders import dataset, shared, ten_cases, workspace
 
 from nnduet.datasets.conversion import convert
 from nnduet.datasets.folds import check_folds
-from nnduet.datasets.layouts import read_folder, read_subtype_folders
+from nnduet.datasets.layouts import read_folder
+from nnduet.datasets.subtype_folders import read_subtype_folders
 from nnduet.errors import DatasetError, SettingsError, TableError
 from nnduet.schema import Task
 

@@ -15,7 +15,8 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.metrics import f1_score
 from sklearn.model_selection import cross_val_predict
 
-from nnduet.datasets.phantom import SUBTYPES, PhantomSummary, PhantomVolume, simulate, write_phantom
+from nnduet.datasets.phantom import PhantomSummary, write_phantom
+from nnduet.datasets.phantom_drawing import SUBTYPES, PhantomVolume, simulate
 from nnduet.errors import OutputExistsError, SettingsError
 
 SIZE = (14, 36, 40)

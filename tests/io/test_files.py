@@ -16,17 +16,15 @@ from filelock import FileLock
 
 from nnduet.errors import CorruptFileError, DiskFullError, OutputExistsError, StorageError
 from nnduet.io import files
+from nnduet.io.checksums import is_whole, write_sums, written_digest
+from nnduet.io.claimed_folders import claim_folder, is_claimed, remove_claimed
 from nnduet.io.files import (
-    claim_folder,
     copy_atomically,
     file_digest,
-    is_claimed,
     is_temporary,
-    is_whole,
     json_text,
     link_atomically,
     locked,
-    remove_claimed,
     remove_temporaries,
     replace_together,
     replacing,
@@ -34,9 +32,7 @@ from nnduet.io.files import (
     scratch_folder,
     write_bytes_atomically,
     write_json_atomically,
-    write_sums,
     write_text_atomically,
-    written_digest,
 )
 
 

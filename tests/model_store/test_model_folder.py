@@ -13,7 +13,8 @@ from tiny import TASKS, tiny_head
 
 from nnduet.case_head.stored_heads import conformal_scores
 from nnduet.errors import CorruptFileError, ModelError
-from nnduet.io.files import file_digest, write_sums
+from nnduet.io.checksums import write_sums
+from nnduet.io.files import file_digest
 from nnduet.model_store import model_files
 from nnduet.model_store.folder_files import FolderFiles, available_folds, load_checkpoint
 from nnduet.model_store.model_files import CASE_HEAD_FILE, Origin

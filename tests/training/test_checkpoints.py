@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from nnduet.errors import DiskFullError, ResumeError, StorageError
-from nnduet.io.files import is_whole, sums_of
+from nnduet.io.checksums import is_whole, sums_of
 from nnduet.training import checkpoints
 from nnduet.training.checkpoints import (
     FINAL,

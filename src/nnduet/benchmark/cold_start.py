@@ -15,7 +15,7 @@ import numpy as np
 from nnduet.benchmark.children import child_environment, module_command
 from nnduet.benchmark.timed_arm import Arm
 from nnduet.io.case_files import find_cases
-from nnduet.io.files import claim_folder, remove_claimed
+from nnduet.io.claimed_folders import claim_folder, remove_claimed
 from nnduet.model_store.folder_files import available_folds
 from nnduet.model_store.model_files import FINAL_CHECKPOINT
 from nnduet.model_store.plans import check_dataset

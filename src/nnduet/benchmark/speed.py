@@ -22,7 +22,8 @@ from nnduet.benchmark.cold_start import OWN, STOCK, cold_start
 from nnduet.benchmark.timed_arm import Arm
 from nnduet.errors import NNDuetError, SettingsError
 from nnduet.evaluation.bootstrap import draw_resamples, weighted_mean
-from nnduet.io.files import claim_folder, remove_claimed, write_json_atomically
+from nnduet.io.claimed_folders import claim_folder, remove_claimed
+from nnduet.io.files import write_json_atomically
 from nnduet.network.hardware import cpu_has_bf16, processor_name
 from nnduet.progress import Progress
 from nnduet.records import read_json

@@ -113,7 +113,7 @@ def convert(options: ConvertOptions) -> None:
 
 
 def _read_subtype_folders(options: ConvertOptions, changes: dict[str, Any]) -> Source:
-    from nnduet.datasets.layouts import read_subtype_folders
+    from nnduet.datasets.subtype_folders import read_subtype_folders
 
     task_name = options.task[0] if options.task else "subtype"
     return read_subtype_folders(options.folder, task_name=task_name, num_folds=options.num_folds, **changes)

@@ -17,7 +17,7 @@ from nnduet.names import check_distinct_names, check_name, printable
 from nnduet.records import MAX_DIGITS, read_json
 from nnduet.schema import RESULT_NAMES_KEY
 
-__all__ = ["REGIONS_KEY", "Description", "check_labels", "check_regions", "read_description"]
+__all__ = ["REGIONS_KEY", "Description", "check_label_values", "check_labels", "check_regions", "read_description"]
 
 REGIONS_KEY = "regions_class_order"
 _REMADE = frozenset({"channel_names", "labels", "numTraining", "file_ending", "classification", "covariates"})
@@ -142,6 +142,15 @@ def check_labels(labels: Mapping[str, Any]) -> frozenset[int]:
     for name in labels:
         check_name(name, "label", DatasetError)
     check_distinct_names(labels, "labels", DatasetError)
+    return check_label_values(labels)
+
+
+def check_label_values(labels: Mapping[str, Any]) -> frozenset[int]:
+    """As :func:`check_labels`, with any names: those of a model whose labels name no files.
+
+    Raises:
+        DatasetError: as there, names apart.
+    """
     values = {name: _values(name, value) for name, value in labels.items()}
     if labels.get("background") != 0 or isinstance(labels["background"], (bool, list, tuple)):
         raise DatasetError(f'labels: expected "background": 0, got {dict(labels)}')

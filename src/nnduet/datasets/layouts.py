@@ -8,24 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from nnduet.datasets.case_tables import CaseTable, check_case_ids, find_table, read_table
-from nnduet.datasets.class_order import natural_order
 from nnduet.datasets.descriptions import read_description
-from nnduet.datasets.folds import Folds, make_folds
-from nnduet.datasets.hounsfield import CT
+from nnduet.datasets.folds import Folds
 from nnduet.datasets.sources import Source, SourceCase, check_case_names
 from nnduet.datasets.task_specs import notes_on_columns, parse_task_specs
 from nnduet.datasets.user_folds import read_user_folds
 from nnduet.errors import DatasetError, SettingsError, TableError, listed
 from nnduet.io.case_files import FoundCases, find_cases, find_masks
-from nnduet.io.case_names import channel_name, split_channel
 from nnduet.names import printable
 from nnduet.records import read_json
-from nnduet.schema import GROUP_COLUMN, RESULT_NAMES_KEY, SPLITS_FILE, Task
-from nnduet.tasks import type_of_classes
+from nnduet.schema import GROUP_COLUMN, SPLITS_FILE, Task
 
-__all__ = ["CHALLENGE_LABELS", "read_folder", "read_subtype_folders"]
-
-CHALLENGE_LABELS = {"background": 0, "pancreas": 1, "lesion": 2}
+__all__ = ["name_channels", "read_folder", "read_test_cases"]
 
 
 def read_folder(
@@ -60,26 +54,18 @@ def read_folder(
         TableError, SettingsError: see ``tables``.
     """
     description = read_description(folder / "dataset.json")
-    num_channels = len(channels or description.channel_names or ()) or None
-    found = find_cases(images or _first_folder(folder, "images", "imagesTr"), num_channels)
-    check_case_names(found.cases)
-    named = labels if isinstance(labels, Mapping) else {}
-    folders = list(named.values()) or [labels if isinstance(labels, Path) else _first_folder(folder, "labels", "labelsTr")]
-    masks = [_masks_of(found, folder) for folder in folders]
-    cases = _with_labels(found, masks)
+    expected = len(channels or description.channel_names or ()) or None
+    cases, mask_names, case_notes = _training_cases(folder, images, labels, expected)
     num_channels = len(cases[0].images)
-    found_tests = _find_tests(test_images or _existing(folder, "test_images", "imagesTs"), num_channels)
-    tests = _test_cases(found_tests)
-    details = _read_details(
-        table or find_table(folder), cases, tests, task_specs, id_column, group_column, covariates, ignore_extra_rows
-    )
+    tests, test_notes = read_test_cases(test_images or _existing(folder, "test_images", "imagesTs"), num_channels)
+    wanted = _Wanted(task_specs, id_column, group_column, covariates, ignore_extra_rows)
+    details = _read_details(table or find_table(folder), cases, tests, wanted)
     folds_file = splits or _existing(folder, SPLITS_FILE)
     folds, fold_notes = _read_folds(folds_file, cases)
-    listings = (note for part in (found, *masks, found_tests) for note in part.notes)
     return Source(
         cases=cases,
         test_cases=tests,
-        channel_names=_channel_names(channels, description.channel_names, num_channels),
+        channel_names=name_channels(channels, description.channel_names, num_channels),
         labels=description.labels,
         tasks=details.tasks,
         rows=details.rows,
@@ -89,61 +75,33 @@ def read_folder(
         folds_file=folds_file,
         label_map=label_map or {},
         extra=description.extra,
-        mask_names=tuple(named),
-        notes=(*description.notes, *fold_notes, *listings, *details.notes),
+        mask_names=mask_names,
+        notes=(*description.notes, *fold_notes, *case_notes, *test_notes, *details.notes),
         tolerance_mm=tolerance_mm,
     )
 
 
-def read_subtype_folders(
-    folder: Path,
-    *,
-    task_name: str = "subtype",
-    labels: Mapping[str, int] | None = None,
-    label_map: Mapping[int, int] | None = None,
-    channels: Sequence[str] = (),
-    tolerance_mm: float = 0.0,
-    num_folds: int = 5,
-    seed: int = 12345,
-) -> Source:
-    """The challenge layout: ``train/subtypeN/<id>_0000.nii.gz`` with ``<id>.nii.gz``, ``validation/subtypeN``, ``test``.
+def _training_cases(
+    folder: Path, images: Path | None, labels: Path | Mapping[str, Path] | None, num_channels: int | None
+) -> tuple[tuple[SourceCase, ...], tuple[str, ...], tuple[str, ...]]:
+    """Cases with their masks, the names of these where there are several, and what is said of files that are not used."""
+    found = find_cases(images or _first_folder(folder, "images", "imagesTr"), num_channels)
+    check_case_names(found.cases)
+    named = labels if isinstance(labels, Mapping) else {}
+    folders = list(named.values()) or [labels if isinstance(labels, Path) else _first_folder(folder, "labels", "labelsTr")]
+    masks = [_masks_of(found, place) for place in folders]
+    return _with_labels(found, masks), tuple(named), tuple(note for part in (found, *masks) for note in part.notes)
 
-    The challenge's table of results names files, so ``<task>_results.csv`` of models of this dataset does.
-    Fold 0 trains on ``train`` and validates on ``validation``. Folds 1 and up are cross-validation folds inside ``train``, so
-    that asking for them never trains on ``validation`` (nnU-Net would split all cases at random). Without a ``validation``
-    folder there are ``num_folds`` cross-validation folds. The N are the classes, however many there are. ``labels`` None names
-    the masks' values pancreas and lesion if they are exactly 0, 1 and 2. ``channels`` names them; the
-    challenge's are CT.
 
-    Raises:
-        DatasetError: missing folders, images or masks, or an id that occurs twice.
-    """
-    train, notes = _read_part(folder / "train")
-    validation, more = _read_part(folder / "validation") if (folder / "validation").is_dir() else ({}, [])
-    twice = sorted(set(train) & set(validation))
-    if twice:
-        raise DatasetError(f"{folder}: cases in train and validation: {', '.join(twice[:10])}")
-    entries = {**train, **validation}
-    rows = {case_id: {task_name: entry[1]} for case_id, entry in entries.items()}
-    cases = tuple(entries[case_id][0] for case_id in sorted(entries))
-    num_channels = _common_channels(cases)
-    classes = _ordered_subtypes({entry[1] for entry in entries.values()}, folder)
-    strata = {case_id: row[task_name] for case_id, row in rows.items()}
-    tests = _find_tests(_existing(folder, "test"), num_channels)
-    return Source(
-        cases=cases,
-        test_cases=_test_cases(tests),
-        channel_names=_channel_names(channels or (CT,) * num_channels, None, num_channels),
-        tolerance_mm=tolerance_mm,
-        labels=labels,
-        label_map=label_map or {},
-        suggested_labels=CHALLENGE_LABELS,
-        tasks=(Task(task_name, type_of_classes(len(classes)), classes),),
-        rows=rows,
-        folds=_challenge_folds(sorted(train), sorted(validation), strata, num_folds, seed),
-        notes=(*notes, *more, *tests.notes),
-        extra={RESULT_NAMES_KEY: "files"},
-    )
+@dataclass(frozen=True)
+class _Wanted:
+    """What is asked for of a case table, see :func:`read_folder`."""
+
+    task_specs: Sequence[str]
+    id_column: str | None
+    group_column: str | None
+    covariates: Sequence[str]
+    ignore_extra_rows: bool
 
 
 @dataclass(frozen=True)
@@ -154,33 +112,25 @@ class _Details:
     notes: tuple[str, ...] = ()
 
 
-def _read_details(
-    path: Path | None,
-    cases: tuple[SourceCase, ...],
-    tests: tuple[SourceCase, ...],
-    task_specs: Sequence[str],
-    id_column: str | None,
-    group_column: str | None,
-    covariates: Sequence[str],
-    ignore_extra_rows: bool,
-) -> _Details:
+def _read_details(path: Path | None, cases: tuple[SourceCase, ...], tests: tuple[SourceCase, ...], wanted: _Wanted) -> _Details:
     """Tasks, rows of the training cases and their patients from the case table."""
     case_ids = [case.case_id for case in cases]
     if path is None:
-        if task_specs or covariates or group_column:
+        if wanted.task_specs or wanted.covariates or wanted.group_column:
             raise DatasetError("tasks, groups or covariates are asked for, but there is no case table (cases.csv)")
         return _Details(rows={case_id: {} for case_id in case_ids})
-    complete = read_table(path, id_column)
-    extra = check_case_ids(complete, case_ids, [case.case_id for case in tests], ignore_extra_rows=ignore_extra_rows)
+    complete = read_table(path, wanted.id_column)
+    test_ids = [case.case_id for case in tests]
+    extra = check_case_ids(complete, case_ids, test_ids, ignore_extra_rows=wanted.ignore_extra_rows)
     table = complete.restricted_to(case_ids)
-    if not task_specs:
+    if not wanted.task_specs:
         raise SettingsError(f"name at least one task; the columns of {path} are {', '.join(table.columns)}")
-    tasks = parse_task_specs(task_specs, table)
+    tasks = parse_task_specs(wanted.task_specs, table)
     columns = {task.name: table.answers(task) for task in tasks}
-    columns |= {name: table.numbers(name) for name in covariates}
+    columns |= {name: table.numbers(name) for name in wanted.covariates}
     rows = {case_id: {name: cells[case_id] for name, cells in columns.items()} for case_id in case_ids}
-    notes = (*extra, *notes_on_columns(table, task_specs, tasks, covariates))
-    return _Details(tasks, rows, _groups(table, group_column), notes)
+    notes = (*extra, *notes_on_columns(table, wanted.task_specs, tasks, wanted.covariates))
+    return _Details(tasks, rows, _groups(table, wanted.group_column), notes)
 
 
 def _groups(table: CaseTable, group_column: str | None) -> dict[str, str] | None:
@@ -220,12 +170,12 @@ def _listed(case_ids: Sequence[str]) -> str:
     return printable(", ".join(case_ids[:10]))
 
 
-def _find_tests(folder: Path | None, num_channels: int) -> FoundCases:
-    return FoundCases(Path(), {}) if folder is None else find_cases(folder, num_channels)
-
-
-def _test_cases(found: FoundCases) -> tuple[SourceCase, ...]:
-    return tuple(SourceCase(case_id, images) for case_id, images in found.cases.items())
+def read_test_cases(folder: Path | None, num_channels: int) -> tuple[tuple[SourceCase, ...], tuple[str, ...]]:
+    """Cases without masks, and what is said of files that are not used; none without a folder. Raises as ``find_cases``."""
+    if folder is None:
+        return (), ()
+    found = find_cases(folder, num_channels)
+    return tuple(SourceCase(case_id, images) for case_id, images in found.cases.items()), found.notes
 
 
 def _existing(folder: Path, *names: str) -> Path | None:
@@ -247,71 +197,10 @@ def _read_folds(path: Path | None, cases: Sequence[SourceCase]) -> tuple[Folds |
     return read_user_folds(read_json(path), str(path), [case.case_id for case in cases])
 
 
-def _channel_names(given: Sequence[str], described: Mapping[str, str] | None, num_channels: int) -> dict[str, str]:
+def name_channels(given: Sequence[str], described: Mapping[str, str] | None, num_channels: int) -> dict[str, str]:
     """Names by number: those of the command line, else those of dataset.json, else ``image``."""
     if given and len(given) != num_channels:
         raise SettingsError(f"channels: expected {num_channels} names, one for each channel file of a case, got {list(given)}")
     default = ["image"] if num_channels == 1 else [f"image_{i}" for i in range(num_channels)]
     names = given or (described.values() if described else default)
     return {str(i): name for i, name in enumerate(names)}
-
-
-def _read_part(folder: Path) -> tuple[dict[str, tuple[SourceCase, str]], list[str]]:
-    """Cases of ``train`` or ``validation`` with their subtype, and what is said of files that are not used."""
-    found: dict[str, tuple[SourceCase, str]] = {}
-    notes: list[str] = []
-    subfolders = sorted(path for path in folder.glob("subtype*") if path.is_dir())
-    if not subfolders:
-        raise DatasetError(f"{folder}: expected folders subtype0, subtype1, …")
-    for subfolder in subfolders:
-        files = find_masks(subfolder)
-        notes += files.notes
-        for case in _paired_cases(subfolder, {stem: paths[0] for stem, paths in files.cases.items()}):
-            if case.case_id in found:
-                raise DatasetError(f"{subfolder}: case {case.case_id!r} is also in subtype {found[case.case_id][1]}")
-            found[case.case_id] = (case, subfolder.name.removeprefix("subtype").strip("_- "))
-    return found, notes
-
-
-def _paired_cases(folder: Path, files: Mapping[str, Path]) -> list[SourceCase]:
-    """Cases of a folder that holds images ``<id>_0000`` and masks ``<id>`` side by side."""
-    parts = {stem: split_channel(stem) for stem in files}
-    owners = {stem: case for stem, (case, channel) in parts.items() if channel == 0 or (channel and case in files)}
-    masks = set(files) - set(owners)
-    for case_id in sorted(set(owners.values()) ^ masks):
-        raise DatasetError(
-            f"{folder}: case {case_id!r} has no {'image ' + channel_name(case_id, 0) if case_id in masks else 'mask'}"
-        )
-    return [SourceCase(case_id, _channels_of(case_id, owners, files), files[case_id]) for case_id in sorted(masks)]
-
-
-def _channels_of(case_id: str, owners: Mapping[str, str], files: Mapping[str, Path]) -> tuple[Path, ...]:
-    stems = sorted(stem for stem, owner in owners.items() if owner == case_id)
-    if stems != [channel_name(case_id, i) for i in range(len(stems))]:
-        raise DatasetError(f"case {case_id!r}: expected channels from 0000 on, got {stems}")
-    return tuple(files[stem] for stem in stems)
-
-
-def _common_channels(cases: tuple[SourceCase, ...]) -> int:
-    expected = len(cases[0].images)
-    for case in cases:
-        if len(case.images) != expected:
-            raise DatasetError(f"case {case.case_id!r}: expected {expected} channels, got {len(case.images)}")
-    return expected
-
-
-def _ordered_subtypes(found: set[str], folder: Path) -> tuple[str, ...]:
-    if len(found) < 2:
-        raise DatasetError(f"{folder}: expected at least two subtypes, got {sorted(found)}")
-    return natural_order(found)
-
-
-def _challenge_folds(
-    train: list[str], validation: list[str], strata: Mapping[str, str], num_folds: int, seed: int
-) -> Folds | None:
-    if not validation:
-        return None
-    given: Folds = [{"train": train, "val": validation}]
-    if len(train) < num_folds - 1 or num_folds < 3:
-        return given
-    return given + make_folds(train, None, strata, num_folds - 1, seed)

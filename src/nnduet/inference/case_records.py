@@ -128,7 +128,7 @@ def read_earlier_run(output: Path) -> EarlierRun | None:
         return None
     first, *rest = path.read_bytes().split(b"\n")
     try:
-        head = parse_json(first, str(path), RunHead)
+        head: RunHead = parse_json(first, str(path), RunHead)
     except DatasetError:
         return None
     lines: list[CaseLine] = []

@@ -49,12 +49,12 @@ def write_masks(prediction: Prediction, targets: Sequence[Path]) -> None:
 def _save_case(prediction: Prediction, origin: Origin, output: Path, case_id: str) -> Path:
     predictor, inputs = origin.predictor, paths_of(origin.image)
     targets = _masks(predictor, output, case_id)
-    identity = _identity(predictor, output, {case_id: origin.covariates} if origin.covariates else {})
+    identity, goes_on = _identity(predictor, output, {case_id: dict(origin.covariates)} if origin.covariates else {})
     check_place(output, inputs[0] if inputs else None, predictor.model.source)
     check_output(output, identity, {case_id: targets}, table_paths(output, predictor.tasks), inputs)
     with locked(output):
         (output / RUN_FILE).unlink(missing_ok=True)  # says that a run is complete
-        records = CaseRecords(output, identity, [case_id], predictor.tasks, resume=_goes_on(output, identity))
+        records = CaseRecords(output, identity, [case_id], predictor.tasks, resume=goes_on)
         kept = {case: found for case in records.cases if (found := records.kept(case, _masks(predictor, output, case)))}
         write_masks(prediction, targets)
         records.add(case_id, round(origin.seconds, 3), prediction.answers, digests_of(inputs), digests_of(targets, output))
@@ -82,20 +82,9 @@ def _masks(predictor: Predictor, output: Path, case_id: str) -> list[Path]:
     return mask_paths(output, case_id, predictor.file_ending, predictor.mask_names)
 
 
-def _identity(predictor: Predictor, output: Path, covariates: Mapping[str, Mapping[str, float]]) -> RunIdentity:
-    """That of a run over the case and those that are there already, whose covariates go on with it."""
-    identity = identity_of(predictor, covariates)
-    earlier = read_earlier_run(output)
-    if earlier and _settings(earlier.run) == _settings(identity):
-        return replace(identity, covariates={**earlier.run.covariates, **identity.covariates})
-    return identity
-
-
-def _goes_on(output: Path, identity: RunIdentity) -> bool:
-    earlier = read_earlier_run(output)
-    return earlier is not None and _settings(earlier.run) == _settings(identity)
-
-
-def _settings(run: RunIdentity) -> RunIdentity:
-    """What must be the same for cases to share a table: everything but their covariates."""
-    return replace(run, covariates={})
+def _identity(predictor: Predictor, output: Path, covariates: dict[str, dict[str, float]]) -> tuple[RunIdentity, bool]:
+    """That of a run over the case and those of the same settings that are there already, and whether there are such."""
+    identity, earlier = identity_of(predictor, covariates), read_earlier_run(output)
+    if earlier is None or replace(earlier.run, covariates={}) != replace(identity, covariates={}):
+        return identity, False
+    return replace(identity, covariates={**earlier.run.covariates, **covariates}), True

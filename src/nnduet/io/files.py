@@ -32,37 +32,27 @@ from nnduet.records import to_plain
 
 __all__ = [
     "LOCK_FILE",
-    "OWNER_FILE",
-    "claim_folder",
     "copy_atomically",
     "file_digest",
-    "is_claimed",
     "is_temporary",
-    "is_whole",
     "json_text",
     "link_atomically",
     "locked",
     "naming_disk_errors",
-    "remove_claimed",
     "remove_temporaries",
     "replace_together",
     "replacing",
     "same_content",
     "scratch_folder",
-    "sums_of",
     "sync_folder",
     "write_bytes_atomically",
     "write_json_atomically",
-    "write_sums",
     "write_text_atomically",
-    "written_digest",
 ]
 
 _TEMPORARY_PREFIX = ".nnduet-tmp-"
 _NO_FOLDER_SYNC = (errno.EBADF, errno.EACCES, errno.EINVAL, errno.EPERM, errno.EROFS, errno.ENOTSUP)
 LOCK_FILE = ".nnduet-lock"
-OWNER_FILE = ".nnduet-folder"
-"""In folders that a command makes and may replace: one line that says what wrote it, see :func:`claim_folder`."""
 
 
 @contextmanager
@@ -236,43 +226,6 @@ def locked(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def claim_folder(folder: Path, maker: str) -> None:
-    """Make a folder that ``maker`` may fill, empty and replace; one that it made before stays as it is.
-
-    Only folders that were claimed may be deleted with what is in them: whatever else stands there is the user's.
-
-    Args:
-        maker: what writes there, e.g. ``"nnduet report"``; one line.
-
-    Raises:
-        OutputExistsError: a file, a link, or a folder with content of somebody else stands there.
-    """
-    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
-        raise OutputExistsError(f"{folder}: expected a folder of `{maker}`, got a {'link' if folder.is_symlink() else 'file'}")
-    if not is_claimed(folder, maker):
-        if folder.is_dir() and any(not is_temporary(path) and path.name != LOCK_FILE for path in folder.iterdir()):
-            raise OutputExistsError(f"{folder}: holds files that `{maker}` did not write; nothing was changed there")
-        write_text_atomically(folder / OWNER_FILE, f"{maker}\n")
-
-
-def is_claimed(folder: Path, maker: str) -> bool:
-    """Whether a folder is one that :func:`claim_folder` made for ``maker``, and no link to one."""
-    owner = folder / OWNER_FILE
-    return not folder.is_symlink() and owner.is_file() and owner.read_text(encoding="utf-8", errors="replace") == f"{maker}\n"
-
-
-def remove_claimed(folder: Path, maker: str) -> None:
-    """Delete a folder of ``maker`` with everything in it; links in it are removed, not followed. A missing one is fine.
-
-    Raises:
-        OutputExistsError: something else stands there.
-    """
-    if folder.is_symlink() or folder.exists():
-        if not is_claimed(folder, maker):
-            raise OutputExistsError(f"{folder}: `{maker}` did not make this; nothing was deleted")
-        shutil.rmtree(folder)
-
-
 @contextmanager
 def scratch_folder(parent: Path) -> Iterator[Path]:
     """A hidden folder on the disk of ``parent`` in which files are prepared; gone at the end."""
@@ -313,34 +266,6 @@ def file_digest(path: Path) -> str:
         while block := stream.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
-
-
-def sums_of(path: Path) -> Path:
-    """Where the checksums of a file are kept: ``<name>.sha256`` beside it."""
-    return path.with_name(f"{path.name}.sha256")
-
-
-def write_sums(path: Path, digest: str) -> None:
-    """Before ``path`` is replaced by bytes of that SHA-256: write the digest beside it, and those that were right until now.
-
-    All are right while a process may be killed before the replacement; each such kill in a row puts the one that still holds
-    further down, and the last eight are kept.
-    """
-    sums = sums_of(path)
-    before = sums.read_text(encoding="utf-8").split() if sums.is_file() else [file_digest(path)] if path.is_file() else []
-    write_text_atomically(sums, "".join(f"{line}\n" for line in [digest, *before][:8]))
-
-
-def is_whole(path: Path) -> bool:
-    """Whether a file has the bytes that were written; True for one without checksums, False for one that is missing."""
-    return path.is_file() and (not sums_of(path).is_file() or written_digest(path) is not None)
-
-
-def written_digest(path: Path) -> str | None:
-    """SHA-256 of a file that has the bytes that were written; None for other bytes, or without checksums."""
-    sums = sums_of(path)
-    digest = file_digest(path) if sums.is_file() else None
-    return digest if digest and digest in sums.read_text(encoding="utf-8").split() else None
 
 
 def is_temporary(path: Path) -> bool:

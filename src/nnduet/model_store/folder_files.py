@@ -14,7 +14,7 @@ from nnduet.case_head.head import CaseHead
 from nnduet.case_head.outliers import OutlierModel
 from nnduet.case_head.stored_heads import parse_case_heads
 from nnduet.errors import CorruptFileError, ModelError
-from nnduet.io.files import sums_of, written_digest
+from nnduet.io.checksums import sums_of, written_digest
 from nnduet.model_store.model_files import (
     CARD_FILE,
     CASE_HEAD_FILE,

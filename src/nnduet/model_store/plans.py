@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
+from nnduet.datasets.descriptions import check_label_values, check_regions
 from nnduet.datasets.mask_codes import MaskCodes
 from nnduet.errors import ModelError, NNDuetError
 from nnduet.names import check_name
@@ -208,8 +209,9 @@ def check_dataset(value: Any, place: str) -> dict[str, Any]:
     found = convert_json(value, _Dataset, place, error=ModelError)
     if not found.channel_names or set(found.channel_names) != {str(i) for i in range(len(found.channel_names))}:
         raise ModelError(f"{place}: channel_names expected keys from 0 on, got {list(found.channel_names)[:20]}")
-    _check_labels(found, place)
     try:
+        check_label_values(found.labels)
+        check_regions(found.labels, found.regions_class_order)
         MaskCodes.from_json(value)
         tasks_from_json(found.classification)
     except NNDuetError as error:
@@ -255,18 +257,3 @@ def _check_divisible(patch_size: list[int], network: _Network, place: str) -> No
             raise ModelError(
                 f"{place}: patch_size expected a multiple of {step}, the strides, on axis {axis}, got {patch_size}"
             )
-
-
-def _check_labels(found: _Dataset, place: str) -> None:
-    labels = {name: value for name, value in found.labels.items() if name != "ignore"}
-    values = sorted({v for value in labels.values() for v in (value if isinstance(value, list) else [value])})
-    if labels.get("background") != 0 or values != list(range(len(values))):
-        raise ModelError(f'{place}: labels expected "background": 0 and values from 0 on without gaps, got {found.labels}')
-    if "ignore" in found.labels and found.labels["ignore"] != len(values):
-        raise ModelError(f'{place}: labels expected "ignore" to be {len(values)}, the highest, got {found.labels["ignore"]}')
-    regions = [value for value in labels.values() if isinstance(value, list)]
-    if any(not value for value in regions):
-        raise ModelError(f"{place}: labels expected at least one value in every region, got {found.labels}")
-    order = found.regions_class_order
-    if regions and len(order or ()) != len(labels) - 1:
-        raise ModelError(f"{place}: regions_class_order expected {len(labels) - 1} values, one per region, got {order}")

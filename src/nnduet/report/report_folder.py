@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nnduet.errors import OutputExistsError
-from nnduet.io.files import claim_folder, is_claimed, remove_temporaries, write_bytes_atomically, write_text_atomically
+from nnduet.io.claimed_folders import claim_folder, is_claimed
+from nnduet.io.files import remove_temporaries, write_bytes_atomically, write_text_atomically
 
 __all__ = ["INDEX", "MAKER", "ReportFolder", "writing_report"]
 

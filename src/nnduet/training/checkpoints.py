@@ -11,7 +11,8 @@ from pathlib import Path
 from types import FrameType
 
 from nnduet.errors import ResumeError, StoppedError
-from nnduet.io.files import file_digest, is_whole, link_atomically, naming_disk_errors, sums_of, write_sums
+from nnduet.io.checksums import is_whole, sums_of, write_sums
+from nnduet.io.files import file_digest, link_atomically, naming_disk_errors
 from nnduet.model_store.model_files import FINAL_CHECKPOINT
 
 __all__ = [
