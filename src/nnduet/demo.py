@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from nnduet.inference.predictor import Predictor
 from nnduet.io.claimed_folders import claim_folder, is_claimed, remove_claimed
 from nnduet.io.files import write_json_atomically
 from nnduet.progress import Progress
+from nnduet.records import record_object
 from nnduet.report.explained_cases import ExplainedCases
 from nnduet.report.page import write_report
 from nnduet.report.runs import read_run
@@ -42,7 +43,14 @@ _MAKER, _SUMMARY_FILE = "nnduet demo", "demo.json"
 
 @dataclass(frozen=True)
 class DemoSummary:
-    """What the demo measured and where everything is."""
+    """What the demo measured and where everything is, as ``demo.json`` has it.
+
+    Attributes:
+        output, data, model, predictions, report: folders and the page of the report; ``metrics_file`` is of the unseen cases.
+        measured, intervals, floors: values on the unseen cases by name, their 95 % intervals (None where they have none), and
+            what they must reach.
+        seconds: wall time by stage.
+    """
 
     output: str
     data: str
@@ -60,9 +68,9 @@ class DemoSummary:
         """Whether every measured value reaches its floor."""
         return all(self.measured[name] >= floor for name, floor in self.floors.items())
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """A JSON object with every field and ``passed``."""
-        return {**asdict(self), "passed": self.passed}
+        return {**record_object(self), "passed": self.passed}
 
 
 def run_demo(output: Path, *, seed: int = 0, replace_old: bool = False, progress: Progress | None = None) -> DemoSummary:

@@ -9,11 +9,12 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
+from nnduet.records import to_plain
 from nnduet.schema import Workspace
 
 __all__ = ["Check", "Diagnosis", "diagnose"]
@@ -47,9 +48,9 @@ class Diagnosis:
         """Whether no row failed; warnings pass."""
         return all(check.status != "FAIL" for check in self.checks)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """``{"passed": …, "checks": [{"name", "status", "detail"}]}``."""
-        return {"passed": self.passed, "checks": [asdict(check) for check in self.checks]}
+        return {"passed": self.passed, "checks": to_plain(self.checks)}
 
 
 def diagnose(environment: Mapping[str, str], default: Path) -> Diagnosis:

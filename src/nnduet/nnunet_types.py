@@ -7,9 +7,9 @@ order of the preprocessed axes (Z, Y, X), which ``transpose_forward`` makes of t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypedDict
 
-__all__ = ["CaseProperties", "ConfigurationManager", "DatasetJson", "LabelManager", "Plans", "PlansManager"]
+__all__ = ["CaseEntry", "CaseProperties", "ConfigurationManager", "DatasetJson", "LabelManager", "Plans", "PlansManager"]
 
 Plans = dict[str, Any]
 """The object of nnU-Net's ``plans.json``, with nnDuet's own under "nnduet". ``model_store.plans`` checks its entries, before
@@ -22,6 +22,13 @@ DatasetJson = dict[str, Any]
 CaseProperties = dict[str, Any]
 """What nnU-Net knows of a case beside its voxels: ``spacing`` in mm of the image's axes; of a preprocessed one also
 ``shape_before_cropping``, ``bbox_used_for_cropping``, ``shape_after_cropping_and_before_resampling``, ``class_locations``."""
+
+
+class CaseEntry(TypedDict):
+    """The raw files of a training case: an image per channel, and the mask."""
+
+    images: list[str]
+    label: str
 
 
 class LabelManager(Protocol):

@@ -21,14 +21,11 @@ from tiny import CONFIGURATIONS, DATASET, DATASET_ID, tiny_workspace
 
 from nnduet.errors import DatasetError, SettingsError
 from nnduet.schema import LABELS_FILE, SPLITS_FILE, Workspace
+from nnduet.training.fingerprints import FINGERPRINT_SAMPLES_PER_CASE
 from nnduet.training.nnunet_environment import host_environment
 from nnduet.training.planners import CpuPlanner, patch_within, plans_name_of, reader_of
-from nnduet.training.planning import (
-    FINGERPRINT_SAMPLES_PER_CASE,
-    PlanSummary,
-    foreground_counts,
-    plan,
-)
+from nnduet.training.planning import PlanSummary, plan
+from nnduet.training.preprocessing import foreground_counts
 from nnduet.training.settings import CPU_SETTINGS
 
 CASES = ["case_00", "case_01", "case_02", "case_03"]

@@ -104,30 +104,31 @@ def cross_validate(
         _check_unbegun([model / f"fold_{fold}" for fold in parts])
     output = model / CROSS_VALIDATION_FOLDER
     started = time.perf_counter()
+    common: dict[str, Any] = {"workspace": workspace, "plans_name": plans_name, "epochs": epochs, "device": device}
     for fold in parts:
-        begun, finished = _state(model / f"fold_{fold}")
-        if finished:
-            check_fold_cases(model / f"fold_{fold}", workspace, dataset)
-        else:
-            remove_outdated_results(model)
-        if begun or not finished:  # of a finished fold, train only compares the plans
-            train(
-                dataset_id,
-                configuration,
-                fold,
-                workspace=workspace,
-                plans_name=plans_name,
-                epochs=epochs,
-                resume=begun,
-                device=device,
-                progress=prefixed(progress, f"fold {fold}: "),
-            )
+        if _has_to_be_trained(model, fold, workspace, dataset):
+            begun, _ = _state(model / f"fold_{fold}")
+            train(dataset_id, configuration, fold, **common, resume=begun, progress=prefixed(progress, f"fold {fold}: "))
             _release_memory()
     ending = result_ending(read_json(prepared / "dataset.json", dict[str, Any]))
     gather_predictions(model, parts, truth.tasks, output, ending=ending)
     metrics = measure_predictions(model, parts, truth, output, not_validated=_not_validated(splits, parts))
     seconds = round(time.perf_counter() - started, 1)
     return CrossValidationSummary(str(model), list(parts), seconds, str(output / METRICS_FILE), metrics)
+
+
+def _has_to_be_trained(model: Path, fold: int, workspace: Workspace, dataset: str) -> bool:
+    """Whether a fold is not finished, or :func:`train` must compare its plans; what its training makes untrue goes.
+
+    Raises:
+        StaleError: images or masks changed after it was finished.
+    """
+    begun, finished = _state(model / f"fold_{fold}")
+    if finished:
+        check_fold_cases(model / f"fold_{fold}", workspace, dataset)
+    else:
+        remove_outdated_results(model)
+    return begun or not finished  # of a finished fold, train only compares the plans
 
 
 def _validation_parts(source: Path, splits: Folds, folds: Sequence[int] | None) -> dict[int, list[str]]:

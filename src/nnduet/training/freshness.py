@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from nnduet.errors import ResumeError, StaleError
 from nnduet.io.files import file_digest
+from nnduet.nnunet_types import DatasetJson, Plans
 from nnduet.progress import Progress
 from nnduet.records import read_json
 from nnduet.schema import SPLITS_FILE, Workspace
@@ -64,7 +64,7 @@ def check_copies(workspace: Workspace, dataset: str, names: Sequence[str] = ("da
 
 
 def check_fresh(
-    workspace: Workspace, dataset: str, plans: dict[str, Any], configuration: str, cases: Path, progress: Progress | None = None
+    workspace: Workspace, dataset: str, plans: Plans, configuration: str, cases: Path, progress: Progress | None = None
 ) -> Ingredients | None:
     """Refuse preprocessed cases that were made of other raw files or plans than are there now.
 
@@ -98,7 +98,7 @@ def check_fresh(
     return stored
 
 
-def _changed_references(prepared: Path, dataset_json: Mapping[str, Any], cases: Mapping[str, CaseFiles]) -> list[str]:
+def _changed_references(prepared: Path, dataset_json: DatasetJson, cases: Mapping[str, CaseFiles]) -> list[str]:
     """A phrase if the masks that validation measures against are not those of which the cases were made."""
     folder, ending = prepared / "gt_segmentations", dataset_json.get("file_ending", "")
     other = [name for name, files in cases.items() if _digest(folder / f"{name}{ending}") != files.mask.sha256]

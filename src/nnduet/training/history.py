@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from nnduet.cells import format_number
 from nnduet.io.csv_text import records_text
 from nnduet.io.delimited import read_records
 from nnduet.io.files import write_text_atomically
 from nnduet.schema import Task
-from nnduet.training.trainer_protocol import EpochLog
+from nnduet.training.trainer_protocol import EpochLog, Trainer
 
-__all__ = ["HISTORY_FILE", "SELECTION_COLUMNS", "History", "SparsePlots"]
+__all__ = ["HISTORY_FILE", "SELECTION_COLUMNS", "History", "SparsePlots", "epoch_row", "mean_of_finite"]
 
 HISTORY_FILE = "progress.csv"
 
@@ -60,6 +63,26 @@ class History:
                 if name != "epoch" and value == value:
                     self._writer.add_scalar(name, value, int(row["epoch"]))
             self._writer.flush()
+
+
+def epoch_row(trainer: Trainer, epoch: int) -> dict[str, float]:
+    """What nnU-Net's log and the schedule say of the epoch that has just ended."""
+    value = trainer.logger.get_value
+    return {
+        "epoch": float(epoch),
+        "train_loss": float(value("train_losses", step=-1)),
+        "val_loss": float(value("val_losses", step=-1)),
+        "pseudo_dice": float(value("mean_fg_dice", step=-1)),
+        "learning_rate": float(trainer.optimizer.param_groups[0]["lr"]),
+        "class_weight": trainer.settings.class_weight_at(epoch),
+        "seconds": float(value("epoch_end_timestamps", step=-1) - value("epoch_start_timestamps", step=-1)),
+    }
+
+
+def mean_of_finite(values: Sequence[float | np.float32]) -> float:
+    """The mean over the steps of an epoch that were no NaN; NaN where all were."""
+    finite = [float(v) for v in values if np.isfinite(v)]
+    return float(np.mean(finite)) if finite else float("nan")
 
 
 class SparsePlots:

@@ -20,6 +20,7 @@ from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 
 from nnduet.errors import DatasetError
 from nnduet.io.files import file_digest, write_text_atomically
+from nnduet.nnunet_types import CaseEntry, DatasetJson, Plans
 from nnduet.progress import Progress
 from nnduet.records import read_json, to_plain
 from nnduet.training.labels import CaseLabels
@@ -115,7 +116,7 @@ def read_ingredients(path: Path) -> Ingredients | None:
     return read_json(path, Ingredients) if path.is_file() else None
 
 
-def settings_of(plans: Mapping[str, Any], configuration: str, dataset_json: Mapping[str, Any]) -> dict[str, Any]:
+def settings_of(plans: Plans, configuration: str, dataset_json: DatasetJson) -> dict[str, object]:
     """The settings that preprocessing depends on, by name; absent ones are left out."""
     resolved = PlansManager(dict(plans)).get_configuration(configuration).configuration
     parts = ((resolved, _OF_CONFIGURATION), (plans, _OF_PLANS), (dataset_json, _OF_DATASET))
@@ -123,7 +124,7 @@ def settings_of(plans: Mapping[str, Any], configuration: str, dataset_json: Mapp
     return json.loads(json.dumps({**found, "nnU-Net": version("nnunetv2")}))  # type: ignore[no-any-return]
 
 
-def raw_entries(raw: Path, dataset_json: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def raw_entries(raw: Path, dataset_json: DatasetJson) -> dict[str, CaseEntry]:
     """{case id: {"images": [path per channel], "label": path}} of the training cases, as nnU-Net finds them.
 
     Its own search starts twelve processes, in trainings that must not start any. Source: nnunetv2 utilities/utils.py.
@@ -132,7 +133,7 @@ def raw_entries(raw: Path, dataset_json: Mapping[str, Any]) -> dict[str, dict[st
         DatasetError: ``dataset.json`` names no file ending.
     """
     if "dataset" in dataset_json:
-        listed: dict[str, dict[str, Any]] = get_filenames_of_train_images_and_targets(str(raw), deepcopy(dict(dataset_json)))
+        listed: dict[str, CaseEntry] = get_filenames_of_train_images_and_targets(str(raw), deepcopy(dict(dataset_json)))
         return listed
     ending = dataset_json.get("file_ending")
     if not isinstance(ending, str) or not ending:
@@ -157,7 +158,7 @@ def mark_file(path: Path, known: FileMark | None = None) -> FileMark:
 
 
 def mark_cases(
-    entries: Mapping[str, Mapping[str, Any]], known: Mapping[str, CaseFiles] | None = None, progress: Progress | None = None
+    entries: Mapping[str, CaseEntry], known: Mapping[str, CaseFiles] | None = None, progress: Progress | None = None
 ) -> dict[str, CaseFiles]:
     """The marks of all files; those that ``known`` has untouched are not read.
 
@@ -176,10 +177,10 @@ def mark_cases(
 
 
 def ingredients_of(
-    plans: Mapping[str, Any],
+    plans: Plans,
     configuration: str,
-    dataset_json: Mapping[str, Any],
-    entries: Mapping[str, Mapping[str, Any]],
+    dataset_json: DatasetJson,
+    entries: Mapping[str, CaseEntry],
     known: Mapping[str, CaseFiles] | None = None,
     progress: Progress | None = None,
 ) -> Ingredients:
@@ -193,13 +194,13 @@ def labels_digest(labels: CaseLabels) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def changed_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def changed_settings(before: Mapping[str, object], now: Mapping[str, object]) -> list[str]:
     """A phrase per setting that differs, e.g. ``spacing [1.0, 1.0] -> [2.0, 2.0]``."""
     names = [name for name in dict.fromkeys([*before, *now]) if before.get(name) != now.get(name)]
     return [_change(name, before.get(name), now.get(name)) for name in names]
 
 
-def _change(name: str, before: Any, now: Any) -> str:
+def _change(name: str, before: object, now: object) -> str:
     shown = f"{name} {before} -> {now}"
     return shown if len(shown) <= _LONGEST_VALUE + len(name) else f"{name} (other values)"
 

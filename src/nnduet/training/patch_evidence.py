@@ -11,7 +11,7 @@ from torch import Tensor
 from nnduet.network.losses import evidence_gate
 from nnduet.nnunet_types import LabelManager
 from nnduet.training.case_properties import read_properties
-from nnduet.training.planning import foreground_counts
+from nnduet.training.preprocessing import foreground_counts
 
 __all__ = ["Evidence"]
 

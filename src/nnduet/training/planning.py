@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from nnunetv2.experiment_planning.dataset_fingerprint.fingerprint_extractor import DatasetFingerprintExtractor
 from nnunetv2.experiment_planning.plan_and_preprocess_api import plan_experiment_dataset
-from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
-from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from nnduet.errors import DatasetError, OutputExistsError, SettingsError
-from nnduet.io.files import copy_atomically, locked, naming_disk_errors, sync_folder, write_json_atomically
-from nnduet.names import check_name
+from nnduet.errors import SettingsError
+from nnduet.io.files import locked, write_json_atomically
 from nnduet.network.network import PLANS_KEY
 from nnduet.nnunet_types import Plans
 from nnduet.progress import Progress, part_of
 from nnduet.records import read_json, record_object
-from nnduet.schema import LABELS_FILE, SPLITS_FILE, Workspace
-from nnduet.training.freshness import check_copies, ingredients_file
-from nnduet.training.ingredients import ingredients_of, raw_entries, write_ingredients
+from nnduet.schema import SPLITS_FILE, Workspace
+from nnduet.training.fingerprints import write_fingerprint
+from nnduet.training.freshness import check_copies
 from nnduet.training.nnunet_environment import host_environment
 from nnduet.training.plan_checks import check_configuration
 from nnduet.training.plan_files import (
@@ -36,19 +31,16 @@ from nnduet.training.plan_files import (
     keep_own_configurations,
     write_planned,
 )
-from nnduet.training.planners import PRESETS, plans_name_of, reader_of
+from nnduet.training.planners import PRESETS, plans_name_of
 from nnduet.training.prepared import find_plans, read_plans
-from nnduet.training.preprocessed import checksums_of, write_checksums
-from nnduet.training.workers import CaseRunner, case_runner, refuse_in_a_starting_worker
+from nnduet.training.preprocessing import preprocess
+from nnduet.training.raw_dataset import RawDataset, copy_references, copy_tables, read_raw_dataset
+from nnduet.training.workers import case_runner, refuse_in_a_starting_worker
 
-__all__ = ["ConfigurationOutline", "PlanSummary", "foreground_counts", "plan", "preprocess_case"]
+__all__ = ["ConfigurationOutline", "PlanSummary", "plan"]
 
-
-FINGERPRINT_SAMPLES_PER_CASE = 20_000
-"""Same percentiles as nnU-Net's 1e8 / cases at a fifth of the time (docs/explanation-evidence.md)."""
 
 _DEFAULT_CONFIGURATIONS = ("2d", "3d_fullres")
-_PREPROCESSED_ENDINGS = (".b2nd", ".pkl", ".npz", ".npy")
 
 
 @dataclass(frozen=True)
@@ -90,24 +82,6 @@ class PlanSummary:
         return record_object(self)
 
 
-@dataclass(frozen=True)
-class _Data:
-    """A converted dataset: its ``dataset.json``, and {case id: {"images": [...], "label": ...}}."""
-
-    workspace: Workspace
-    dataset: str
-    dataset_json: dict[str, Any]
-    entries: dict[str, dict[str, Any]]
-
-    @property
-    def raw(self) -> Path:
-        return self.workspace.raw / self.dataset
-
-    @property
-    def target(self) -> Path:
-        return self.workspace.preprocessed / self.dataset
-
-
 def plan(
     dataset_id: int,
     preset: str | None = None,
@@ -147,12 +121,12 @@ def plan(
     if preset is None and not keep:
         raise SettingsError(f"plan: expected a preset, one of {sorted(PRESETS)}")
     wanted = None if preset is None else plans_name_of(preset)
-    data = _read_data(workspace, workspace.dataset_name(dataset_id))
+    data = read_raw_dataset(workspace, workspace.dataset_name(dataset_id))
     if not replace:
         check_copies(workspace, data.dataset, (SPLITS_FILE,))
     workers = num_processes or _default_processes()
     with locked(data.target), case_runner(workers, list(data.entries)) as run_cases:
-        _copy_tables(data)
+        copy_tables(data)
         if keep:
             name = find_plans(workspace, data.dataset, plans_name or wanted)
             plans = read_plans(workspace, data.dataset, name)
@@ -164,36 +138,18 @@ def plan(
         _store_plans(data.target / f"{name}.json", plans, changes, keep=keep, replace=replace)
         with host_environment(workspace.environment()):
             for index, configuration in enumerate(chosen):
-                _preprocess(data, plans, configuration, run_cases, part_of(progress, index, len(chosen)))
-        _copy_references(data)
+                preprocess(data, plans, configuration, run_cases, part_of(progress, index, len(chosen)))
+        copy_references(data)
     outlines = {configuration: _outline(plans, configuration) for configuration in chosen}
     return PlanSummary(data.dataset, name, str(data.target / f"{name}.json"), outlines, len(data.entries))
 
 
-def _read_data(workspace: Workspace, dataset: str) -> _Data:
-    raw = workspace.raw / dataset
-    if not (raw / "dataset.json").is_file():
-        raise DatasetError(f"{raw}: expected dataset.json; run `nnduet convert` to its end first")
-    dataset_json: dict[str, Any] = read_json(raw / "dataset.json", dict[str, Any])
-    entries = raw_entries(raw, dataset_json)
-    if not entries:
-        raise DatasetError(f"{raw}: expected training cases, found none; run `nnduet convert` to its end first")
-    return _Data(workspace, dataset, dataset_json, entries)
-
-
-def _copy_tables(data: _Data) -> None:
-    data.target.mkdir(parents=True, exist_ok=True)
-    for name in ("dataset.json", SPLITS_FILE, LABELS_FILE):
-        if (data.raw / name).is_file():
-            copy_atomically(data.raw / name, data.target / name)
-
-
-def _new_plans(data: _Data, preset: str, changes: PlanChanges, progress: Progress | None) -> dict[str, Any]:
+def _new_plans(data: RawDataset, preset: str, changes: PlanChanges, progress: Progress | None) -> Plans:
     planner, settings = PRESETS[preset]
     name = plans_name_of(preset)
     # the planner takes nnUNet_n_proc_DA as a number of threads and fails at 0, which is a good value in training
     with host_environment(data.workspace.environment() | {"nnUNet_n_proc_DA": "1"}):
-        _fingerprint(data.target, DatasetFingerprintExtractor(data.dataset), progress)
+        write_fingerprint(data.target, DatasetFingerprintExtractor(data.dataset), progress)
         spacing = _target_spacing(data.target / "dataset_fingerprint.json", changes)
         plans, _ = plan_experiment_dataset(data.dataset, planner, overwrite_plans_name=name, overwrite_target_spacing=spacing)
     plans[PLANS_KEY] = {"training": settings.to_json()}
@@ -218,7 +174,7 @@ def _target_spacing(fingerprint: Path, changes: PlanChanges) -> tuple[float, ...
     return (*thickness, *changes.spacing)
 
 
-def _chosen(plans: dict[str, Any], configurations: Sequence[str] | None) -> list[str]:
+def _chosen(plans: Plans, configurations: Sequence[str] | None) -> list[str]:
     known = plans["configurations"]
     chosen = [c for c in _DEFAULT_CONFIGURATIONS if c in known] if configurations is None else list(configurations)
     if not chosen or not set(chosen) <= set(known):
@@ -226,7 +182,7 @@ def _chosen(plans: dict[str, Any], configurations: Sequence[str] | None) -> list
     return chosen
 
 
-def _store_plans(plans_file: Path, plans: dict[str, Any], changes: PlanChanges, *, keep: bool, replace: bool) -> None:
+def _store_plans(plans_file: Path, plans: Plans, changes: PlanChanges, *, keep: bool, replace: bool) -> None:
     if not keep:
         if not replace:
             check_replaceable(plans_file, plans, changes)
@@ -249,122 +205,3 @@ def _outline(plans: Plans, configuration: str) -> ConfigurationOutline:
 def _default_processes() -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
     return 1 if cores <= 2 else min(8, cores // 2)
-
-
-def _fingerprint(target: Path, extractor: Any, progress: Progress | None) -> None:
-    """Write ``dataset_fingerprint.json`` as nnU-Net's extractor does, in this process.
-
-    nnU-Net's own ``run`` spawns workers, each importing everything, and dies in scripts without a ``__main__`` guard. Cases
-    are analysed by its ``analyze_case``; the summary repeats nnunetv2 fingerprint_extractor.py, lines 169-200.
-    """
-    reader = reader_of(extractor.dataset_json)
-    results = []
-    for index, (case_id, entry) in enumerate(extractor.dataset.items()):
-        with naming_disk_errors(target, str(case_id)):
-            results.append(extractor.analyze_case(entry["images"], entry["label"], reader, FINGERPRINT_SAMPLES_PER_CASE))
-        if progress:
-            progress(index + 1, len(extractor.dataset), f"fingerprint {case_id}")
-    channels = range(len(extractor.dataset_json["channel_names"]))
-    target.mkdir(parents=True, exist_ok=True)
-    write_json_atomically(
-        target / "dataset_fingerprint.json",
-        {
-            "spacings": [[float(s) for s in result[1]] for result in results],
-            "shapes_after_crop": [[int(n) for n in result[0]] for result in results],
-            "foreground_intensity_properties_per_channel": {
-                str(c): _intensity_properties(np.concatenate([result[2][c] for result in results])) for c in channels
-            },
-            "median_relative_size_after_cropping": float(np.median([result[4] for result in results])),
-        },
-    )
-
-
-def _intensity_properties(values: np.ndarray) -> dict[str, float]:
-    low, median, high = np.percentile(values, (0.5, 50.0, 99.5))
-    return {
-        "mean": float(np.mean(values)),
-        "median": float(median),
-        "std": float(np.std(values)),
-        "min": float(np.min(values)),
-        "max": float(np.max(values)),
-        "percentile_99_5": float(high),
-        "percentile_00_5": float(low),
-    }
-
-
-def _preprocess(
-    data: _Data, plans: dict[str, Any], configuration: str, run_cases: CaseRunner, progress: Progress | None
-) -> None:
-    """Preprocess all cases beside the folder that takes them, write what they are made of, and swap."""
-    identifier = check_name(check_configuration(plans, configuration)["data_identifier"], "data_identifier", SettingsError)
-    folder = data.target / identifier
-    _check_swappable(folder)
-    made_of = ingredients_of(plans, configuration, data.dataset_json, data.entries)
-    partial_folder = folder.with_name(f"{folder.name}.partial")
-    shutil.rmtree(partial_folder, ignore_errors=True)
-    partial_folder.mkdir(parents=True)
-    work = partial(preprocess_case, plans, configuration, data.dataset_json, str(partial_folder))
-    for done, case_id in enumerate(run_cases(work, data.entries), 1):
-        if progress:
-            progress(done, len(data.entries), f"preprocess {configuration} {case_id}")
-    write_checksums(partial_folder, checksums_of(folder))
-    write_ingredients(ingredients_file(folder), made_of)
-    _swap(partial_folder, folder)
-
-
-def _check_swappable(folder: Path) -> None:
-    """Raises OutputExistsError where a folder holds anything but preprocessed cases, for it would be deleted."""
-    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
-        raise OutputExistsError(f"{folder}: expected a folder of preprocessed cases, got a link or a file; move it away")
-    foreign = [path.name for path in folder.iterdir() if path.suffix not in _PREPROCESSED_ENDINGS] if folder.is_dir() else []
-    if foreign:
-        raise OutputExistsError(f"{folder}: holds other files than preprocessed cases ({sorted(foreign)[0]}); move them away")
-
-
-def _swap(new: Path, folder: Path) -> None:
-    """Put a complete folder in the place of an old one, which is deleted only then."""
-    old = folder.with_name(f"{folder.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        folder.rename(old)
-    new.rename(folder)
-    sync_folder(folder.parent)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _copy_references(data: _Data) -> None:
-    ending = data.dataset_json["file_ending"]
-    (data.target / "gt_segmentations").mkdir(exist_ok=True)
-    for case_id, entry in data.entries.items():
-        copy_atomically(Path(entry["label"]), data.target / "gt_segmentations" / f"{case_id}{ending}")
-
-
-def preprocess_case(
-    plans: dict[str, Any],
-    configuration: str,
-    dataset_json: dict[str, Any],
-    folder: str,
-    case_id: str,
-    entry: dict[str, Any],
-) -> None:
-    """Write one case, {"images": [path per channel], "label": path}, preprocessed into ``folder``."""
-    manager = PlansManager(plans)
-    preprocessor = DefaultPreprocessor(verbose=False)
-    with naming_disk_errors(Path(folder), case_id):
-        preprocessor.run_case_save(
-            str(Path(folder) / case_id),
-            entry["images"],
-            entry["label"],
-            manager,
-            manager.get_configuration(configuration),
-            dataset_json,
-        )
-
-
-def foreground_counts(class_locations: dict[Any, Any]) -> np.ndarray:
-    """Whether each foreground label or region has voxels, bool (R,), in the order nnU-Net stores them."""
-    return np.array([len(voxels) > 0 for key, voxels in class_locations.items() if not _is_ignore_key(key)])
-
-
-def _is_ignore_key(key: Any) -> bool:
-    return isinstance(key, tuple) and -1 in key

@@ -14,6 +14,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnduet.errors import CorruptFileError, DatasetError
 from nnduet.io.files import file_digest, locked, naming_disk_errors, write_json_atomically
 from nnduet.names import printable
+from nnduet.nnunet_types import CaseEntry, DatasetJson, Plans
 from nnduet.progress import Progress
 from nnduet.records import read_json
 from nnduet.schema import Workspace
@@ -31,7 +32,7 @@ __all__ = [
     "write_checksums",
 ]
 
-PreprocessCase = Callable[[dict[str, Any], str, dict[str, Any], str, str, dict[str, Any]], None]
+PreprocessCase = Callable[[Plans, str, DatasetJson, str, str, CaseEntry], None]
 """(plans, configuration, dataset_json, folder, case_id, {"images", "label"}): writes a preprocessed case."""
 
 
@@ -49,7 +50,7 @@ def write_checksums(folder: Path, target: Path | None = None) -> None:
 def mend_preprocessed(
     workspace: Workspace,
     dataset: str,
-    plans: dict[str, Any],
+    plans: Plans,
     configuration: str,
     preprocess_case: PreprocessCase,
     progress: Progress | None = None,
@@ -72,7 +73,7 @@ def mend_preprocessed(
     raw = workspace.raw / dataset
     if not (raw / "dataset.json").is_file():
         raise CorruptFileError(f"{folder}: {damaged} changed on the disk, and {raw} is not there to make them again")
-    dataset_json: dict[str, Any] = read_json(raw / "dataset.json", dict[str, Any])
+    dataset_json: DatasetJson = read_json(raw / "dataset.json", dict[str, Any])
     entries = raw_entries(raw, dataset_json)
     unknown = sorted(set(damaged) - set(entries))
     if unknown:

@@ -7,7 +7,6 @@ import time
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from nnduet.evaluation.evaluate import METRICS_FILE
 from nnduet.evaluation.stored_metrics import Metrics
@@ -15,6 +14,7 @@ from nnduet.io.files import locked
 from nnduet.model_store.model_files import CONFORMAL_FILE, CROSS_VALIDATION_FOLDER
 from nnduet.network.hardware import select_device
 from nnduet.network.network import PLANS_KEY
+from nnduet.nnunet_types import DatasetJson, Plans
 from nnduet.progress import Progress
 from nnduet.records import read_json, record_object
 from nnduet.schema import LABELS_FILE, Workspace, tasks_from_json
@@ -23,11 +23,11 @@ from nnduet.training.freshness import check_fresh, check_same_ingredients
 from nnduet.training.ingredients import INGREDIENTS_FILE, Ingredients, labels_digest, write_ingredients
 from nnduet.training.labels import read_case_labels
 from nnduet.training.nnunet_environment import host_environment
-from nnduet.training.planning import preprocess_case
 from nnduet.training.prepared import check_prepared, find_plans, model_folder, read_plans, read_prepared
 from nnduet.training.preprocessed import mend_preprocessed
+from nnduet.training.preprocessing import preprocess_case
 from nnduet.training.ranks import patient_group, process_group, wait_for_first
-from nnduet.training.resuming import find_start
+from nnduet.training.resuming import Start, find_start
 from nnduet.training.trainer import nnUNetTrainerMultitask
 from nnduet.training.trainer_protocol import Trainer
 from nnduet.training.validation import FINAL_METRICS_FILE
@@ -99,48 +99,20 @@ def train(
         DivergedError: the loss was no number several times in a row.
     """
     dataset = workspace.dataset_name(dataset_id)
-    folder = workspace.preprocessed / dataset
     plans = read_plans(workspace, dataset, find_plans(workspace, dataset, plans_name))
-    dataset_json = read_prepared(folder / "dataset.json")
-    cases = check_prepared(folder, plans, configuration, fold)
-    model = model_folder(workspace, dataset, plans["plans_name"], configuration)
-    start = find_start(model / f"fold_{fold}", plans, configuration, dataset_json, epochs=epochs, resume=resume)
-    made_of = check_fresh(workspace, dataset, plans, configuration, cases, progress) or Ingredients()
-    made_of = replace(made_of, labels=_labels_digest(workspace, dataset, dataset_json))
-    if start.checkpoint:
-        check_same_ingredients(model / f"fold_{fold}", made_of)
-    plans |= {PLANS_KEY: {"training": start.settings}, "continue_training": start.checkpoint is not None}
+    begin = _begin(workspace, dataset, plans, configuration, fold, epochs, resume, progress)
     started = time.perf_counter()
     with ExitStack() as stack:
         stack.enter_context(stoppable())
         stack.enter_context(host_environment(workspace.environment() | _augmentation()))
         rank = stack.enter_context(process_group())
-        trainer = nnUNetTrainerMultitask(plans, configuration, fold, dataset_json, select_device(device))
-        output = Path(trainer.output_folder)
+        trainer = nnUNetTrainerMultitask(begin.plans, configuration, fold, begin.dataset_json, select_device(device))
+        metrics_file = Path(trainer.output_folder) / FINAL_METRICS_FILE
         if rank == 0:
-            stack.enter_context(locked(output))
+            stack.enter_context(locked(metrics_file.parent))
         trainer.progress = progress if rank == 0 else None
         trainer.waiting = patient_group()
-        metrics_file = output / FINAL_METRICS_FILE
-        measured = metrics_file.is_file()  # asked before the work, so that every rank gets the same answer
-        if start.checkpoint:
-            trainer.load_checkpoint(str(start.checkpoint))  # the path: nnU-Net takes no dict; the file was read safely above
-        unfinished = trainer.current_epoch < trainer.num_epochs
-        notes = (*start.notes, *(() if made_of.cases else (_UNRECORDED,)), *trainer.notes())
-        if rank == 0 and (unfinished or not measured):
-            for case_id in mend_preprocessed(workspace, dataset, plans, configuration, preprocess_case, progress):
-                trainer.print_to_log_file(f"WARNING: preprocessed files of {case_id} changed on the disk and were made again")
-        if rank == 0:
-            _tell(trainer, notes)
-            if not start.checkpoint:
-                write_ingredients(output / INGREDIENTS_FILE, made_of)
-        wait_for_first(trainer.waiting)  # here every process has loaded the checkpoint
-        if rank == 0 and start.reopens:
-            _reopen(output)
-        if unfinished:
-            trainer.run_training()
-        if unfinished or not measured:
-            trainer.perform_actual_validation()
+        notes = _run(trainer, begin, workspace, dataset)
     return TrainingSummary(
         model=trainer.output_folder_base,
         fold=str(fold),
@@ -152,7 +124,72 @@ def train(
     )
 
 
-def _labels_digest(workspace: Workspace, dataset: str, dataset_json: dict[str, Any]) -> str:
+@dataclass(frozen=True)
+class _Begin:
+    """What a training begins with: plans with its settings, ``dataset.json``, the checkpoint if any, and what its cases are
+    made of."""
+
+    plans: Plans
+    dataset_json: DatasetJson
+    start: Start
+    made_of: Ingredients
+
+
+def _begin(
+    workspace: Workspace,
+    dataset: str,
+    plans: Plans,
+    configuration: str,
+    fold: int | str,
+    epochs: int | None,
+    resume: bool,
+    progress: Progress | None,
+) -> _Begin:
+    """All that can be refused before any work; see :func:`train`."""
+    folder = workspace.preprocessed / dataset
+    dataset_json = read_prepared(folder / "dataset.json")
+    cases = check_prepared(folder, plans, configuration, fold)
+    output = model_folder(workspace, dataset, plans["plans_name"], configuration) / f"fold_{fold}"
+    start = find_start(output, plans, configuration, dataset_json, epochs=epochs, resume=resume)
+    made_of = check_fresh(workspace, dataset, plans, configuration, cases, progress) or Ingredients()
+    made_of = replace(made_of, labels=_labels_digest(workspace, dataset, dataset_json))
+    if start.checkpoint:
+        check_same_ingredients(output, made_of)
+    plans |= {PLANS_KEY: {"training": start.settings}, "continue_training": start.checkpoint is not None}
+    return _Begin(plans, dataset_json, start, made_of)
+
+
+def _run(trainer: nnUNetTrainerMultitask, begin: _Begin, workspace: Workspace, dataset: str) -> tuple[str, ...]:
+    """Train what is left of the epochs and validate; what the user should know of it."""
+    output, start = Path(trainer.output_folder), begin.start
+    measured = (output / FINAL_METRICS_FILE).is_file()  # asked before the work, so that every rank gets the same answer
+    if start.checkpoint:
+        trainer.load_checkpoint(str(start.checkpoint))  # the path: nnU-Net takes no dict; the file was read safely above
+    unfinished = trainer.current_epoch < trainer.num_epochs
+    notes = (*start.notes, *(() if begin.made_of.cases else (_UNRECORDED,)), *trainer.notes())
+    if trainer.local_rank == 0:
+        if unfinished or not measured:
+            _mend(trainer, begin.plans, workspace, dataset)
+        _tell(trainer, notes)
+        if not start.checkpoint:
+            write_ingredients(output / INGREDIENTS_FILE, begin.made_of)
+    wait_for_first(trainer.waiting)  # here every process has loaded the checkpoint
+    if trainer.local_rank == 0 and start.reopens:
+        _reopen(output)
+    if unfinished:
+        trainer.run_training()
+    if unfinished or not measured:
+        trainer.perform_actual_validation()
+    return notes
+
+
+def _mend(trainer: nnUNetTrainerMultitask, plans: Plans, workspace: Workspace, dataset: str) -> None:
+    name, progress = trainer.configuration_name, trainer.progress
+    for case_id in mend_preprocessed(workspace, dataset, plans, name, preprocess_case, progress):
+        trainer.print_to_log_file(f"WARNING: preprocessed files of {case_id} changed on the disk and were made again")
+
+
+def _labels_digest(workspace: Workspace, dataset: str, dataset_json: DatasetJson) -> str:
     """Digest of the labels that a training learns; empty without tasks, or where the trainer will miss the table."""
     tasks = tasks_from_json(dataset_json.get("classification", {}))
     if not tasks or not any((folder / LABELS_FILE).is_file() for folder in workspace.folders_of(dataset)):

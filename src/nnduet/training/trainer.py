@@ -7,8 +7,6 @@ end through :mod:`nnduet.training.validation`.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,17 +19,17 @@ from torch import Tensor, nn
 
 from nnduet.errors import DivergedError, NNDuetError, SettingsError
 from nnduet.io.case_images import check_readable
-from nnduet.network.hardware import autocast_dtype, keep_freed_memory
-from nnduet.network.heads import JointNetwork, task_probabilities
-from nnduet.network.losses import class_loss
+from nnduet.network.hardware import keep_freed_memory
+from nnduet.network.heads import JointNetwork
 from nnduet.network.network import HEAD_SETTINGS, PLANS_KEY, build_joint_network, has_regions, use_cpu_layers
 from nnduet.nnunet_types import ConfigurationManager, DatasetJson, Plans, PlansManager
 from nnduet.progress import Progress
 from nnduet.schema import tasks_from_json
 from nnduet.training.checkpoints import remove_passing_checkpoints, replace_checkpoint
 from nnduet.training.collapse import CollapseWatch, never_armed_note
-from nnduet.training.history import History, SparsePlots
-from nnduet.training.labels import inner_fold, read_case_labels
+from nnduet.training.history import History, SparsePlots, epoch_row, mean_of_finite
+from nnduet.training.joint_loss import joint_loss
+from nnduet.training.labels import read_case_labels
 from nnduet.training.mirroring import fixed_patch_axes, keep_sides
 from nnduet.training.optimizer import JointOptimizer, PolynomialDecay, build_optimizer
 from nnduet.training.patch_evidence import Evidence
@@ -188,46 +186,7 @@ class nnUNetTrainerMultitask(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801
         return network
 
     def _joint_loss(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        """nnU-Net's segmentation loss plus the weighted class loss of one batch, and the terms apart."""
-        data = batch["data"].to(self.device, non_blocking=True)
-        target = [t.to(self.device, non_blocking=True) for t in batch["target"]]
-        dtype = autocast_dtype(self.device)
-        with nullcontext() if dtype is None else torch.autocast(self.device.type, dtype=dtype):
-            *segmentations, (outputs, *inner) = self.network(data)
-            segmentation_loss = self.loss(segmentations, target)
-        case_ids = [str(key) for key in batch["keys"]]
-        gates, targets = self.evidence.gates(target[0], case_ids), self._class_targets(case_ids)
-        class_term, values = class_loss(self.tasks, outputs, targets, gates)
-        parts = torch.tensor([inner_fold(patient) for patient in self.labels.patients(case_ids)], device=self.device)
-        inner_terms = [class_loss(self.tasks, out, targets, gates * (parts != k))[0] for k, out in enumerate(inner)]
-        self._watch(case_ids, outputs, gates)
-        weight = self.settings.class_weight_at(self.current_epoch)
-        loss = segmentation_loss + weight * (class_term + sum(inner_terms))
-        if not self.tasks:
-            heads = (self.joint_network().heads, self.joint_network().inner_heads)
-            loss = loss + 0.0 * sum(p.sum() for module in heads for p in module.parameters())
-        terms = {"segmentation_loss": float(segmentation_loss.detach()), "class_loss": float(class_term.detach())}
-        return loss, {**terms, **{f"task_{name}_loss": value for name, value in values.items()}}
-
-    def _class_targets(self, case_ids: list[str]) -> dict[str, Tensor]:
-        """Targets (B,) or (B, K) per task, see :meth:`~nnduet.tasks.base.TaskKind.targets`, NaN where missing."""
-        heads = self.joint_network().heads
-        out = {}
-        for task in self.tasks:
-            targets = task.kind.targets(task, self.labels.column(task, case_ids))
-            column = torch.tensor(targets, dtype=torch.float32, device=self.device)
-            out[task.name] = heads.target_scale(task)(column) if task.kind.standardised else column
-        return out
-
-    def _watch(self, case_ids: list[str], outputs: dict[str, Tensor], gates: Tensor) -> None:
-        """Count which classes were shown and answered, over labelled samples that bear evidence."""
-        shown = (gates > 0).cpu().numpy()
-        for task in self.tasks:
-            if task.is_classification:
-                truth = self.labels.column(task, case_ids)
-                counted = shown & np.isfinite(truth)
-                probabilities = task_probabilities(task, outputs[task.name].detach()).cpu().numpy()
-                self.collapse.add(task.name, truth[counted].tolist(), task.kind.answers(probabilities)[counted].tolist())
+        return joint_loss(self, batch)
 
     def train_step(self, batch: Batch) -> StepTerms:
         """One optimiser step; gradients of network and heads are clipped apart."""
@@ -282,7 +241,7 @@ class nnUNetTrainerMultitask(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801
         super().on_train_epoch_end([o for o in train_outputs if np.isfinite(o["loss"])] or train_outputs)
         names = [name for name in train_outputs[0] if name != "loss"]
         with np.errstate(all="ignore"):
-            self._terms = {name: _mean_of_finite([o[name] for o in train_outputs]) for name in names}
+            self._terms = {name: mean_of_finite([o[name] for o in train_outputs]) for name in names}
         armed = 0 < self.settings.class_weight_at(self.current_epoch) == self.settings.class_loss_weight
         columns, lines = self.collapse.close_epoch(self.current_epoch, self._terms, armed=armed)
         self._terms |= columns
@@ -297,20 +256,7 @@ class nnUNetTrainerMultitask(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801
             wait_for_first(self.waiting)
         super().on_epoch_end()
         if self.local_rank == 0 and self.history is not None:
-            self.history.append(self._epoch_row(epoch))
-
-    def _epoch_row(self, epoch: int) -> dict[str, float]:
-        value = self.logger.get_value
-        row = {
-            "epoch": float(epoch),
-            "train_loss": float(value("train_losses", step=-1)),
-            "val_loss": float(value("val_losses", step=-1)),
-            "pseudo_dice": float(value("mean_fg_dice", step=-1)),
-            "learning_rate": float(self.optimizer.param_groups[0]["lr"]),
-            "class_weight": self.settings.class_weight_at(epoch),
-            "seconds": float(value("epoch_end_timestamps", step=-1) - value("epoch_start_timestamps", step=-1)),
-        }
-        return {**row, **self._terms}
+            self.history.append({**epoch_row(self, epoch), **self._terms})
 
     # -- checkpoints ---------------------------------------------------------------------------------------------------
 
@@ -352,8 +298,3 @@ class nnUNetTrainerMultitask(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801
 
 class nnUNetTrainer_multitask(nnUNetTrainerMultitask):  # noqa: N801
     """The same trainer under the name that the first seed system's users pass to ``-tr``."""
-
-
-def _mean_of_finite(values: Sequence[float | np.float32]) -> float:
-    finite = [float(v) for v in values if np.isfinite(v)]
-    return float(np.mean(finite)) if finite else float("nan")

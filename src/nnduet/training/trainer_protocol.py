@@ -9,12 +9,15 @@ from typing import Any, Protocol, TypedDict
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from nnduet.network.heads import JointNetwork
 from nnduet.nnunet_types import CaseProperties, ConfigurationManager, DatasetJson, LabelManager, PlansManager
 from nnduet.schema import Task
+from nnduet.training.collapse import CollapseWatch
 from nnduet.training.labels import CaseLabels
+from nnduet.training.optimizer import JointOptimizer
+from nnduet.training.patch_evidence import Evidence
 from nnduet.training.settings import TrainingSettings
 
 __all__ = ["Augmentation", "Batch", "EpochLog", "LoadedCase", "StepTerms", "StoredCases", "Trainer"]
@@ -78,6 +81,8 @@ class Trainer(Protocol):
         current_epoch: from 0; ``num_epochs`` at the end.
         local_rank: number of this process among those that train together, 0 where there is one.
         withheld: training cases that the updates do not see, see ``selection``.
+        evidence, collapse: what weighs the class loss of a patch, and what counts answers.
+        network, loss: the joint network, as it is called in training, and nnU-Net's loss of the masks.
         inference_allowed_mirroring_axes: axes of the patch; None for no mirroring.
     """
 
@@ -96,6 +101,11 @@ class Trainer(Protocol):
     tasks: tuple[Task, ...]
     settings: TrainingSettings
     labels: CaseLabels
+    evidence: Evidence
+    collapse: CollapseWatch
+    network: nn.Module
+    loss: nn.Module
+    optimizer: JointOptimizer
     logger: EpochLog
     current_epoch: int
     num_epochs: int
