@@ -18,6 +18,7 @@ from typing import Any
 
 import msgspec
 
+from nnduet.benchmark.comparison import SpeedComparison
 from nnduet.datasets.conversion_summary import ConversionSummary
 from nnduet.evaluation.stored_metrics import Metrics
 from nnduet.inference.case_records import CaseLine, RunHead
@@ -39,6 +40,7 @@ SCHEMAS: dict[str, Any] = {
     "plan": PlanSummary,
     "probe": ProbeSummary,
     "run": PredictionRun,
+    "speed_comparison": SpeedComparison,
 }
 """{file name without its ending, or command whose ``--json`` prints it: what it holds, a record or a list of records}."""
 

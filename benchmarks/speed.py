@@ -201,7 +201,7 @@ def main() -> None:
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
     resampling, network = time_resampling(max(arguments.rounds, 5)), time_network(model)
     with progress_bar("measure") as progress:
-        result = compare_speed(
+        compared = compare_speed(
             model,
             images,
             folder / "comparison",
@@ -211,7 +211,12 @@ def main() -> None:
             progress=progress,
         )
     plans = json.loads((model / "plans.json").read_text())["configurations"][CONFIGURATION]
-    result |= {"resampling": resampling, "patch_size": plans["patch_size"], "spacing_mm": plans["spacing"]}
+    result: dict[str, Any] = {
+        **compared.to_json(),
+        "resampling": resampling,
+        "patch_size": plans["patch_size"],
+        "spacing_mm": plans["spacing"],
+    }
     result |= {"network": network, "images": f"{NUM_CASES} synthetic cases", "targets": targets(result), "commit": commit()}
     result["machine"] |= machine() | {"torch_threads": torch.get_num_threads()}
     write_json_atomically(REPOSITORY / "docs" / "results" / f"speed-{arguments.precision}.json", result)

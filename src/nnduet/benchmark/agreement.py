@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nnduet.benchmark.comparison import Agreement
 from nnduet.evaluation.answer_tables import read_rows
 from nnduet.inference.result_tables import CLASSIFICATION_FILE
 from nnduet.io.case_files import list_images
@@ -16,16 +16,12 @@ from nnduet.io.images import read_segmentation
 __all__ = ["agreement"]
 
 
-def agreement(stock: Path, other: Path, reference: Path) -> dict[str, Any]:
+def agreement(stock: Path, other: Path, reference: Path) -> Agreement:
     """How alike the outputs of two arms are.
 
     Args:
         stock, other: folders with a mask per case.
         reference: folder with the classification.csv that ``other``'s is compared with.
-
-    Returns:
-        ``equal_voxels`` (share), ``dice`` by label (all cases pooled; labels that neither has are left out), and, where
-        ``other`` classifies, ``largest_probability_difference`` and ``equal_classes`` (share).
     """
     equal, total = 0, 0
     both: dict[int, NDArray[np.int64]] = {}
@@ -37,17 +33,17 @@ def agreement(stock: Path, other: Path, reference: Path) -> dict[str, Any]:
             counts = np.array([(first & second).sum(), first.sum() + second.sum()], dtype=np.int64)
             both[label] = both.get(label, np.zeros(2, dtype=np.int64)) + counts
     dice = {str(label): 2 * int(overlap) / int(size) for label, (overlap, size) in sorted(both.items()) if label}
-    found = {"equal_voxels": equal / total, "dice": dice}
-    return {**found, **_answers(other, reference)} if (other / CLASSIFICATION_FILE).is_file() else found
+    if not (other / CLASSIFICATION_FILE).is_file():
+        return Agreement(equal / total, dice)
+    return Agreement(equal / total, dice, *_answers(other, reference))
 
 
-def _answers(other: Path, reference: Path) -> dict[str, Any]:
+def _answers(other: Path, reference: Path) -> tuple[float, float]:
+    """The largest difference of a probability, and the share of equal classes."""
     ours, theirs = (read_rows(folder / CLASSIFICATION_FILE, []) for folder in (other, reference))
     columns = list(next(iter(theirs.values())).cells)
     shares = [column for column in columns if "_p_" in column]
     classes = [column for column in columns if any(share.startswith(f"{column}_p_") for share in shares)]
     pairs = [(row.cells, theirs[case_id].cells) for case_id, row in ours.items()]
-    return {
-        "largest_probability_difference": max((abs(float(a[c]) - float(b[c])) for a, b in pairs for c in shares), default=0.0),
-        "equal_classes": float(np.mean([a[c] == b[c] for a, b in pairs for c in classes])) if classes else 1.0,
-    }
+    largest = max((abs(float(a[c]) - float(b[c])) for a, b in pairs for c in shares), default=0.0)
+    return largest, float(np.mean([a[c] == b[c] for a, b in pairs for c in classes])) if classes else 1.0

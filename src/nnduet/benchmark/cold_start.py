@@ -8,11 +8,11 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from nnduet.benchmark.children import child_environment, module_command
+from nnduet.benchmark.comparison import ColdStart
 from nnduet.benchmark.timed_arm import Arm
 from nnduet.io.case_files import find_cases
 from nnduet.io.claimed_folders import claim_folder, remove_claimed
@@ -28,21 +28,17 @@ _STOCK_COMMAND = Path(sys.executable).with_name("nnUNetv2_predict_from_modelfold
 _PLUGIN = Path(__file__).resolve().parents[1] / "_nnunet_plugin"
 
 
-def cold_start(model: Path, images: Path, output: Path, rounds: int, own: Arm, maker: str) -> dict[str, Any]:
+def cold_start(model: Path, images: Path, output: Path, rounds: int, own: Arm, maker: str) -> ColdStart:
     """Predict the first case by both programs, round after round.
 
     Args:
         output: a folder of ``maker``; ``one_case`` in it is made anew and holds what the commands read and write.
 
-    Returns:
-        ``seconds`` per round by program and ``times_faster``, the median ratio; or only ``reason``, in words, where one of the
-        commands cannot be run.
-
     Raises:
         OutputExistsError: ``one_case`` is not of ``maker``.
     """
     if not _STOCK_COMMAND.is_file():
-        return {"reason": f"nnU-Net's command {_STOCK_COMMAND.name} is not installed beside this Python"}
+        return ColdStart(reason=f"nnU-Net's command {_STOCK_COMMAND.name} is not installed beside this Python")
     place = output / "one_case"
     remove_claimed(place, maker)
     claim_folder(place, maker)
@@ -54,9 +50,9 @@ def cold_start(model: Path, images: Path, output: Path, rounds: int, own: Arm, m
             environment = child_environment({"nnUNet_extTrainer": str(_PLUGIN)})
             done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
             if done.returncode:
-                return {"reason": f"the command of {name} failed: {_last_line(done.stderr)}"}
+                return ColdStart(reason=f"the command of {name} failed: {_last_line(done.stderr)}")
             seconds[name].append(round(time.perf_counter() - started, 3))
-    return {"seconds": seconds, "times_faster": float(np.median(np.array(seconds[STOCK]) / np.array(seconds[OWN])))}
+    return ColdStart(seconds, float(np.median(np.array(seconds[STOCK]) / np.array(seconds[OWN]))))
 
 
 def _copy_first_case(model: Path, images: Path, target: Path) -> None:

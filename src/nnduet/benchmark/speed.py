@@ -9,17 +9,19 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
 from nnduet.benchmark.agreement import agreement
 from nnduet.benchmark.children import child_environment, module_command
 from nnduet.benchmark.cold_start import OWN, STOCK, cold_start
-from nnduet.benchmark.timed_arm import Arm
+from nnduet.benchmark.comparison import Agreement, ArmResult, Machine, Ratio, SpeedComparison
+from nnduet.benchmark.timed_arm import Arm, ArmRun, Specification
 from nnduet.errors import NNDuetError, SettingsError
 from nnduet.evaluation.bootstrap import draw_resamples, weighted_mean
 from nnduet.io.claimed_folders import claim_folder, remove_claimed
@@ -53,7 +55,7 @@ def compare_speed(
     folds: Sequence[str] = (),
     cold: bool = True,
     progress: Progress | None = None,
-) -> dict[str, Any]:
+) -> SpeedComparison:
     """Time stock nnU-Net and nnDuet, compare what they wrote, and write ``speed_comparison.json`` to ``output``.
 
     Arms: nnU-Net's predictor, and nnDuet with the runtime and precision that are asked for, both with mirroring and half-patch
@@ -76,29 +78,26 @@ def compare_speed(
     arms = _arms(runtime, precision, device, list(folds))
     claim_folder(output, MAKER)
     measured = _measure(arms, model, images, output, rounds, progress)
-    result: dict[str, Any] = {
-        "images": str(images),
-        "num_cases": len(measured[STOCK][0]["seconds"]),
-        "rounds": rounds,
-        "arms": {arm.name: {**arm.to_json(), **_summary(measured[arm.name])} for arm in arms},
-        "ratios": {arm.name: _against(measured[STOCK], measured[arm.name]) for arm in arms[1:]},
-        "agreement": {arm.name: agreement(output / STOCK, output / arm.name, output / REFERENCE) for arm in arms[1:]},
-        "machine": _machine(),
-        "versions": {name: version(name) for name in ("nnduet", "nnunetv2", "torch", "numpy")},
-    }
-    if cold:
-        result["cold"] = cold_start(model, images, output, rounds, _own(arms), MAKER)
-    for arm in arms[1:]:
-        bound = DICE_BOUND["bfloat16" if "bfloat16" in result["arms"][arm.name]["computed_by"] else "float32"]
-        result["ratios"][arm.name] |= _verdict(result["ratios"][arm.name], result["agreement"][arm.name], bound)
+    alike = {arm.name: agreement(output / STOCK, output / arm.name, output / REFERENCE) for arm in arms[1:]}
+    result = SpeedComparison(
+        images=str(images),
+        num_cases=len(measured[STOCK][0].seconds),
+        rounds=rounds,
+        arms={arm.name: _summary(arm, measured[arm.name]) for arm in arms},
+        ratios={name: _judged(_against(measured[STOCK], measured[name]), measured[name], alike[name]) for name in alike},
+        agreement=alike,
+        machine=Machine(processor_name(), os.cpu_count(), cpu_has_bf16(), platform.platform()),
+        versions={name: version(name) for name in ("nnduet", "nnunetv2", "torch", "numpy")},
+        cold=cold_start(model, images, output, rounds, _own(arms), MAKER) if cold else None,
+    )
     write_json_atomically(output / SPEED_FILE, result)
     return result
 
 
-def _machine() -> dict[str, Any]:
-    """What the times depend on."""
-    system = platform.platform()
-    return {"processor": processor_name(), "cores": os.cpu_count(), "bfloat16": cpu_has_bf16(), "system": system}
+def _judged(ratio: Ratio, runs: Sequence[ArmRun], alike: Agreement) -> Ratio:
+    """The ratio with the verdict, by the bound of the number format that computed it."""
+    why_not = _why_no_speed_up(ratio, alike, DICE_BOUND["bfloat16" if "bfloat16" in runs[0].computed_by else "float32"])
+    return replace(ratio, is_speed_up=not why_not, why_not=tuple(why_not))
 
 
 def _arms(runtime: str, precision: str, device: str, folds: list[str]) -> list[Arm]:
@@ -117,9 +116,9 @@ def _own(arms: Sequence[Arm]) -> Arm:
 
 def _measure(
     arms: list[Arm], model: Path, images: Path, output: Path, rounds: int, progress: Progress | None
-) -> dict[str, list[dict[str, Any]]]:
+) -> dict[str, list[ArmRun]]:
     """{arm: what it measured in each round}, in ABBA order."""
-    measured: dict[str, list[dict[str, Any]]] = {arm.name: [] for arm in arms}
+    measured: dict[str, list[ArmRun]] = {arm.name: [] for arm in arms}
     _run(_own(arms), model, images, output, warm_up_only=True)  # or the first round's memory would be that of converting
     for turn in range(rounds):
         for place, arm in enumerate(_abba(arms, turn)):
@@ -133,62 +132,56 @@ def _abba(arms: list[T], turn: int) -> list[T]:
     return arms if turn % 2 == 0 else arms[::-1]
 
 
-def _run(arm: Arm, model: Path, images: Path, output: Path, *, warm_up_only: bool = False) -> dict[str, Any]:
+def _run(arm: Arm, model: Path, images: Path, output: Path, *, warm_up_only: bool = False) -> ArmRun:
     """One arm in a fresh process; its masks and tables stay in ``output/<arm>``."""
     place = output / arm.name
     remove_claimed(place, MAKER)
     claim_folder(place, MAKER)
     specification, result = output / "specification.json", output / "result.json"
-    places = {"model": model, "images": images, "output": place, "result": result}
-    given = {name: str(path.absolute()) for name, path in places.items()}
-    write_json_atomically(specification, given | {"arm": arm.to_json(), "warm_up_only": warm_up_only})
+    places = (str(path.absolute()) for path in (model, images, place, result))
+    write_json_atomically(specification, Specification(arm, *places, warm_up_only=warm_up_only))
     command = module_command("nnduet.benchmark.timed_arm", str(specification.absolute()))
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=child_environment())
     if done.returncode:
         raise NNDuetError(f"benchmark: {arm.name} failed: {done.stderr.strip()[-1000:]}")
-    loaded: dict[str, Any] = read_json(result, dict[str, Any])
+    loaded: ArmRun = read_json(result, ArmRun)
     specification.unlink()
     result.unlink()
     return loaded
 
 
-def _summary(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    cases = list(runs[0]["seconds"])
-    return {
-        "computed_by": runs[0]["computed_by"],
-        "load_seconds": float(np.median([run["load_seconds"] for run in runs])),
-        "median_seconds": float(np.median([run["seconds"][case] for run in runs for case in cases])),
-        "median_cpu_seconds": float(np.median([run["cpu_seconds"][case] for run in runs for case in cases])),
-        "peak_bytes": int(np.median([run["peak_bytes"] for run in runs])),
-        "seconds": {case: [round(run["seconds"][case], 4) for run in runs] for case in cases},
-    }
-
-
-def _against(stock: Sequence[Mapping[str, Any]], other: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Geometric mean over cases of stock time by the other's in the same round, with its interval over cases."""
-    cases = list(stock[0]["seconds"])
-    logs = np.array(
-        [np.mean([np.log(a["seconds"][c] / b["seconds"][c]) for a, b in zip(stock, other, strict=True)]) for c in cases]
+def _summary(arm: Arm, runs: Sequence[ArmRun]) -> ArmResult:
+    cases = list(runs[0].seconds)
+    return ArmResult(
+        **vars(arm),
+        computed_by=runs[0].computed_by,
+        load_seconds=float(np.median([run.load_seconds for run in runs])),
+        median_seconds=float(np.median([run.seconds[case] for run in runs for case in cases])),
+        median_cpu_seconds=float(np.median([run.cpu_seconds[case] for run in runs for case in cases])),
+        peak_bytes=int(np.median([run.peak_bytes for run in runs])),
+        seconds={case: [round(run.seconds[case], 4) for run in runs] for case in cases},
     )
+
+
+def _against(stock: Sequence[ArmRun], other: Sequence[ArmRun]) -> Ratio:
+    """Geometric mean over cases of stock time by the other's in the same round, with its interval over cases."""
+    cases = list(stock[0].seconds)
+    logs = np.array([np.mean([np.log(a.seconds[c] / b.seconds[c]) for a, b in zip(stock, other, strict=True)]) for c in cases])
     resamples = draw_resamples(cases, num_resamples=1000, seed=0)
     found = resamples.estimate(weighted_mean(logs, resamples.weights), n_defined=len(cases), reason="no_cases")
-    memory = [a["peak_bytes"] / b["peak_bytes"] for a, b in zip(stock, other, strict=True)]
-    return {
-        "times_faster": float(np.exp(found.value)),
-        "ci95": [float(np.exp(bound)) for bound in found.ci95] if found.ci95 else None,
-        "times_less_memory": float(np.median(memory)),
-    }
+    memory = [a.peak_bytes / b.peak_bytes for a, b in zip(stock, other, strict=True)]
+    assert found.value is not None  # a comparison has at least one case
+    interval = found.ci95 and (float(np.exp(found.ci95[0])), float(np.exp(found.ci95[1])))
+    return Ratio(float(np.exp(found.value)), interval, float(np.median(memory)))
 
 
-def _verdict(ratio: Mapping[str, Any], found: Mapping[str, Any], bound: float) -> dict[str, Any]:
-    """Whether the ratio may be called a speed-up, and why not."""
-    reasons = [f"Dice of label {k} against nnU-Net is {v:.4f}, below {bound}" for k, v in found["dice"].items() if v < bound]
-    if found.get("largest_probability_difference", 0.0) > PROBABILITY_BOUND:
-        reasons.append(
-            f"a class probability differs by {found['largest_probability_difference']:.4f}, above {PROBABILITY_BOUND}"
-        )
-    if not ratio["ci95"]:
+def _why_no_speed_up(ratio: Ratio, found: Agreement, bound: float) -> list[str]:
+    """Why a ratio may not be called a speed-up; nothing where it may."""
+    reasons = [f"Dice of label {k} against nnU-Net is {v:.4f}, below {bound}" for k, v in found.dice.items() if v < bound]
+    if found.largest_probability_difference is not None and found.largest_probability_difference > PROBABILITY_BOUND:
+        reasons.append(f"a class probability differs by {found.largest_probability_difference:.4f}, above {PROBABILITY_BOUND}")
+    if not ratio.ci95:
         reasons.append("one case gives no interval of the ratio; name a folder of several")
-    elif ratio["ci95"][0] <= 1:
+    elif ratio.ci95[0] <= 1:
         reasons.append("the interval of the ratio does not lie above 1")
-    return {"is_speed_up": not reasons, "why_not": reasons}
+    return reasons

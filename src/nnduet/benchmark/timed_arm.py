@@ -12,14 +12,13 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from nnduet.io.files import write_json_atomically
 from nnduet.records import read_json
 
-__all__ = ["Arm", "run_arm"]
+__all__ = ["Arm", "ArmRun", "Specification", "run_arm"]
 
 Predict = Callable[[str, list[Path], bool], None]
 """Predicts a case from its files, mirrored or not, and writes its mask."""
@@ -44,19 +43,30 @@ class Arm:
     device: str = "cpu"
     folds: list[str] = field(default_factory=list)
 
-    def to_json(self) -> dict[str, Any]:
-        """A JSON object with every field."""
-        return asdict(self)
+
+@dataclass(frozen=True)
+class ArmRun:
+    """What one process measured of an arm.
+
+    Attributes:
+        load_seconds: from the model's files to a predictor.
+        seconds, cpu_seconds: {case: wall, and processor time}; empty after a warm-up alone.
+        peak_bytes: most memory that the process held.
+        computed_by: runtime and number format that computed the network.
+    """
+
+    load_seconds: float
+    seconds: dict[str, float]
+    cpu_seconds: dict[str, float]
+    peak_bytes: int
+    computed_by: str
 
 
-def run_arm(arm: Arm, model: Path, images: Path, output: Path, *, warm_up_only: bool = False) -> dict[str, Any]:
+def run_arm(arm: Arm, model: Path, images: Path, output: Path, *, warm_up_only: bool = False) -> ArmRun:
     """Predict all cases of a folder into ``output``; see the module for what is timed.
 
     Args:
         warm_up_only: predict the first case once, which converts the network where the runtime needs that, and time nothing.
-
-    Returns:
-        ``load_seconds``, ``seconds`` and ``cpu_seconds`` by case, ``peak_bytes`` of this process, ``computed_by``.
     """
     from nnduet.inference.memory import peak_bytes
     from nnduet.io.case_files import find_cases
@@ -73,13 +83,7 @@ def run_arm(arm: Arm, model: Path, images: Path, output: Path, *, warm_up_only: 
         predict(case_id, paths, arm.tta)
         seconds[case_id], cpu[case_id] = time.perf_counter() - wall, time.process_time() - process
     finish()
-    return {
-        "load_seconds": loaded,
-        "seconds": seconds,
-        "cpu_seconds": cpu,
-        "peak_bytes": peak_bytes(),
-        "computed_by": computed_by,
-    }
+    return ArmRun(loaded, seconds, cpu, peak_bytes(), computed_by)
 
 
 def _own(arm: Arm, model: Path, output: Path) -> tuple[Predict, Callable[[], None], str, str]:
@@ -143,7 +147,9 @@ def _stock(arm: Arm, model: Path, output: Path) -> tuple[Predict, Callable[[], N
 
 
 @dataclass(frozen=True)
-class _Specification:
+class Specification:
+    """What a process is told to run, with absolute paths; it writes an :class:`ArmRun` to ``result``."""
+
     arm: Arm
     model: str
     images: str
@@ -155,7 +161,7 @@ class _Specification:
 def main() -> None:
     """Read the specification, run, write ``result`` beside it."""
     specification = Path(sys.argv[1])
-    given: _Specification = read_json(specification, _Specification)
+    given: Specification = read_json(specification, Specification)
     for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
         os.environ.setdefault(name, str(specification.parent))  # or nnU-Net prints warnings; nothing is written there
     places = (Path(place) for place in (given.model, given.images, given.output))

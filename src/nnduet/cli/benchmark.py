@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -20,6 +19,9 @@ from nnduet.cli.options import (
     quiet_environment,
 )
 from nnduet.console import progress_bar, reporting, say, show_table
+
+if TYPE_CHECKING:
+    from nnduet.benchmark.comparison import SpeedComparison
 
 __all__ = ["BenchmarkOptions", "benchmark"]
 
@@ -65,32 +67,32 @@ def benchmark(options: BenchmarkOptions) -> None:
                 cold=options.cold,
                 progress=progress,
             )
-        report(found, lambda: _show_speed(found))
-    if not found["ratios"][OWN]["is_speed_up"]:
+        report(found.to_json(), lambda: _show_speed(found))
+    if not found.ratios[OWN].is_speed_up:
         raise typer.Exit(1)
 
 
-def _show_speed(found: Mapping[str, Any]) -> None:
+def _show_speed(found: SpeedComparison) -> None:
     rows = []
-    for name, arm in found["arms"].items():
-        ratio, alike = found["ratios"].get(name), found["agreement"].get(name, {})
-        between = f"{ratio['ci95'][0]:.2f} to {ratio['ci95'][1]:.2f}" if ratio and ratio["ci95"] else ""
-        dice = f"{min(alike['dice'].values(), default=1.0):.4f}" if alike else ""
+    for name, arm in found.arms.items():
+        ratio, alike = found.ratios.get(name), found.agreement.get(name)
+        between = f"{ratio.ci95[0]:.2f} to {ratio.ci95[1]:.2f}" if ratio and ratio.ci95 else ""
+        dice = f"{min(alike.dice.values(), default=1.0):.4f}" if alike else ""
         rows.append(
             (
                 name,
-                arm["computed_by"],
-                f"{arm['median_seconds']:.2f}",
-                f"{arm['peak_bytes'] / 2**20:.0f}",
-                f"{ratio['times_faster']:.2f}" if ratio else "",
+                arm.computed_by,
+                f"{arm.median_seconds:.2f}",
+                f"{arm.peak_bytes / 2**20:.0f}",
+                f"{ratio.times_faster:.2f}" if ratio else "",
                 between,
                 dice,
-                "; ".join(ratio["why_not"]) if ratio else "",
+                "; ".join(ratio.why_not) if ratio else "",
             )
         )
     titles = ("arm", "computed by", "s a case", "peak MiB", "times faster", "95 % interval", "least Dice", "why no speed-up")
     show_table(titles, rows)
-    if "times_faster" in found.get("cold", {}):
-        say(f"whole command with one case: {found['cold']['times_faster']:.2f} times faster")
-    elif "cold" in found:
-        say(f"whole command with one case: not measured, {found['cold']['reason']}")
+    if found.cold and found.cold.times_faster is not None:
+        say(f"whole command with one case: {found.cold.times_faster:.2f} times faster")
+    elif found.cold:
+        say(f"whole command with one case: not measured, {found.cold.reason}")
