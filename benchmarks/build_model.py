@@ -26,6 +26,7 @@ from nnduet.io.files import write_text_atomically
 from nnduet.model_store.folder_files import available_folds, load_checkpoint
 from nnduet.model_store.model_files import CASE_HEAD_FILE, CONFORMAL_FILE, CROSS_VALIDATION_FOLDER
 from nnduet.model_store.shipped_models import SHIPPED
+from nnduet.records import record_object
 from nnduet.training.checkpoints import FINAL
 from nnduet.training.cross_validation import cross_validate
 
@@ -188,7 +189,7 @@ def main() -> None:
             progress=progress,
         )
     ship(Path(summary.model), target)
-    write_text_atomically(target / "MODEL_CARD.md", card(summary.metrics, bench))
+    write_text_atomically(target / "MODEL_CARD.md", card(record_object(summary.metrics), bench))
     size = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
     difference = largest_difference(Path(summary.model), target, arguments.data / SET / "images")
     sys.stdout.write(

@@ -12,8 +12,8 @@ from typing import Any
 
 from nnduet.evaluation.stored_metrics import Metrics
 from nnduet.evaluation.summary import format_summary
-from nnduet.records import convert_json
 from nnduet.io.files import write_text_atomically
+from nnduet.records import convert_json
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 RESULTS = REPOSITORY / "docs" / "results"

@@ -10,6 +10,7 @@ import pytest
 
 from nnduet.evaluation.answer_tables import TaskAnswers
 from nnduet.evaluation.task_scores import score_task
+from nnduet.records import record_object
 from nnduet.schema import Task
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
@@ -31,7 +32,7 @@ def scores(probabilities: np.ndarray) -> dict[str, object]:
     reference = np.arange(120) % 3
     cases = tuple(f"case_{i:03d}" for i in range(120))
     answers = TaskAnswers(SUBTYPE, cases, cases, reference.astype(float), probabilities.argmax(1).astype(float), probabilities)
-    return score_task(answers, num_resamples=200, seed=0)
+    return record_object(score_task(answers, num_resamples=200, seed=0))
 
 
 def test_a_constant_predictor_fails(benchmark: object) -> None:

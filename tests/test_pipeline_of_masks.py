@@ -101,10 +101,11 @@ def test_the_mask_files_are_the_digits_of_the_codes_and_overlap(road: Road) -> N
 def test_the_regions_are_learned_scored_and_agree_with_each_mask_scored_alone(road: Road, tmp_path: Path) -> None:
     output, truth = Path(road.predicted.output), road.truth
     assert truth.masks is not None
-    combined = evaluate(output, truth.masks, labels=truth.labels, case_ids=truth.case_ids, output=tmp_path)["segmentation"]
+    combined = evaluate(output, truth.masks, labels=truth.labels, case_ids=truth.case_ids, output=tmp_path).segmentation
     assert list(combined) == [*REGIONS, "foreground"]
-    assert combined["foreground"]["labels"] == list(range(1, 9))
-    assert combined["part label_1"]["dsc"]["value"] > 0.3 and combined["whole label_1"]["dsc"]["value"] > 0.3
+    assert combined["foreground"].labels == tuple(range(1, 9))
+    for name in ("part label_1", "whole label_1"):
+        assert (combined[name].estimates["dsc"].value or 0.0) > 0.3
     for name, reference in ((PART, "labels"), (WHOLE, WHOLE)):
         alone = evaluate(
             output / name,
@@ -112,9 +113,9 @@ def test_the_regions_are_learned_scored_and_agree_with_each_mask_scored_alone(ro
             labels={"background": 0, "label_1": 1, "label_2": 2},
             case_ids=truth.case_ids,
             output=tmp_path / name,
-        )["segmentation"]
+        ).segmentation
         for label in ("label_1", "label_2"):
-            assert combined[f"{name} {label}"]["dsc"] == alone[label]["dsc"]
+            assert combined[f"{name} {label}"].estimates["dsc"] == alone[label].estimates["dsc"]
 
 
 def test_whole_case_validation_writes_the_same_codes_and_metrics(road: Road, tmp_path: Path) -> None:

@@ -120,7 +120,7 @@ def run_demo(output: Path, *, seed: int = 0, replace_old: bool = False, progress
     return summary
 
 
-def _score(output: Path, predictor: Predictor) -> dict[str, Any]:
+def _score(output: Path, predictor: Predictor) -> Metrics:
     """The metrics of the unseen cases, which ``output / "evaluation"`` keeps."""
     data = output / "images"
     return evaluate(

@@ -69,7 +69,7 @@ def test_a_case_on_both_sides_is_a_leak() -> None:
 
 def test_a_fold_without_a_class_is_a_warning() -> None:
     folds = [{"train": ["a", "b"], "val": ["c"]}]
-    labels = {"grade": {"a": ("low",), "b": ("high",), "c": ("low",)}}
+    labels: dict[str, dict[str, tuple[str, ...]]] = {"grade": {"a": ("low",), "b": ("high",), "c": ("low",)}}
     assert check_folds(folds, ["a", "b", "c"], None, labels) == ["fold 0 val has no case of grade class high"]
 
 
@@ -180,7 +180,10 @@ def test_the_second_fold_is_checked_like_the_first() -> None:
 
 def test_classes_that_a_side_lacks_are_told_by_fold_side_and_task() -> None:
     folds = [{"train": ["a", "b"], "val": ["c", "d"]}]
-    labels = {"grade": {"a": ("low",), "b": (), "c": ("high",), "d": ("mid",)}, "site": {"a": ("x",), "c": ("x",)}}
+    labels: dict[str, dict[str, tuple[str, ...]]] = {
+        "grade": {"a": ("low",), "b": (), "c": ("high",), "d": ("mid",)},
+        "site": {"a": ("x",), "c": ("x",)},
+    }
     assert check_folds(folds, ["a", "b", "c", "d"], None, labels) == [
         "fold 0 train has no case of grade class high, mid",
         "fold 0 val has no case of grade class low",

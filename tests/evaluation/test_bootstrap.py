@@ -45,8 +45,9 @@ def test_patients_with_equal_cases_give_a_wider_interval_than_cases() -> None:
     widths = []
     for groups in ([str(i) for i in range(400)], [str(i // 8) for i in range(400)]):
         resamples = draw_resamples(groups, num_resamples=1000, seed=0)
-        low, high = resamples.estimate(weighted_mean(values, resamples.weights), n_defined=400, reason="").ci95
-        widths.append(high - low)
+        entry = resamples.estimate(weighted_mean(values, resamples.weights), n_defined=400, reason="")
+        assert entry.ci95 is not None
+        widths.append(entry.ci95[1] - entry.ci95[0])
     assert widths[1] / widths[0] == pytest.approx(8**0.5, rel=0.15)  # 50 units instead of 400
 
 

@@ -16,7 +16,7 @@ from nnduet.case_head.head import CaseHead
 from nnduet.errors import DatasetError
 from nnduet.evaluation.answer_tables import TaskAnswers
 from nnduet.evaluation.uncertainty import kept_weights, measure_uncertainty, nonconformity
-from nnduet.records import to_plain
+from nnduet.records import record_object
 from nnduet.schema import Task
 
 GRADE = Task("grade", "binary", ("low", "high"))
@@ -47,7 +47,7 @@ NINE_TENTHS = head(GRADE, [k / 10 for k in range(1, 10)])  # thresholds: 0.8 at 
 def measure(answers: TaskAnswers, **changes: Any) -> dict[str, Any]:
     count = len(answers.case_ids)
     options: dict[str, Any] = {"folds": ["0"] * count, "heads": {"0": NINE_TENTHS}, "outlier_scores": np.full(count, np.nan)}
-    result = to_plain(measure_uncertainty(answers, **{**options, **changes}, num_resamples=50, seed=0))
+    result = record_object(measure_uncertainty(answers, **{**options, **changes}, num_resamples=50, seed=0))
     json.dumps(result, allow_nan=False)
     return result
 

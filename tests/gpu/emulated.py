@@ -101,7 +101,8 @@ def _run(func: Any, args: Any, kwargs: Any) -> Any:
     if not here and not any(isinstance(x, torch.device) and x.type == NAME for x in flat):
         return func(*args, **kwargs)
     if func.namespace == "aten" and torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "CompositeImplicitAutograd"):
-        with _Mode():  # inference mode hands these over undivided
+        # Inference mode hands these over undivided.
+        with _Mode():  # type: ignore[no-untyped-call]
             found = func.decompose(*args, **kwargs)
         if found is not NotImplemented:
             return found
@@ -157,5 +158,5 @@ def device() -> Iterator[None]:
     """The block in which the device is there."""
     _install()
     torch._C._set_only_lift_cpu_tensors(True)  # torch.tensor(..., device=) then moves its values where the mode sees it
-    with _Mode():
+    with _Mode():  # type: ignore[no-untyped-call]
         yield

@@ -18,7 +18,7 @@ from tiny import SHAPES, SPACING_MM
 
 from nnduet import Predictor
 from nnduet.errors import CorruptFileError, ModelError
-from nnduet.inference.predictor import Prediction
+from nnduet.inference.prediction import Prediction
 from nnduet.model_store.bundles import BundleFiles, write_bundle
 from nnduet.model_store.folder_files import FolderFiles
 from nnduet.model_store.model_files import StoredFold

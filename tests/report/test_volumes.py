@@ -57,7 +57,8 @@ def _affine_of(first_voxel: tuple[int, int, int], strides: tuple[int, int, int] 
     """From voxels (x, y, z) of a part of the grid to RAS: those of the part to those of the grid, then to the world."""
     to_grid = np.diag([*strides[::-1], 1]).astype(float)
     to_grid[:3, 3] = first_voxel[::-1]
-    return GRID.affine_ras() @ to_grid
+    combined: NDArray[np.float64] = GRID.affine_ras() @ to_grid
+    return combined
 
 
 def test_volumes_are_cropped_to_what_is_outlined_plus_a_margin_in_millimetres(tmp_path: Path) -> None:

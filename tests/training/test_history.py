@@ -73,4 +73,5 @@ def test_the_plot_is_drawn_after_every_tenth_epoch(epochs: int, drawn: int) -> N
 
 
 def test_the_rest_of_the_logger_is_nnunets() -> None:
-    assert SparsePlots(cast(EpochLog, Logger(3))).get_value("x", step=None) == [0.0] * 3
+    plots: Any = SparsePlots(cast(EpochLog, Logger(3)))
+    assert plots.get_value("x", step=None) == [0.0] * 3

@@ -128,7 +128,7 @@ def test_all_cases_are_measured_together_by_patient(model: Path, truth: Referenc
 
 def test_uncertainty_is_that_of_each_folds_own_scores(model: Path, truth: ReferenceSet, tmp_path: Path) -> None:
     gather_predictions(model, PARTS, TASKS, tmp_path / "out")
-    found = measure_predictions(model, PARTS, truth, tmp_path / "out", num_bootstrap=20)["uncertainty"]
+    found = to_plain(measure_predictions(model, PARTS, truth, tmp_path / "out", num_bootstrap=20).uncertainty)
     sets = found["grade"]["prediction_sets"]["0.2"]
     assert sets["coverage"]["value"] == pytest.approx(2 / 3)  # c lacks "high": 1 - 0.4 is above 0.5
     assert sets["singleton_share"]["value"] == 1

@@ -10,7 +10,7 @@ import numpy as np
 
 from nnduet.evaluation.bootstrap import FloatArray, Resamples
 from nnduet.evaluation.metrics.metric import Metric
-from nnduet.records import to_plain
+from nnduet.records import record_object
 
 __all__ = ["add_holm", "largest_changes", "paired_entry"]
 
@@ -27,7 +27,7 @@ def paired_entry(
     found = resamples.estimate(difference, n_defined=n_defined, reason=reason)
     shown = {"better": metric.better, "a": _json_number(one[0]), "b": _json_number(other[0])}
     p_value = None if found.ci95 is None else _p_value(difference[1:])
-    estimate = to_plain(found)
+    estimate = record_object(found)
     return shown | {"difference": estimate.pop("value"), "ci95": estimate.pop("ci95"), "p_value": p_value} | estimate
 
 

@@ -13,7 +13,7 @@ from nnduet.case_head.feature_table import FeatureTable
 from nnduet.case_head.head import CaseHead
 from nnduet.case_head.outliers import OutlierModel
 from nnduet.errors import ModelError
-from nnduet.evaluation.stored_metrics import Metrics
+from nnduet.evaluation.stored_metrics import Alarm, Metrics
 from nnduet.evaluation.training_cases import write_training_cases
 from nnduet.inference.prediction import Prediction
 from nnduet.inference.predictor import Predictor
@@ -27,7 +27,6 @@ from nnduet.model_store.model_folder import Member, ModelFolder
 from nnduet.model_store.model_network import layout_of
 from nnduet.network.heads import TaskHeads
 from nnduet.nnunet_types import CaseProperties
-from nnduet.training.collapse import Alarm
 from nnduet.training.fold_metrics import FINAL_METRICS_FILE, FoldTruth, measure_fold
 from nnduet.training.head_fitting import TRAINING_FEATURES, VALIDATION_FEATURES, fit_heads
 from nnduet.training.labels import find_label_table, inner_fold
