@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from nnduet.case_head.calibration import conformal_set
 from nnduet.case_head.fit import fit_case_head
 from nnduet.case_head.head import describe_head
 from nnduet.schema import Task
@@ -36,7 +35,7 @@ def main() -> None:
     new, truth = features_and_labels(2000, seed=1)
     probabilities = head(new)
     right = (probabilities.argmax(axis=1) == truth).mean()
-    sets = [conformal_set(row, head.threshold(error_rate=0.1)) for row in probabilities]
+    sets = [TASK.kind.prediction_set(row, head.threshold(error_rate=0.1)) for row in probabilities]
     held = np.mean([truth[n] in found for n, found in enumerate(sets)])
     print(f"2000 new cases: {right:.2f} are right; sets that promise 0.90 hold {held:.2f} of the truths")
     print(f"{np.mean([len(found) > 1 for found in sets]):.2f} of the sets leave both classes open")
