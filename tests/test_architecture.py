@@ -26,7 +26,19 @@ ROOMS = (  # left to right; then the commands
     "report",
     "benchmark",
 )
-CONTRACTS = {"cells", "errors", "interrupts", "names", "nnunet_types", "process", "progress", "records", "schema", "tasks"}
+CONTRACTS = {
+    "cells",
+    "errors",
+    "interrupts",
+    "names",
+    "nnunet_types",
+    "process",
+    "progress",
+    "records",
+    "schema",
+    "task_list",
+    "tasks",
+}
 MAY_IMPORT_NNUNET = ("network/network.py", "model_store/", "inference/", "training/", "benchmark/timed_arm.py")
 NEEDS_NO_TORCH = ("io/", "datasets/", "case_head/", "evaluation/")
 

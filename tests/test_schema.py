@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from nnduet.errors import DatasetError, SettingsError
-from nnduet.schema import Task, Workspace, check_new_tasks, check_tasks, folds_with, tasks_from_json, tasks_to_json
+from nnduet.schema import Task, Workspace, folds_with
+from nnduet.task_list import check_new_tasks, check_tasks, tasks_from_json, tasks_to_json
 
 
 def test_fixed_axes_survive_json() -> None:

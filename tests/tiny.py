@@ -14,7 +14,8 @@ from nnduet.datasets.conversion import convert
 from nnduet.datasets.layouts import read_folder
 from nnduet.datasets.mask_codes import MaskCodes
 from nnduet.io.images import Geometry, write_image, write_segmentation
-from nnduet.schema import Task, Workspace, tasks_to_json
+from nnduet.schema import Task, Workspace
+from nnduet.task_list import tasks_to_json
 
 SHAPES = {2: (1, 32, 32), 3: (12, 20, 20)}
 SPACING_MM = {2: (1.0, 1.0, 1.0), 3: (2.0, 1.0, 1.0)}

@@ -20,7 +20,8 @@ from nnduet.inference.predictor import Predictor
 from nnduet.model_store.bundles import write_bundle
 from nnduet.model_store.folder_files import FolderFiles, available_folds
 from nnduet.model_store.model_folder import load_model
-from nnduet.schema import Workspace, tasks_from_json
+from nnduet.schema import Workspace
+from nnduet.task_list import tasks_from_json
 
 HOSTILE = {
     "parent": "../outside",

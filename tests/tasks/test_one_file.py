@@ -20,7 +20,8 @@ from nnduet.evaluation.answer_tables import TaskAnswers
 from nnduet.evaluation.task_scores import score_task
 from nnduet.inference.task_predictions import combine
 from nnduet.network.losses import class_loss
-from nnduet.schema import Task, tasks_from_json
+from nnduet.schema import Task
+from nnduet.task_list import tasks_from_json
 from nnduet.tasks import TASK_KINDS, TASK_TYPES
 from nnduet.tasks.multiclass import Multiclass
 

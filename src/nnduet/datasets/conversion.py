@@ -33,7 +33,8 @@ from nnduet.io.formats import reader_of
 from nnduet.io.images import MAX_IMAGE_BYTES
 from nnduet.names import check_name
 from nnduet.progress import Progress
-from nnduet.schema import CASE_COLUMN, GROUP_COLUMN, LABELS_FILE, SPLITS_FILE, Task, Workspace, check_new_tasks, tasks_to_json
+from nnduet.schema import CASE_COLUMN, GROUP_COLUMN, LABELS_FILE, SPLITS_FILE, Task, Workspace
+from nnduet.task_list import check_new_tasks, tasks_to_json
 
 __all__ = ["ConversionSummary", "convert"]
 

@@ -13,7 +13,8 @@ from nnduet.datasets.case_tables import CaseTable, describe_missing
 from nnduet.datasets.class_order import natural_order, ranks
 from nnduet.errors import SettingsError, TableError
 from nnduet.names import name_problem
-from nnduet.schema import AXES, Task, check_tasks
+from nnduet.schema import AXES, Task
+from nnduet.task_list import check_tasks
 from nnduet.tasks import TASK_KINDS, TASK_TYPES, TaskKind, guess_type, kind_of
 
 __all__ = ["notes_on_columns", "parse_task_specs"]

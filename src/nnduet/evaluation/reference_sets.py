@@ -10,7 +10,8 @@ from typing import Any
 from nnduet.datasets.folds import parse_folds
 from nnduet.errors import DatasetError, ModelError, NNDuetError, SettingsError
 from nnduet.records import convert_json, read_json
-from nnduet.schema import LABELS_FILE, SPLITS_FILE, Task, Workspace, tasks_from_json
+from nnduet.schema import LABELS_FILE, SPLITS_FILE, Task, Workspace
+from nnduet.task_list import tasks_from_json
 
 __all__ = ["ReferenceSet", "references_of_dataset", "references_of_json", "references_of_model"]
 

@@ -34,7 +34,8 @@ from nnduet.model_store.model_network import layout_of, naming_the_model, networ
 from nnduet.model_store.plans import check_dataset, check_plans
 from nnduet.network.heads import JointNetwork
 from nnduet.network.network import PLANS_KEY
-from nnduet.schema import Task, tasks_from_json
+from nnduet.schema import Task
+from nnduet.task_list import tasks_from_json
 
 __all__ = ["Member", "ModelFolder", "load_model"]
 

@@ -17,7 +17,7 @@ from nnduet.datasets.mask_codes import MaskCodes
 from nnduet.errors import ModelError, NNDuetError
 from nnduet.names import check_name
 from nnduet.records import convert_json
-from nnduet.schema import tasks_from_json
+from nnduet.task_list import tasks_from_json
 
 __all__ = ["MAX_PATCH_VOXELS", "check_configuration", "check_dataset", "check_plans"]
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from nnduet.errors import ModelError, SettingsError
 from nnduet.network.heads import JointNetwork
 from nnduet.network.pooling import POOLINGS, Pooling
-from nnduet.schema import tasks_from_json
+from nnduet.task_list import tasks_from_json
 
 __all__ = [
     "ALLOWED_ARCHITECTURES",

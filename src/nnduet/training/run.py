@@ -17,7 +17,8 @@ from nnduet.network.network import PLANS_KEY
 from nnduet.nnunet_types import DatasetJson, Plans
 from nnduet.progress import Progress
 from nnduet.records import read_json, record_object
-from nnduet.schema import LABELS_FILE, Workspace, tasks_from_json
+from nnduet.schema import LABELS_FILE, Workspace
+from nnduet.task_list import tasks_from_json
 from nnduet.training.checkpoints import demote_final, stoppable
 from nnduet.training.freshness import check_fresh, check_same_ingredients
 from nnduet.training.ingredients import INGREDIENTS_FILE, Ingredients, labels_digest, write_ingredients

@@ -12,7 +12,8 @@ from nnduet.errors import ModelError, TableError
 from nnduet.model_store.model_files import fold_names
 from nnduet.names import check_name
 from nnduet.records import convert_json, read_json
-from nnduet.schema import Task, Workspace, folds_with, tasks_from_json
+from nnduet.schema import Task, Workspace, folds_with
+from nnduet.task_list import tasks_from_json
 from nnduet.training.fold_metrics import FINAL_METRICS_FILE
 from nnduet.training.freshness import check_fold_cases
 from nnduet.training.head_fitting import TRAINING_FEATURES, VALIDATION_FEATURES

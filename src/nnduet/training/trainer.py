@@ -24,7 +24,7 @@ from nnduet.network.heads import JointNetwork
 from nnduet.network.network import HEAD_SETTINGS, PLANS_KEY, build_joint_network, has_regions, use_cpu_layers
 from nnduet.nnunet_types import ConfigurationManager, DatasetJson, Plans, PlansManager
 from nnduet.progress import Progress
-from nnduet.schema import tasks_from_json
+from nnduet.task_list import tasks_from_json
 from nnduet.training.checkpoints import remove_passing_checkpoints, replace_checkpoint
 from nnduet.training.collapse import CollapseWatch, never_armed_note
 from nnduet.training.history import History, SparsePlots, epoch_row, mean_of_finite
