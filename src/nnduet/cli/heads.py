@@ -123,7 +123,9 @@ def _show_probe(means: Sequence[ProbeMeans], output: str) -> None:
 
 def _scores(metrics: Mapping[str, float | None]) -> str:
     """ "macro_f1 0.812  auroc 0.900", or "mae 3.2  spearman 0.4": the two that are told first."""
-    names = ("macro_f1", "auroc", "mae", "spearman")
+    from nnduet.evaluation.metrics.table import ANSWER_METRICS
+
+    names = [metric.key for metric in ANSWER_METRICS if metric.prominence == "first"]
     return "  ".join(f"{name} {_number(metrics[name])}" for name in names if metrics.get(name) is not None)
 
 

@@ -103,9 +103,8 @@ def evaluate(
     scoring = MaskScoring(references, predictions, labels, tolerance_mm, label_map or {}) if references else None
     scores = score_cases(cases, scoring, progress) if scoring else []
     trained_on = _trained_on(cases, predictions, model)
-    unit = "patient" if any(rows[case_id].cells.get(GROUP_COLUMN) for case_id in cases if case_id in rows) else "case"
     metrics = Metrics(
-        settings=Settings(tolerance_mm, num_bootstrap, seed, unit),
+        settings=Settings(tolerance_mm, num_bootstrap, seed, _resampling_unit(cases, rows)),
         sources=_sources(predictions, references, table, output),
         definitions=_DEFINITIONS,
         num_cases=len(cases),
@@ -121,6 +120,10 @@ def evaluate(
         write_text_atomically(output / PER_CASE_FILE, per_case_csv(cases, scores, answers))
         write_json_atomically(output / METRICS_FILE, metrics)
     return metrics
+
+
+def _resampling_unit(cases: Sequence[str], rows: Mapping[str, Row]) -> str:
+    return "patient" if any(rows[case_id].cells.get(GROUP_COLUMN) for case_id in cases if case_id in rows) else "case"
 
 
 def _sources(predictions: Path, references: Path | None, table: Path | None, output: Path | None) -> Sources:

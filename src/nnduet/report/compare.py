@@ -86,8 +86,7 @@ def compare_runs(
     (1997), section 4.2; ``p_holm``: Holm, Scandinavian Journal of Statistics 6 (1979).
     """
     if output is not None:
-        check_own_json(output / COMPARISON_FILE, ("runs", "num_comparisons"), _MAKER)
-        check_own_table(output / COMPARISON_TABLE, _MAKER, starts=("a_", "b_", "difference_"), endings=("_reference",))
+        _check_own(output)
     a, b = read_compared_run(run_a), read_compared_run(run_b)
     cases = sorted(set(a.rows) & set(b.rows))
     if not cases:
@@ -109,11 +108,7 @@ def compare_runs(
         },
         "definitions": _DEFINITIONS,
         "cases": {"num_common": len(cases), "num_resampling_units": resamples.num_units},
-        "only_in_one_run": {
-            "cases": _only_in_one(a.rows, b.rows),
-            "regions": _only_in_one(a.metrics.segmentation, b.metrics.segmentation),
-            "tasks": _only_in_one(a.tasks, b.tasks),
-        },
+        "only_in_one_run": _only_in_one_run(a, b),
         "num_comparisons": add_holm(
             [entry for part in (*segmentation.values(), *tasks.values()) for entry in part["metrics"].values()]
         ),
@@ -124,6 +119,11 @@ def compare_runs(
         write_text_atomically(output / COMPARISON_TABLE, _case_csv(cases, regions, answers, a, b, patients))
         write_json_atomically(output / COMPARISON_FILE, comparison)
     return comparison
+
+
+def _check_own(output: Path) -> None:
+    check_own_json(output / COMPARISON_FILE, ("runs", "num_comparisons"), _MAKER)
+    check_own_table(output / COMPARISON_TABLE, _MAKER, starts=("a_", "b_", "difference_"), endings=("_reference",))
 
 
 def _common_tolerance(a: ComparedRun, b: ComparedRun) -> float | None:
@@ -141,6 +141,15 @@ def _patients(cases: Sequence[str], table: Path) -> dict[str, Row]:
     if not found:
         raise TableError(f"{table}: expected a {GROUP_COLUMN} for the common cases, got none, e.g. for {cases[0]}")
     return found
+
+
+def _only_in_one_run(a: ComparedRun, b: ComparedRun) -> dict[str, dict[str, list[str]]]:
+    pairs = {
+        "cases": (a.rows, b.rows),
+        "regions": (a.metrics.segmentation, b.metrics.segmentation),
+        "tasks": (a.tasks, b.tasks),
+    }
+    return {what: _only_in_one(*pair) for what, pair in pairs.items()}
 
 
 def _only_in_one(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, list[str]]:

@@ -54,7 +54,7 @@ def test_volume_difference_of_8_against_12_voxels_of_5_cubic_mm_is_20_cubic_mm_a
 def test_surface_distance_forgives_a_shift_of_exactly_the_tolerance() -> None:
     cube = box((20, 20, 20), (5, 15), (5, 15), (5, 15))
     assert nsd(cube, np.roll(cube, 2, axis=0)) == 1.0
-    assert nsd(cube, np.roll(cube, 3, axis=0)) < 1.0
+    assert (nsd(cube, np.roll(cube, 3, axis=0)) or 1.0) < 1.0
 
 
 def test_surface_distance_forgives_the_tolerance_when_the_header_keeps_spacing_in_float32() -> None:
@@ -175,7 +175,7 @@ def test_ignored_reference_voxels_are_left_out_of_the_prediction() -> None:
 def test_a_tolerance_of_zero_is_a_tolerance_and_a_half_voxel_is_more_than_it() -> None:
     cube = box((12, 12, 12), (3, 9), (3, 9), (3, 9))
     assert nsd(cube, cube, tolerance_mm=0.0) == 1.0
-    assert nsd(cube, np.roll(cube, 1, axis=0), spacing_mm=(0.5, 1.0, 1.0), tolerance_mm=0.49) < 1.0
+    assert (nsd(cube, np.roll(cube, 1, axis=0), spacing_mm=(0.5, 1.0, 1.0), tolerance_mm=0.49) or 1.0) < 1.0
 
 
 def test_the_surface_distance_of_two_empty_masks_is_undefined_and_of_one_is_zero() -> None:

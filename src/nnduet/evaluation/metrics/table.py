@@ -2,13 +2,15 @@
 
 ``evaluate`` computes them and writes them under their keys, with their definitions; ``compare``, reports, the console and
 docs/reference-metrics.md take labels, units and directions from here. A new metric is a function and a row.
+The rows about single classes are in :mod:`nnduet.evaluation.metrics.class_table`.
 """
 
 from __future__ import annotations
 
 from nnduet.evaluation.metrics import answers, classification, labels
 from nnduet.evaluation.metrics.calibration import brier_score
-from nnduet.evaluation.metrics.metric import TASK_UNIT, AnswerMetric, ClassMetric, Metric, RegionMetric
+from nnduet.evaluation.metrics.class_table import CLASS_METRICS
+from nnduet.evaluation.metrics.metric import TASK_UNIT, AnswerMetric, Metric, RegionMetric
 from nnduet.evaluation.metrics.segmentation import (
     dice_coefficient,
     hausdorff_distance_95,
@@ -256,63 +258,6 @@ ANSWER_METRICS: tuple[AnswerMetric, ...] = (
         prominence="first",
         function=answers.rank_correlation,
         reason=answers.why_no_error,
-    ),
-)
-
-CLASS_METRICS: tuple[ClassMetric, ...] = (
-    ClassMetric(
-        key="precision",
-        label="precision",
-        better="higher",
-        definition="share of right answers among those that name the class",
-        source="scikit-learn, precision_score",
-        function=lambda part: classification.precision_per_class(part.sample.counts)[:, part.index],
-        reason=answers.why_no_precision,
-    ),
-    ClassMetric(
-        key="recall",
-        label="recall",
-        better="higher",
-        definition="share of the cases of the class that are named right; its sensitivity",
-        source="scikit-learn, recall_score",
-        function=lambda part: classification.recall_per_class(part.sample.counts)[:, part.index],
-        reason=answers.why_no_recall,
-    ),
-    ClassMetric(
-        key="specificity",
-        label="specificity",
-        better="higher",
-        definition="share of the cases of other classes that are not given this one",
-        source=_RELOADED,
-        function=lambda part: classification.specificity_per_class(part.sample.counts)[:, part.index],
-        reason=answers.why_no_specificity,
-    ),
-    ClassMetric(
-        key="f1",
-        label="F1",
-        better="higher",
-        definition="2 TP / (2 TP + FP + FN) of the class against the rest",
-        source="scikit-learn, f1_score",
-        function=lambda part: classification.f1_per_class(part.sample.counts)[:, part.index],
-        reason=answers.why_no_recall,
-    ),
-    ClassMetric(
-        key="auroc",
-        label="AUROC",
-        better="higher",
-        definition="chance that a case of the class has a higher probability of it than another case, ties counting half",
-        source="Hanley and McNeil, Radiology 143 (1982)",
-        function=lambda part: part.sample.aurocs[:, part.index],
-        reason=answers.why_no_area,
-    ),
-    ClassMetric(
-        key="lr_plus",
-        label="positive likelihood ratio",
-        better="higher",
-        definition="sensitivity / (1 - specificity), one against the rest",
-        source="Deeks and Altman, BMJ 329 (2004)",
-        function=lambda part: classification.positive_likelihood_ratio_per_class(part.sample.counts)[:, part.index],
-        reason=answers.why_no_likelihood_ratio,
     ),
 )
 
