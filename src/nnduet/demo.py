@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from nnduet.datasets.conversion import convert
 from nnduet.datasets.phantom import write_phantom
