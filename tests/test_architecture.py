@@ -187,3 +187,51 @@ def test_the_map_of_the_source_is_true() -> None:
     script = PACKAGE.parents[1] / ".ci" / "source_tree.py"
     checked = subprocess.run([sys.executable, script, "--check"], capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stderr
+
+
+MOST_ANY = 0.05
+NUMPY_TYPES = {"NDArray", "ndarray", "dtype", "number", "integer", "signedinteger", "unsignedinteger", "floating"}
+"""Their argument may be Any: of any number type, which is a type."""
+
+
+def test_any_is_rare_in_signatures() -> None:
+    """Of all functions in src/nnduet, under 5 % name ``Any`` in a parameter or the return.
+
+    The objects of nnU-Net's own files have names, ``Plans``, ``DatasetJson``, ``Configuration`` and ``CaseProperties`` of
+    ``nnunet_types``, and are not counted: what they may hold is nnU-Net's to say.
+    """
+    named = {function for module in MODULES for function in _functions(module)}
+    vague = {(place, name) for place, name, is_vague in named if is_vague}
+    assert len(vague) / len(named) < MOST_ANY, f"{len(vague)} of {len(named)} functions: {sorted(vague)}"
+
+
+def test_any_is_found_wherever_a_signature_names_it() -> None:
+    signatures = {
+        "def f(a: Any) -> None: ...": True,
+        "def f(*, a: dict[str, Any] | None = None) -> None: ...": True,
+        "def f() -> Callable[..., Any]: ...": True,
+        "def f(a: npt.NDArray[Any], b: np.integer[Any]) -> object: ...": False,
+        "def f(a: Plans) -> None: x: Any = a": False,
+    }
+    assert {text: _is_vague(ast.parse(text).body[0]) for text in signatures} == signatures
+
+
+def _functions(module: str) -> Iterator[tuple[str, str, bool]]:
+    for node in ast.walk(ast.parse((PACKAGE / module).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef):
+            yield f"{module}:{node.lineno}", node.name, _is_vague(node)
+
+
+def _is_vague(node: ast.stmt) -> bool:
+    assert isinstance(node, ast.FunctionDef)
+    given = node.args
+    arguments = [*given.posonlyargs, *given.args, *given.kwonlyargs, *filter(None, (given.vararg, given.kwarg))]
+    return any(_names_any(place) for place in (*(argument.annotation for argument in arguments), node.returns) if place)
+
+
+def _names_any(node: ast.AST) -> bool:
+    if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Name):
+        outer = node.value.attr if isinstance(node.value, ast.Attribute) else getattr(node.value, "id", "")
+        if outer in NUMPY_TYPES:
+            return False
+    return (isinstance(node, ast.Name) and node.id == "Any") or any(map(_names_any, ast.iter_child_nodes(node)))

@@ -11,7 +11,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import typer
 
@@ -42,7 +42,7 @@ _volume = _Volume()
 class Report(Protocol):
     """Takes the result of a command; without ``--json`` it is printed by ``show``, or as a record if None."""
 
-    def __call__(self, result: Mapping[str, Any], show: Callable[[], None] | None = None) -> None: ...
+    def __call__(self, result: Mapping[str, object], show: Callable[[], None] | None = None) -> None: ...
 
 
 @contextlib.contextmanager
@@ -81,9 +81,9 @@ def reporting(as_json: bool) -> Iterator[Report]:
     becomes that of the command, 1 where nnDuet did not foresee the error; then, and with ``--verbose``, there is a traceback,
     above the message.
     """
-    results: list[tuple[Mapping[str, Any], Callable[[], None] | None]] = []
+    results: list[tuple[Mapping[str, object], Callable[[], None] | None]] = []
 
-    def report(result: Mapping[str, Any], show: Callable[[], None] | None = None) -> None:
+    def report(result: Mapping[str, object], show: Callable[[], None] | None = None) -> None:
         results.append((result, show))
 
     try:
@@ -144,7 +144,7 @@ def _warn_in_red(text: str) -> None:
     Console(stderr=True, soft_wrap=True).print(Text(printable(text), style="red"))
 
 
-def _jsonable(value: Any) -> Any:
+def _jsonable(value: object) -> object:
     """The same value with NaN and infinity as null, paths and other objects as text."""
     if isinstance(value, Mapping):
         return {str(key): _jsonable(entry) for key, entry in value.items()}
@@ -157,7 +157,7 @@ def _jsonable(value: Any) -> Any:
     return value if isinstance(value, bool | int | float | str | None) else str(value)
 
 
-def show_record(record: Mapping[str, Any]) -> None:
+def show_record(record: Mapping[str, object]) -> None:
     """Print a line per entry: dotted key, then value. A list of sentences gets a line each, another long list its length."""
     rows = list(_flatten(record))
     width = max((len(key) for key, _ in rows), default=0)
@@ -165,7 +165,7 @@ def show_record(record: Mapping[str, Any]) -> None:
         show(f"{key:<{width}}  {_one_line(value)}")
 
 
-def _flatten(record: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+def _flatten(record: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, str]]:
     for key, value in record.items():
         if isinstance(value, Mapping) and value:
             yield from _flatten(value, f"{prefix}{key}.")

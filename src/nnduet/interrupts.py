@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 from nnduet.errors import InterruptionError, StoppedError
 
@@ -172,7 +172,7 @@ def _is_tracker(child: Any) -> bool:
         return False
 
 
-def _write(stream: Any, text: str) -> None:
+def _write(stream: TextIO | None, text: str) -> None:
     with contextlib.suppress(OSError, ValueError, AttributeError):  # a closed pipe or no stream: the exit status remains
         stream.write(text)
         stream.flush()

@@ -9,7 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypedDict
 
-__all__ = ["CaseEntry", "CaseProperties", "ConfigurationManager", "DatasetJson", "LabelManager", "Plans", "PlansManager"]
+__all__ = [
+    "CaseEntry",
+    "CaseProperties",
+    "Configuration",
+    "ConfigurationManager",
+    "DatasetJson",
+    "LabelManager",
+    "Plans",
+    "PlansManager",
+]
 
 Plans = dict[str, Any]
 """The object of nnU-Net's ``plans.json``, with nnDuet's own under "nnduet". ``model_store.plans`` checks its entries, before
@@ -18,6 +27,9 @@ anything is computed with them."""
 DatasetJson = dict[str, Any]
 """The object of nnU-Net's ``dataset.json``: ``channel_names``, ``labels``, ``file_ending``, and nnDuet's ``classification`` and
 ``covariates``. ``model_store.plans`` or ``datasets.descriptions`` checks it."""
+
+Configuration = dict[str, Any]
+"""One of ``plans["configurations"]``, with the entries that it inherits."""
 
 CaseProperties = dict[str, Any]
 """What nnU-Net knows of a case beside its voxels: ``spacing`` in mm of the image's axes; of a preprocessed one also
@@ -63,7 +75,7 @@ class ConfigurationManager(Protocol):
     """nnU-Net's ConfigurationManager: one configuration of a plans file, such as 3d_fullres."""
 
     @property
-    def configuration(self) -> dict[str, Any]:
+    def configuration(self) -> Configuration:
         """Its entries, with those that it inherits."""
 
     @property

@@ -145,7 +145,7 @@ def parse_json(content: bytes, place: str, kind: type[T] | Any = Any, *, error: 
     return cast(T, value if kind is Any else convert_json(value, kind, place, error=error))
 
 
-def convert_json(value: Any, kind: type[T], place: str, *, error: type[NNDuetError] = DatasetError) -> T:
+def convert_json(value: object, kind: type[T], place: str, *, error: type[NNDuetError] = DatasetError) -> T:
     """What :func:`parse_json` read, or a part of it, as ``kind``.
 
     Raises:
@@ -157,7 +157,7 @@ def convert_json(value: Any, kind: type[T], place: str, *, error: type[NNDuetErr
         raise error(f"{place}: {_shortened(reason)}") from reason
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
     found = dict(pairs)
     if len(found) < len(pairs):
         keys = [key for key, _ in pairs]
@@ -182,7 +182,7 @@ def _refuse_constant(text: str) -> float:
     raise ValueError(f"{text} is no number of JSON")
 
 
-def _check_depth(value: Any) -> None:
+def _check_depth(value: object) -> None:
     level, depth = [value], 0
     while level:
         depth += 1

@@ -138,8 +138,8 @@ def _run(arm: Arm, model: Path, images: Path, output: Path, *, warm_up_only: boo
     remove_claimed(place, MAKER)
     claim_folder(place, MAKER)
     specification, result = output / "specification.json", output / "result.json"
-    places = (str(path.absolute()) for path in (model, images, place, result))
-    write_json_atomically(specification, Specification(arm, *places, warm_up_only=warm_up_only))
+    places = [str(path.absolute()) for path in (model, images, place, result)]
+    write_json_atomically(specification, Specification(arm, places[0], places[1], places[2], places[3], warm_up_only))
     command = module_command("nnduet.benchmark.timed_arm", str(specification.absolute()))
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=child_environment())
     if done.returncode:

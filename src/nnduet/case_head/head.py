@@ -103,7 +103,7 @@ class CaseHead:
         """Nonconformity up to which a class belongs to the prediction set; see :func:`conformal_threshold`."""
         return conformal_threshold(self.scores, error_rate)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Plain numbers; the task itself is in dataset.json."""
         return {
             "choice": self.choice,

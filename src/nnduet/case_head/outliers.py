@@ -70,7 +70,7 @@ class OutlierModel:
         """Features (N, F) to the share (N,) in [0, 1] of training cases that are more usual; 1 is further than all of them."""
         return np.asarray(np.searchsorted(self.distances, self.distance(features)) / len(self.distances))
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Plain numbers."""
         arrays = ("mean", "scale", "components", "variances", "distances")
         return {"noise": self.noise, **{name: getattr(self, name).tolist() for name in arrays}}

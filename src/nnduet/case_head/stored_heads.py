@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,7 +49,7 @@ class _ConformalEntry:
 
 
 def conformal_scores(
-    stored: dict[str, Any] | None, tasks: tuple[Task, ...], folds: Sequence[str], place: str
+    stored: Mapping[str, object] | None, tasks: tuple[Task, ...], folds: Sequence[str], place: str
 ) -> dict[str, NDArray[np.float64]]:
     """{task: nonconformity (N,) of cross-validated cases} for an ensemble of folds; nothing where nothing is stored.
 
@@ -69,7 +69,7 @@ def conformal_scores(
     return {name: scores for name, (known, scores) in found.items() if len(folds) > 1 and set(folds) <= known}
 
 
-def _conformal_entry(entry: Any, place: str) -> tuple[set[str], NDArray[np.float64]]:
+def _conformal_entry(entry: object, place: str) -> tuple[set[str], NDArray[np.float64]]:
     """The folds and the scores (N,) of one task."""
     found = convert_json(entry, _ConformalEntry, place, error=ModelError)
     known, scores = {str(fold) for fold in found.folds}, np.asarray(found.scores, dtype=float)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nnduet.cli.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption, quiet_environment
 from nnduet.console import progress_bar, reporting, show, show_table
+
+if TYPE_CHECKING:
+    from nnduet.demo import DemoSummary
 
 __all__ = ["DemoOptions", "DoctorOptions", "PluginPathOptions", "demo", "doctor", "plugin_path"]
 
@@ -37,23 +39,23 @@ def demo(options: DemoOptions) -> None:
 
         with progress_bar("demo") as progress:
             summary = run_demo(options.output, seed=options.seed, replace_old=options.replace, progress=progress)
-        report(summary.to_json(), lambda: _show_demo(summary.to_json()))
+        report(summary.to_json(), lambda: _show_demo(summary))
     if not summary.passed:
         raise typer.Exit(1)
 
 
-def _show_demo(summary: Mapping[str, Any]) -> None:
+def _show_demo(summary: DemoSummary) -> None:
     """What was measured against the floors, where everything is, and what to type next."""
     rows = []
-    for name, floor in summary["floors"].items():
-        value, interval = summary["measured"][name], summary["intervals"][name]
+    for name, floor in summary.floors.items():
+        value, interval = summary.measured[name], summary.intervals[name]
         between = f"{interval[0]:.3f} to {interval[1]:.3f}" if interval else ""
         rows.append((name, f"{value:.3f}", between, f">= {floor:.2f}", "ok" if value >= floor else "BELOW"))
     show_table(("on unseen cases", "measured", "95 % interval", "floor", ""), rows, styles={"BELOW": "red"})
-    minutes = sum(summary["seconds"].values()) / 60
-    show(f"\n{minutes:.1f} minutes, of which training {summary['seconds']['train'] / 60:.1f}\n")
+    minutes = sum(summary.seconds.values()) / 60
+    show(f"\n{minutes:.1f} minutes, of which training {summary.seconds['train'] / 60:.1f}\n")
     for title in ("data", "model", "predictions", "metrics_file", "report"):
-        show(f"{title.replace('_file', ''):<12} {summary[title]}")
+        show(f"{title.replace('_file', ''):<12} {getattr(summary, title)}")
     show(
         "\nOpen the report in a browser. On your own cases (images/, labels/, cases.csv):\n"
         "  nnduet convert FOLDER --task COLUMN --dataset-id 2 --name Mine && nnduet plan 2 --preset cpu && nnduet train 2"

@@ -32,6 +32,7 @@ from nnduet.io.files import json_text
 from nnduet.io.formats import reader_of
 from nnduet.io.images import MAX_IMAGE_BYTES
 from nnduet.names import check_name
+from nnduet.nnunet_types import DatasetJson
 from nnduet.progress import Progress
 from nnduet.schema import CASE_COLUMN, GROUP_COLUMN, LABELS_FILE, SPLITS_FILE, Task, Workspace
 from nnduet.task_list import check_new_tasks, tasks_to_json
@@ -134,7 +135,7 @@ def _check_target_name(workspace: Workspace, dataset_id: int, name: str) -> str:
     return folder
 
 
-def _check_described_labels(labels: Mapping[str, Any], source: Source) -> None:
+def _check_described_labels(labels: Mapping[str, object], source: Source) -> None:
     """Refuse labels that nnU-Net would not take, naming the file that declares them."""
     try:
         check_labels(labels)
@@ -203,18 +204,18 @@ def _labels_table(source: Source) -> str:
     return records_text(rows, columns)
 
 
-def _texts(source: Source, folds: Folds, description: Mapping[str, Any]) -> dict[str, str]:
+def _texts(source: Source, folds: Folds, description: DatasetJson) -> dict[str, str]:
     """The three text files by name."""
     return {SPLITS_FILE: json_text(folds), LABELS_FILE: _labels_table(source), DATASET_FILE: json_text(description)}
 
 
-def _description(source: Source, labels: dict[str, Any], ending: str, codes: MaskCodes | None) -> dict[str, Any]:
+def _description(source: Source, labels: dict[str, Any], ending: str, codes: MaskCodes | None) -> DatasetJson:
     """What ``dataset.json`` says, which the user's own keys may change.
 
     Raises:
         DatasetError: a "masks" or "regions_class_order" of the user's own that would stop the prediction after the training.
     """
-    description: dict[str, Any] = {
+    description: DatasetJson = {
         "channel_names": dict(source.channel_names),
         "labels": labels,
         "numTraining": len(source.cases),

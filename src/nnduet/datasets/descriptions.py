@@ -36,7 +36,7 @@ class Description:
     """What a ``dataset.json`` says: channel and label names (None: nothing), keys to pass on, and what a user should know."""
 
     channel_names: Mapping[str, str] | None = None
-    labels: Mapping[str, Any] | None = None
+    labels: Mapping[str, object] | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
@@ -69,7 +69,7 @@ def read_description(path: Path) -> Description:
     return Description(channels, labels, {key: value for key, value in content.items() if key in _PASSED_ON}, tuple(notes))
 
 
-def _channel_names(content: Mapping[str, Any], path: Path, notes: list[str]) -> dict[str, str] | None:
+def _channel_names(content: Mapping[str, object], path: Path, notes: list[str]) -> dict[str, str] | None:
     key = "channel_names" if "channel_names" in content else "modality"
     if key not in content:
         return None
@@ -87,7 +87,7 @@ def _channel_names(content: Mapping[str, Any], path: Path, notes: list[str]) -> 
     return {str(i): str(names[str(i)]) for i in range(len(names))}
 
 
-def _labels(content: Mapping[str, Any], path: Path, notes: list[str]) -> dict[str, Any] | None:
+def _labels(content: Mapping[str, object], path: Path, notes: list[str]) -> dict[str, Any] | None:
     if "labels" not in content:
         return None
     labels = content["labels"]
@@ -108,14 +108,14 @@ def _labels(content: Mapping[str, Any], path: Path, notes: list[str]) -> dict[st
     return labels
 
 
-def _number(value: Any) -> int | None:
+def _number(value: object) -> int | None:
     """A whole number from 0 on, also written as text; None for anything else."""
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value
     return int(value) if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) <= MAX_DIGITS else None
 
 
-def _check_reader(content: Mapping[str, Any], path: Path, notes: list[str]) -> None:
+def _check_reader(content: Mapping[str, object], path: Path, notes: list[str]) -> None:
     reader = content.get("overwrite_image_reader_writer")
     if reader is None:
         return
@@ -130,7 +130,7 @@ def _check_reader(content: Mapping[str, Any], path: Path, notes: list[str]) -> N
     )
 
 
-def check_labels(labels: Mapping[str, Any]) -> frozenset[int]:
+def check_labels(labels: Mapping[str, object]) -> frozenset[int]:
     """Values that a ``labels`` object declares (lists of values are regions), ``ignore`` included.
 
     The rules of nnU-Net's LabelManager and verify_dataset_integrity, which end in an assertion there.
@@ -169,7 +169,7 @@ def check_label_values(labels: Mapping[str, Any]) -> frozenset[int]:
     return frozenset(declared.union(values.get("ignore", ())))
 
 
-def _values(name: str, value: Any) -> tuple[int, ...]:
+def _values(name: str, value: object) -> tuple[int, ...]:
     items = tuple(value) if isinstance(value, (list, tuple)) else (value,)
     wrong = [item for item in items if isinstance(item, bool) or not isinstance(item, int)]
     if wrong or not items:
@@ -181,7 +181,7 @@ def _compression(values: list[int]) -> str:
     return " ".join(f"--map-label {old}={new}" for new, old in enumerate(values) if old != new)
 
 
-def _check_ignore(value: Any, expected: int) -> None:
+def _check_ignore(value: object, expected: int) -> None:
     if isinstance(value, (list, tuple)) or value != expected:
         raise DatasetError(
             f'labels: the ignore label must be one number above all others, "ignore": {expected}, got {value!r}; '
@@ -189,7 +189,7 @@ def _check_ignore(value: Any, expected: int) -> None:
         )
 
 
-def check_regions(labels: Mapping[str, Any], order: Any) -> None:
+def check_regions(labels: Mapping[str, object], order: object) -> None:
     """Where a label has several values, ``regions_class_order`` names the value that each region is stored as.
 
     Raises:

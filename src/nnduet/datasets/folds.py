@@ -9,7 +9,6 @@ import math
 import warnings
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
@@ -92,7 +91,7 @@ def _strata(task: Task, rows: Mapping[str, Mapping[str, str]]) -> dict[str, str]
     return {c: names[int(k)] if math.isfinite(k) else "" for c, k in zip(rows, strata.tolist(), strict=True)}
 
 
-def parse_folds(value: Any, source: str) -> Folds:
+def parse_folds(value: object, source: str) -> Folds:
     """Check that a decoded ``splits_final.json`` is a list of ``{"train": [...], "val": [...]}`` of texts.
 
     Raises:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from nnduet.errors import DatasetError, GeometryError, LabelError, SettingsError
 from nnduet.names import check_distinct_names, check_name
+from nnduet.nnunet_types import DatasetJson
 
 __all__ = ["MASKS_KEY", "MaskCodes", "check_mask_names", "decode_codes", "encode_masks"]
 
@@ -133,7 +134,7 @@ class MaskCodes:
         return cls(tuple(names), dict(sorted(((name, v) for name, v in labels.items() if v), key=lambda item: item[1])))
 
     @classmethod
-    def from_json(cls, dataset_json: Mapping[str, Any]) -> MaskCodes | None:
+    def from_json(cls, dataset_json: DatasetJson) -> MaskCodes | None:
         """The codes of a ``dataset.json``; None where every case has one mask.
 
         Raises:
@@ -161,7 +162,7 @@ class MaskCodes:
         """Number of codes, 0 (background everywhere) included."""
         return int(self.base ** len(self.names))
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """``labels``, ``regions_class_order`` and ``masks`` of ``dataset.json``; regions ``<mask> <label>``, mask by mask.
 
         Examples:
@@ -191,6 +192,6 @@ class MaskCodes:
         return dict(zip(self.names, decode_codes(codes, self.base, len(self.names)), strict=True))
 
 
-def _ordered(value: Any) -> Any:
+def _ordered(value: object) -> object:
     """``value`` with objects as lists of pairs, because the order of labels is the order of the network's outputs."""
     return [(key, _ordered(item)) for key, item in value.items()] if isinstance(value, Mapping) else value

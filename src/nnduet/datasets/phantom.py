@@ -62,7 +62,7 @@ class PhantomSummary:
         """Number of cases of ``train``, ``validation`` or ``test``."""
         return sum(case.split == split for case in self.cases)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """JSON form: folder, number of cases per split, cases."""
         counts = {split: self.count(split) for split in _SPLITS}
         return {"folder": str(self.folder), "counts": counts, "cases": [asdict(case) for case in self.cases]}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from typing import Any
 
 from nnduet.datasets.folds import Folds, parse_folds
 from nnduet.errors import DatasetError
@@ -17,7 +16,7 @@ __all__ = ["read_user_folds"]
 _SIDES = {"train": "train", "training": "train", "val": "val", "validation": "val", "valid": "val"}
 
 
-def read_user_folds(value: Any, source: str, case_ids: Collection[str]) -> tuple[Folds, list[str]]:
+def read_user_folds(value: object, source: str, case_ids: Collection[str]) -> tuple[Folds, list[str]]:
     """Folds and notes on what was read otherwise than it stands.
 
     Understood are one fold instead of a list, folds by number, ``training`` and ``validation``, and file names or whole numbers
@@ -45,7 +44,7 @@ def read_user_folds(value: Any, source: str, case_ids: Collection[str]) -> tuple
     return parse_folds(read, source), list(dict.fromkeys(notes))
 
 
-def _as_list(value: Any, source: str, notes: list[str]) -> Any:
+def _as_list(value: object, source: str, notes: list[str]) -> object:
     if not isinstance(value, dict) or not value:
         return value
     if set(value) & set(_SIDES):
@@ -57,8 +56,8 @@ def _as_list(value: Any, source: str, notes: list[str]) -> Any:
     return value
 
 
-def _named(fold: Mapping[str, Any], index: int, source: str, notes: list[str]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+def _named(fold: Mapping[str, object], index: int, source: str, notes: list[str]) -> dict[str, object]:
+    found: dict[str, object] = {}
     for key, part in fold.items():
         side = _SIDES.get(key)
         if side is None:
@@ -75,7 +74,7 @@ def _named(fold: Mapping[str, Any], index: int, source: str, notes: list[str]) -
     return found
 
 
-def _cases(part: Any, place: str, known: frozenset[str], notes: list[str]) -> Any:
+def _cases(part: object, place: str, known: frozenset[str], notes: list[str]) -> list[str]:
     """Case ids; what is none stays as it is, for the check of the folds to name it."""
     if not isinstance(part, list):
         raise DatasetError(f"{place}: expected a list of case ids, got {_kind(part)}")
@@ -97,5 +96,5 @@ def _without_ending(name: str) -> str:
     return split_channel(stem)[0] if ending else name
 
 
-def _kind(value: Any) -> str:
+def _kind(value: object) -> str:
     return {dict: "an object", list: "a list", str: "a text", int: "a number"}.get(type(value), type(value).__name__)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ from nnduet.case_head.descriptors import describe_regions
 from nnduet.case_head.feature_layout import FeatureLayout
 from nnduet.inference.memory import check_described
 from nnduet.network.pooling import PooledSums
+from nnduet.nnunet_types import CaseProperties, ConfigurationManager, PlansManager
 
 __all__ = ["CaseFeatures", "extract", "grid_spacing_mm", "region_masks", "slice_thickness_mm"]
 
@@ -83,12 +83,12 @@ def likeliest(logits: torch.Tensor) -> torch.Tensor:
     return labels
 
 
-def grid_spacing_mm(properties: Mapping[str, Any], configuration: Any, plans: Any) -> tuple[float, ...]:
+def grid_spacing_mm(properties: CaseProperties, configuration: ConfigurationManager, plans: PlansManager) -> tuple[float, ...]:
     """(Z, Y, X) of the preprocessed grid; slice-wise configurations keep the slice spacing of the case."""
     spacing = [float(s) for s in configuration.spacing]
     return tuple(spacing) if len(spacing) == 3 else (slice_thickness_mm(properties, plans), *spacing)
 
 
-def slice_thickness_mm(properties: Mapping[str, Any], plans: Any) -> float:
+def slice_thickness_mm(properties: CaseProperties, plans: PlansManager) -> float:
     """Spacing of the first axis of the preprocessed grid before resampling."""
     return float(properties["spacing"][plans.transpose_forward[0]])

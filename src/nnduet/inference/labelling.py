@@ -22,6 +22,7 @@ from nnduet.datasets.mask_codes import MaskCodes
 from nnduet.inference.case_features import grid_spacing_mm, likeliest
 from nnduet.inference.mask_logits import MaskLogits
 from nnduet.inference.resampling import Resampling
+from nnduet.nnunet_types import CaseProperties, ConfigurationManager, LabelManager, PlansManager
 
 __all__ = ["to_labels", "undecided_box"]
 
@@ -32,7 +33,12 @@ Decide = Callable[[Tensor], Tensor]
 
 
 def to_labels(
-    logits: Tensor, properties: dict[str, Any], plans: Any, configuration: Any, label_manager: Any, codes: MaskCodes | None
+    logits: Tensor,
+    properties: CaseProperties,
+    plans: PlansManager,
+    configuration: ConfigurationManager,
+    label_manager: LabelManager,
+    codes: MaskCodes | None,
 ) -> NDArray[np.integer[Any]]:
     """Label map of a case in the axes and shape of its image.
 
@@ -58,7 +64,9 @@ def to_labels(
     return whole.transpose(plans.transpose_backward)
 
 
-def _resampling(logits: Tensor, shape: tuple[int, ...], properties: Any, plans: Any, configuration: Any) -> Resampling | None:
+def _resampling(
+    logits: Tensor, shape: tuple[int, ...], properties: CaseProperties, plans: PlansManager, configuration: ConfigurationManager
+) -> Resampling | None:
     """To the image's grid after cropping; None where the plans ask for other than weighted means."""
     function, spacing = configuration.resampling_fn_probabilities, [properties["spacing"][a] for a in plans.transpose_forward]
     current = grid_spacing_mm(properties, configuration, plans)
@@ -66,7 +74,7 @@ def _resampling(logits: Tensor, shape: tuple[int, ...], properties: Any, plans: 
     return resampling if resampling is not None and resampling.linear else None
 
 
-def _decision(label_manager: Any, codes: MaskCodes | None) -> Decide:
+def _decision(label_manager: LabelManager, codes: MaskCodes | None) -> Decide:
     """Logits (K, z, y, x) to labels (z, y, x)."""
     if codes:
         return lambda logits: torch.from_numpy(MaskLogits(codes).convert_logits_to_segmentation(logits.cpu()).astype(np.int32))

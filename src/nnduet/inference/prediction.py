@@ -71,7 +71,7 @@ class Prediction:
         """What the tables need, without the arrays."""
         return CaseAnswers(self.tasks, self.outlier_score)
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         """Without the model and the image, so that predictions pass between processes."""
         return {**self.__dict__, "origin": None}
 

@@ -34,6 +34,7 @@ from nnduet.network.hardware import select_device
 from nnduet.network.heads import JointNetwork
 from nnduet.network.network import use_cpu_layers
 from nnduet.network.pooling import PooledSums
+from nnduet.nnunet_types import CaseProperties
 from nnduet.runtimes.member_passes import MemberPasses
 from nnduet.schema import Task
 
@@ -44,7 +45,7 @@ class Prepared(NamedTuple):
     """A case for the network: image (C, Z, Y, X), nnU-Net's properties, geometry of a file, type that logits add up in."""
 
     image: NDArray[np.float32]
-    properties: dict[str, Any]
+    properties: CaseProperties
     geometry: Geometry | None = None
     accumulator: torch.dtype = torch.float32
 
@@ -240,7 +241,7 @@ class Predictor:
     def predict_preprocessed(
         self,
         image: NDArray[np.float32],
-        properties: dict[str, Any],
+        properties: CaseProperties,
         geometry: Geometry | None = None,
         accumulator: torch.dtype = torch.float32,
         *,
@@ -267,7 +268,7 @@ class Predictor:
     def run_members(
         self,
         image: torch.Tensor,
-        properties: Mapping[str, Any],
+        properties: CaseProperties,
         covariates: Mapping[str, float],
         accumulator: torch.dtype = torch.float32,
     ) -> tuple[torch.Tensor, list[CaseFeatures]]:
@@ -331,7 +332,7 @@ class Predictor:
         settings: dict[str, Any] = {"step_size": self.step_size, "tta": bool(self.mirror_axes), "fast": self.fast}
         return Predictor(replace(model, network=network), device="cpu", runtime="torch", precision=precision, **settings)
 
-    def voxel_scale(self, properties: Mapping[str, Any]) -> float:
+    def voxel_scale(self, properties: CaseProperties) -> float:
         """What voxel counts are multiplied by: the slice spacing in mm for slice-wise models of volumes, else 1.
 
         Slice-wise models do not resample between slices, so that a count of voxels means another volume in every case.

@@ -20,13 +20,14 @@ from numpy.typing import NDArray
 from nnduet.errors import ValuesError
 from nnduet.inference.case_features import grid_spacing_mm
 from nnduet.inference.resampling import Resampling
+from nnduet.nnunet_types import CaseProperties, ConfigurationManager, PlansManager
 
 __all__ = ["preprocess", "preprocessed_shape"]
 
 
 def preprocess(
-    data: NDArray[Any], properties: dict[str, Any], plans: Any, configuration: Any
-) -> tuple[torch.Tensor, dict[str, Any]]:
+    data: NDArray[Any], properties: CaseProperties, plans: PlansManager, configuration: ConfigurationManager
+) -> tuple[torch.Tensor, CaseProperties]:
     """Transpose, crop to what is not zero, normalise, resample.
 
     Args:
@@ -62,7 +63,9 @@ def preprocess(
     return resampled, properties
 
 
-def preprocessed_shape(shape: Sequence[int], spacing_mm: Sequence[float], plans: Any, configuration: Any) -> tuple[int, ...]:
+def preprocessed_shape(
+    shape: Sequence[int], spacing_mm: Sequence[float], plans: PlansManager, configuration: ConfigurationManager
+) -> tuple[int, ...]:
     """Shape (Z, Y, X) of the network's input for an image of that shape and spacing where nothing is cropped."""
     shape = [shape[axis] for axis in plans.transpose_forward]
     spacing = [spacing_mm[axis] for axis in plans.transpose_forward]
@@ -70,7 +73,7 @@ def preprocessed_shape(shape: Sequence[int], spacing_mm: Sequence[float], plans:
     return tuple(int(n) for n in compute_new_shape(shape, spacing, target))
 
 
-def _normalise(cropped: NDArray[np.float32], plans: Any, configuration: Any) -> NDArray[np.float32]:
+def _normalise(cropped: NDArray[np.float32], plans: PlansManager, configuration: ConfigurationManager) -> NDArray[np.float32]:
     """nnU-Net's normalisation, which would take a mean or deviation beyond float32 for infinity and go on with zeros or NaN."""
     intensities, outside = plans.foreground_intensity_properties_per_channel, _outside(cropped, configuration)
     try:
@@ -80,7 +83,7 @@ def _normalise(cropped: NDArray[np.float32], plans: Any, configuration: Any) -> 
         raise ValuesError(f"image: its values, of up to {np.abs(cropped).max():g}, cannot be normalised: {error}") from error
 
 
-def _outside(cropped: NDArray[np.float32], configuration: Any) -> NDArray[np.int8]:
+def _outside(cropped: NDArray[np.float32], configuration: ConfigurationManager) -> NDArray[np.int8]:
     """(1, *spatial), -1 outside the body for normalisations within its mask; zeros where no channel asks for that."""
     if not any(configuration.use_mask_for_norm):
         return np.broadcast_to(np.int8(0), (1, *cropped.shape[1:]))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from nnduet.cells import format_number
 from nnduet.errors import DatasetError
@@ -45,7 +44,7 @@ def write_tables(
         write_results(output, task, {case_id: p.tasks[task.name].text for case_id, p in predictions.items()}, ending)
 
 
-def result_ending(dataset_json: Mapping[str, Any]) -> str:
+def result_ending(dataset_json: Mapping[str, object]) -> str:
     """What follows a case's name in ``<task>_results.csv``: the files' ending where the dataset names files, else nothing.
 
     Raises:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from nnduet.io.formats import image_endings
 from nnduet.io.geometry import Geometry
 from nnduet.io.images import check_same_geometry, read_channels, read_header
 from nnduet.io.readers import ImageHeader
+from nnduet.nnunet_types import CaseProperties, DatasetJson, Plans, PlansManager
 
 __all__ = ["NNUNET_READERS", "check_array", "check_readable", "num_channels", "read_case", "read_headers", "spacing_for"]
 
@@ -28,7 +29,7 @@ _NATURAL_SPACING = (999.0, 1.0, 1.0)
 _COLOURS = frozenset({"r", "g", "b", "a", "rgb", "rgba", "red", "green", "blue", "alpha"})
 
 
-def check_readable(plans: Mapping[str, Any], dataset_json: Mapping[str, Any], place: str) -> None:
+def check_readable(plans: Plans, dataset_json: DatasetJson, place: str) -> None:
     """Refuse a model whose images nnDuet does not read as nnU-Net does.
 
     Args:
@@ -71,7 +72,9 @@ def num_channels(headers: Sequence[ImageHeader]) -> int:
     return sum(header.num_channels for header in headers)
 
 
-def read_case(paths: Sequence[Path], headers: Sequence[ImageHeader], plans: Any) -> tuple[NDArray[np.float32], dict[str, Any]]:
+def read_case(
+    paths: Sequence[Path], headers: Sequence[ImageHeader], plans: PlansManager
+) -> tuple[NDArray[np.float32], CaseProperties]:
     """Image (C, Z, Y, X) float32 and nnU-Net's properties.
 
     Args:
@@ -93,12 +96,12 @@ def read_case(paths: Sequence[Path], headers: Sequence[ImageHeader], plans: Any)
     return data, {"spacing": spacing_for(geometry, plans)}
 
 
-def spacing_for(geometry: Geometry, plans: Any) -> list[float]:
+def spacing_for(geometry: Geometry, plans: PlansManager) -> list[float]:
     """Spacing (Z, Y, X) in mm that the reader which the plans name would say of an image on that grid."""
     return list(_NATURAL_SPACING if plans.plans["image_reader_writer"] == _NATURAL else geometry.spacing_mm)
 
 
-def check_array(image: NDArray[Any], spacing_mm: Sequence[float] | None) -> tuple[NDArray[Any], dict[str, Any]]:
+def check_array(image: NDArray[Any], spacing_mm: Sequence[float] | None) -> tuple[NDArray[Any], CaseProperties]:
     """An array (Z, Y, X) or (C, Z, Y, X) and its spacing as nnU-Net's reader would give them.
 
     Raises:

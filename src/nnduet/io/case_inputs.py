@@ -18,6 +18,7 @@ from nnduet.io.case_names import without_channel
 from nnduet.io.geometry import Geometry, check_same_geometry
 from nnduet.io.in_memory import from_nibabel, from_simpleitk, is_nibabel, is_simpleitk
 from nnduet.io.readers import ImageHeader, Voxels
+from nnduet.nnunet_types import PlansManager
 
 if TYPE_CHECKING:
     import SimpleITK
@@ -53,7 +54,7 @@ class CaseInput:
     read: Callable[[], NDArray[Any]]
 
 
-def open_case(image: Any, spacing_mm: Sequence[float] | None, plans: Any) -> CaseInput:
+def open_case(image: Any, spacing_mm: Sequence[float] | None, plans: PlansManager) -> CaseInput:
     """Find out what a caller gave, without reading the voxels of files.
 
     Args:
@@ -79,7 +80,7 @@ def open_case(image: Any, spacing_mm: Sequence[float] | None, plans: Any) -> Cas
     return _in_memory(parts, plans)
 
 
-def paths_of(image: Any) -> list[Path]:
+def paths_of(image: object) -> list[Path]:
     """The files among what :func:`open_case` takes; none for images in memory."""
     parts = image if isinstance(image, Sequence) and not isinstance(image, str) else [image]
     return [Path(part) for part in parts if isinstance(part, str | os.PathLike)]
@@ -92,7 +93,7 @@ def case_name(image: Any) -> str | None:
     return without_channel(file) if file else None
 
 
-def _files(paths: list[Path], plans: Any) -> CaseInput:
+def _files(paths: list[Path], plans: PlansManager) -> CaseInput:
     if not paths:
         return CaseInput("no file", 0, (0, 0, 0), [1.0, 1.0, 1.0], None, lambda: np.empty((0, 0, 0, 0)))
     headers = read_headers(paths)
@@ -107,7 +108,7 @@ def _files(paths: list[Path], plans: Any) -> CaseInput:
     )
 
 
-def _in_memory(parts: Sequence[Any], plans: Any) -> CaseInput:
+def _in_memory(parts: Sequence[Any], plans: PlansManager) -> CaseInput:
     opened = [_opened(part, f"channel {number}" if len(parts) > 1 else "image") for number, part in enumerate(parts)]
     headers, geometry = [header for header, _ in opened], opened[0][0].geometry
     for number, header in enumerate(headers):
@@ -131,7 +132,7 @@ def _opened(part: Any, what: str) -> tuple[ImageHeader, Voxels]:
     raise SettingsError("image: expected a list of paths or of images in memory, got both", remedy="read the files first")
 
 
-def _check_kinds(parts: Sequence[Any]) -> None:
+def _check_kinds(parts: Sequence[object]) -> None:
     for part in parts:
         if isinstance(part, np.ndarray):
             raise SettingsError("image: expected several channels as one array (C, Z, Y, X), got a list of arrays; stack them")
@@ -139,7 +140,7 @@ def _check_kinds(parts: Sequence[Any]) -> None:
             raise SettingsError(f"image: expected {_ACCEPTED}; got {_kind(part)}", remedy="turn the image into one of these")
 
 
-def _kind(part: Any) -> str:
+def _kind(part: object) -> str:
     kind = type(part)
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__.partition('.')[0]}.{kind.__qualname__}"
 

@@ -16,7 +16,6 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -128,12 +127,12 @@ def write_text_atomically(path: Path, text: str) -> None:
     write_bytes_atomically(path, text.encode("utf-8"))
 
 
-def json_text(value: Any) -> str:
+def json_text(value: object) -> str:
     """A record or plain values as JSON: two spaces, keys in their order, readable unicode, NaN refused (ValueError)."""
     return json.dumps(to_plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def write_json_atomically(path: Path, value: Any) -> None:
+def write_json_atomically(path: Path, value: object) -> None:
     """:func:`write_text_atomically` of :func:`json_text`."""
     write_text_atomically(path, json_text(value))
 

@@ -101,7 +101,7 @@ def parse_header(block: bytes, version: int, order: str, path: Path, max_bytes: 
     return NiftiHeader(geometry, dtype, _data_offset(raw, version, path), slope, intercept, notes, canonical)
 
 
-def header_geometry(raw: Any, path: Path) -> tuple[Geometry, tuple[str, ...]]:
+def header_geometry(raw: Nifti1Header, path: Path) -> tuple[Geometry, tuple[str, ...]]:
     """The grid that a header of nibabel says, and the choices worth telling.
 
     Raises:
@@ -117,7 +117,7 @@ def _triple(values: npt.NDArray[np.float64]) -> tuple[float, float, float]:
     return float(values[0]), float(values[1]), float(values[2])
 
 
-def _dtype(raw: Any, order: str, path: Path) -> np.dtype[Any]:
+def _dtype(raw: Nifti1Header, order: str, path: Path) -> np.dtype[Any]:
     code, bits = int(raw["datatype"]), int(raw["bitpix"])
     if code not in _DTYPES:
         kind = _REFUSED_TYPES.get(code, f"code {code}")
@@ -128,7 +128,7 @@ def _dtype(raw: Any, order: str, path: Path) -> np.dtype[Any]:
     return dtype
 
 
-def _shape(raw: Any, path: Path) -> tuple[tuple[int, int, int], tuple[str, ...]]:
+def _shape(raw: Nifti1Header, path: Path) -> tuple[tuple[int, int, int], tuple[str, ...]]:
     """(Z, Y, X) of 2D, 3D, or higher with all further dimensions 1."""
     num_dimensions = int(raw["dim"][0])
     if not 2 <= num_dimensions <= 7:
@@ -143,14 +143,14 @@ def _shape(raw: Any, path: Path) -> tuple[tuple[int, int, int], tuple[str, ...]]
     return (z, y, x), notes
 
 
-def _data_offset(raw: Any, version: int, path: Path) -> int:
+def _data_offset(raw: Nifti1Header, version: int, path: Path) -> int:
     offset, least = float(raw["vox_offset"]), HEADER_BYTES[version]
     if not least <= offset <= _MAX_EXTENSION_BYTES or offset != int(offset):
         raise CorruptFileError(f"{path}: vox_offset expected {least} to {_MAX_EXTENSION_BYTES}, got {offset}")
     return int(offset)
 
 
-def _scaling(raw: Any, path: Path) -> tuple[float, float]:
+def _scaling(raw: Nifti1Header, path: Path) -> tuple[float, float]:
     """Slope and intercept; a slope of 0 or NaN means unscaled (NIfTI-1 standard, and nibabel's habit)."""
     slope, intercept = float(raw["scl_slope"]), float(raw["scl_inter"])
     if slope == 0 or math.isnan(slope):
@@ -163,7 +163,7 @@ def _scaling(raw: Any, path: Path) -> tuple[float, float]:
 _Vector = npt.NDArray[np.float64]
 
 
-def _position(raw: Any, path: Path) -> tuple[_Vector, _Vector, _Vector, tuple[str, ...]]:
+def _position(raw: Nifti1Header, path: Path) -> tuple[_Vector, _Vector, _Vector, tuple[str, ...]]:
     """Spacing (x, y, z) in mm, LPS direction (3, 3), LPS origin in mm, notes."""
     unit = int(raw["xyzt_units"]) & 7
     if unit not in _MILLIMETRES:
@@ -188,7 +188,7 @@ def _position(raw: Any, path: Path) -> tuple[_Vector, _Vector, _Vector, tuple[st
     return spacing * scale, to_lps @ direction, to_lps @ chosen[:3, 3] * scale, tuple(notes)
 
 
-def _spacing(raw: Any, path: Path) -> _Vector:
+def _spacing(raw: Nifti1Header, path: Path) -> _Vector:
     spacing = np.array(raw["pixdim"][1:4], dtype=np.float64)
     if int(raw["dim"][0]) == 2:
         spacing[2] = 1.0
@@ -197,18 +197,18 @@ def _spacing(raw: Any, path: Path) -> _Vector:
     return spacing
 
 
-def _affine_hint(raw: Any) -> str:
+def _affine_hint(raw: Nifti1Header) -> str:
     rows = np.array([raw["srow_x"], raw["srow_y"], raw["srow_z"]], dtype=np.float64)
     return f"the sform (code {int(raw['sform_code'])}) says {np.linalg.norm(rows[:, :3], axis=0).round(6).tolist()}"
 
 
-def _sform(raw: Any, path: Path) -> _Vector:
+def _sform(raw: Nifti1Header, path: Path) -> _Vector:
     affine = np.eye(4)
     affine[:3] = [raw["srow_x"], raw["srow_y"], raw["srow_z"]]
     return _valid_affine(affine, "sform", path)
 
 
-def _qform(raw: Any, path: Path) -> _Vector:
+def _qform(raw: Nifti1Header, path: Path) -> _Vector:
     if float(raw["pixdim"][0]) not in (-1.0, 1.0):
         raw["pixdim"][0] = 1.0  # the standard: anything but -1 means 1
     try:

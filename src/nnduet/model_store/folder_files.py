@@ -129,7 +129,7 @@ def _storage_of(tensor: torch.Tensor) -> tuple[int, torch.dtype, tuple[int, ...]
     return tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride()
 
 
-def _check_checkpoint(checkpoint: Any, path: Path) -> None:
+def _check_checkpoint(checkpoint: object, path: Path) -> None:
     """Refuse what is no checkpoint of nnU-Net, and tensors that claim more bytes than the file can have given them."""
     if not isinstance(checkpoint, dict) or not {"network_weights", "init_args"} <= set(checkpoint):
         raise ModelError(f"{path}: expected a checkpoint of nnU-Net with network_weights and init_args")

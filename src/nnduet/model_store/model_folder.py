@@ -34,6 +34,7 @@ from nnduet.model_store.model_network import layout_of, naming_the_model, networ
 from nnduet.model_store.plans import check_dataset, check_plans
 from nnduet.network.heads import JointNetwork
 from nnduet.network.network import PLANS_KEY
+from nnduet.nnunet_types import Plans
 from nnduet.schema import Task
 from nnduet.task_list import tasks_from_json
 
@@ -122,7 +123,7 @@ def load_model(files: ModelFiles, folds: Sequence[str | int] | None = None) -> M
     )
 
 
-def _tasks_of(plans: dict[str, Any], place: Path) -> tuple[Task, ...]:
+def _tasks_of(plans: Plans, place: Path) -> tuple[Task, ...]:
     """The tasks that the plans name; ModelError for plans of stock nnU-Net."""
     if not isinstance(plans.get(PLANS_KEY), dict):  # null where somebody emptied it
         raise ModelError(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
@@ -16,11 +15,14 @@ from nnduet.errors import ModelError, NNDuetError
 from nnduet.model_store.plans import check_configuration
 from nnduet.network.heads import JointNetwork
 from nnduet.network.network import build_joint_network
+from nnduet.nnunet_types import ConfigurationManager, DatasetJson, LabelManager, Plans
 
 __all__ = ["layout_of", "naming_the_model", "network_for", "read_configuration"]
 
 
-def read_configuration(plans: dict[str, Any], name: str, dataset_json: dict[str, Any], place: Path) -> tuple[PlansManager, Any]:
+def read_configuration(
+    plans: Plans, name: str, dataset_json: DatasetJson, place: Path
+) -> tuple[PlansManager, ConfigurationManager]:
     """nnU-Net's managers of checked plans and of one configuration in them, which is checked here.
 
     Raises:
@@ -38,8 +40,8 @@ def read_configuration(plans: dict[str, Any], name: str, dataset_json: dict[str,
 
 def network_for(
     manager: PlansManager,
-    configuration: Any,
-    dataset_json: dict[str, Any],
+    configuration: ConfigurationManager,
+    dataset_json: DatasetJson,
     weights: Mapping[str, torch.Tensor],
     source: Path,
     *,
@@ -66,7 +68,7 @@ def network_for(
     return _build(manager, configuration, dataset_json)
 
 
-def _build(manager: PlansManager, configuration: Any, dataset_json: dict[str, Any]) -> JointNetwork:
+def _build(manager: PlansManager, configuration: ConfigurationManager, dataset_json: DatasetJson) -> JointNetwork:
     network = build_joint_network(
         manager,
         configuration,
@@ -79,7 +81,7 @@ def _build(manager: PlansManager, configuration: Any, dataset_json: dict[str, An
     return network
 
 
-def layout_of(network: JointNetwork, label_manager: Any, dataset_json: dict[str, Any]) -> FeatureLayout:
+def layout_of(network: JointNetwork, label_manager: LabelManager, dataset_json: DatasetJson) -> FeatureLayout:
     """Where the features of a case stand, from the network's blocks, the foreground regions and the covariates."""
     regions = label_manager.foreground_regions if label_manager.has_regions else label_manager.foreground_labels
     return FeatureLayout.of(

@@ -16,6 +16,7 @@ from nnduet.datasets.descriptions import check_label_values, check_regions
 from nnduet.datasets.mask_codes import MaskCodes
 from nnduet.errors import ModelError, NNDuetError
 from nnduet.names import check_name
+from nnduet.nnunet_types import Configuration, DatasetJson, Plans
 from nnduet.records import convert_json
 from nnduet.task_list import tasks_from_json
 
@@ -136,7 +137,7 @@ class _Dataset:
     classification: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
-def check_plans(value: Any, num_channels: int, place: str) -> dict[str, Any]:
+def check_plans(value: Plans, num_channels: int, place: str) -> Plans:
     """The object of a ``plans.json`` as it is, if its entries outside of the configurations can be what they are taken for.
 
     Args:
@@ -167,7 +168,7 @@ def check_plans(value: Any, num_channels: int, place: str) -> dict[str, Any]:
     return dict(value)
 
 
-def check_configuration(value: Any, num_channels: int, place: str) -> None:
+def check_configuration(value: Configuration, num_channels: int, place: str) -> None:
     """Refuse a configuration that no network can be built or run by, with its inheritance resolved.
 
     Args:
@@ -200,7 +201,7 @@ def check_configuration(value: Any, num_channels: int, place: str) -> None:
             raise ModelError(f"{place}: {name} has unknown entries {sorted(unknown)}")
 
 
-def check_dataset(value: Any, place: str) -> dict[str, Any]:
+def check_dataset(value: DatasetJson, place: str) -> DatasetJson:
     """The object of a model's ``dataset.json`` as it is, if prediction can use its channels, labels, masks and tasks.
 
     Raises:
@@ -219,7 +220,7 @@ def check_dataset(value: Any, place: str) -> dict[str, Any]:
     return dict(value)
 
 
-def _text(value: Any, what: str) -> str:
+def _text(value: object, what: str) -> str:
     if not isinstance(value, str):
         raise ModelError(f"{what}: expected a text, got {type(value).__name__}")
     return value

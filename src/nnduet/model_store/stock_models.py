@@ -15,6 +15,7 @@ from nnduet.model_store.model_files import FINAL_CHECKPOINT, StoredFold
 from nnduet.model_store.model_network import network_for, read_configuration
 from nnduet.model_store.plans import check_dataset, check_plans
 from nnduet.network.network import PLANS_KEY, has_regions
+from nnduet.nnunet_types import DatasetJson, Plans
 
 __all__ = ["StockFiles"]
 
@@ -61,18 +62,18 @@ class StockFiles(FolderFiles):
             return super().json(name) if name == "dataset.json" else None
         return self._described()
 
-    def _described(self) -> dict[str, Any]:
+    def _described(self) -> Plans:
         """The plans with the object that nnDuet's training would have added."""
         own = {"training": {}, "tasks": {}, "head": {}, "overlapping": has_regions(self._dataset["labels"])}
         return self._plans | {PLANS_KEY: own}
 
     @cached_property
-    def _plans(self) -> dict[str, Any]:
+    def _plans(self) -> Plans:
         num_channels = len(self._dataset["channel_names"])
         return check_plans(self._content("plans.json"), num_channels, str(self.place / "plans.json"))
 
     @cached_property
-    def _dataset(self) -> dict[str, Any]:
+    def _dataset(self) -> DatasetJson:
         return check_dataset(self._content("dataset.json"), str(self.place / "dataset.json"))
 
     def _content(self, name: str) -> dict[str, Any]:

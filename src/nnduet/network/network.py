@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pydoc
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import torch
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from nnduet.errors import ModelError, SettingsError
 from nnduet.network.heads import JointNetwork
 from nnduet.network.pooling import POOLINGS, Pooling
+from nnduet.nnunet_types import ConfigurationManager, PlansManager
 from nnduet.task_list import tasks_from_json
 
 __all__ = [
@@ -40,8 +40,8 @@ HEAD_SETTINGS = ("hidden", "dropout", "class_gradient", "stages", "pooling")
 
 
 def build_joint_network(
-    plans_manager: Any,
-    configuration_manager: Any,
+    plans_manager: PlansManager,
+    configuration_manager: ConfigurationManager,
     num_input_channels: int,
     num_output_channels: int,
     deep_supervision: bool,
@@ -91,18 +91,18 @@ def build_joint_network(
     )
 
 
-def _named_pooling(name: Any) -> Pooling:
+def _named_pooling(name: object) -> Pooling:
     if not isinstance(name, str) or name not in POOLINGS:
         raise SettingsError(f"pooling: expected one of {tuple(POOLINGS)}, got {name!r}")
     return POOLINGS[name]
 
 
-def has_regions(labels: Mapping[str, Any]) -> bool:
+def has_regions(labels: Mapping[str, object]) -> bool:
     """Whether the labels of a dataset.json are regions, which may overlap."""
     return any(isinstance(value, list) for value in labels.values())
 
 
-def _check_building_blocks(configuration_manager: Any) -> None:
+def _check_building_blocks(configuration_manager: ConfigurationManager) -> None:
     """Convolutions, norms and activations come from torch.nn; nnU-Net itself would import and call whatever the file names."""
     for key in configuration_manager.network_arch_init_kwargs_req_import:
         name = configuration_manager.network_arch_init_kwargs[key]

@@ -31,6 +31,7 @@ from nnduet.model_store.model_folder import ModelFolder, load_model
 from nnduet.model_store.shipped_models import open_model
 from nnduet.network.heads import JointNetwork, task_probabilities
 from nnduet.network.pooling import PooledSums
+from nnduet.nnunet_types import CaseProperties
 from nnduet.report.stored_model import region_names
 from nnduet.runtimes.joint_pass import JointPass
 from nnduet.schema import Task
@@ -193,7 +194,7 @@ def _spread(cells: Tensor, shape: Sequence[int]) -> Tensor:
     return functional.interpolate(cells, tuple(shape), mode=mode) / float(covered)
 
 
-def _on_image_grid(contributions: Tensor, properties: Mapping[str, Any], model: ModelFolder) -> NDArray[np.float32]:
+def _on_image_grid(contributions: Tensor, properties: CaseProperties, model: ModelFolder) -> NDArray[np.float32]:
     """(1, Z, Y, X) on the preprocessed grid to (Z, Y, X) on that of the image file, 0 where its border was cropped."""
     old, new, unread = contributions.shape[1:], properties["shape_after_cropping_and_before_resampling"], (1.0, 1.0, 1.0)
     back = Resampling.of(old, new, unread, unread, order=1, order_z=1, force_separate_z=False)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import jinja2
 
@@ -44,7 +43,7 @@ class ReportSummary:
     megabytes: float
     not_drawn: dict[str, str]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """A JSON object with every field."""
         return dict(vars(self))
 
@@ -74,7 +73,7 @@ def write_report(
     """
     with writing_report(output) as folder:
         shown = ShownCases(run, folder, explain)
-        content: dict[str, Any] = {
+        content: dict[str, object] = {
             "regions": [region_section(run, name, shown) for name in run.regions],
             "tasks": [task_section(run, entry, shown) for entry in run.tasks],
             "answered": answered_sections(run, shown),
@@ -86,7 +85,7 @@ def write_report(
     return ReportSummary(str(output / INDEX), len(run.rows), len(volumes), len(shown.pictures), size, shown.failed)
 
 
-def _render(run: Run, shown: ShownCases, content: dict[str, Any], volumes: dict[str, str], refresh: int | None) -> str:
+def _render(run: Run, shown: ShownCases, content: dict[str, object], volumes: dict[str, str], refresh: int | None) -> str:
     loader = jinja2.FileSystemLoader(_HERE / "templates")
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     return environment.get_template("report.html").render(

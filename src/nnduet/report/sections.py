@@ -88,7 +88,7 @@ def distributions(run: Run) -> list[Drawing]:
     ]
 
 
-def region_section(run: Run, name: str, shown: ShownCases) -> dict[str, Any]:
+def region_section(run: Run, name: str, shown: ShownCases) -> dict[str, object]:
     """Figures of a region, and its worst, median and best cases by Dice."""
     dice = run.scores(name, "dsc")
     reference, prediction = run.scores(name, "reference_ml"), run.scores(name, "prediction_ml")
@@ -113,7 +113,7 @@ def region_section(run: Run, name: str, shown: ShownCases) -> dict[str, Any]:
     }
 
 
-def task_section(run: Run, cases: TaskCases, shown: ShownCases) -> dict[str, Any]:
+def task_section(run: Run, cases: TaskCases, shown: ShownCases) -> dict[str, object]:
     """Figures and tables of a task; without references only how sure the answers are."""
     task = cases.task
     out: dict[str, Any] = {"name": task.name, "type": task.type, "figures": [], "wrong": [], "confusion": None, "metrics": []}
@@ -154,7 +154,7 @@ def task_section(run: Run, cases: TaskCases, shown: ShownCases) -> dict[str, Any
     return out
 
 
-def _confusion(classes: Sequence[str], counts: Sequence[Sequence[int]]) -> dict[str, Any]:
+def _confusion(classes: Sequence[str], counts: Sequence[Sequence[int]]) -> dict[str, object]:
     rows = [
         {"name": name, "cells": [{"count": n, "share": n / max(sum(row), 1)} for n in row], "total": sum(row)}
         for name, row in zip(classes, counts, strict=False)
@@ -162,7 +162,7 @@ def _confusion(classes: Sequence[str], counts: Sequence[Sequence[int]]) -> dict[
     return {"classes": list(classes), "rows": rows}
 
 
-def training_section(run: Run) -> list[dict[str, Any]]:
+def training_section(run: Run) -> list[dict[str, object]]:
     """Curves per fold: losses, rates of success, and what the heads lost."""
     folds = []
     for name, folder in run.folds.items():
@@ -207,7 +207,7 @@ def _further_columns(run: Run) -> dict[str, str]:
     return {name: title for name, title in (found | {"outlier_score": "outlier score"}).items() if name in header}
 
 
-def case_rows(run: Run, volumes: Mapping[str, str]) -> list[dict[str, Any]]:
+def case_rows(run: Run, volumes: Mapping[str, str]) -> list[dict[str, object]]:
     """A row per case: name, key of its volumes, cells, and whether an answer is wrong."""
     scores = [run.scores(region, metric.key) for region in run.regions for metric in _HEADLINES]
     rows = []

@@ -192,7 +192,7 @@ def _encoded(
     return base64.b64encode(gzip.compress(bytes(content), compresslevel=9, mtime=0)).decode("ascii")
 
 
-def _script(key: str, payload: Mapping[str, Any]) -> str:
+def _script(key: str, payload: Mapping[str, object]) -> str:
     """JSON is JavaScript; ``<`` is escaped so that the text is harmless within a page, too."""
     name, value = (json.dumps(part, allow_nan=False).replace("<", "\\u003c") for part in (key, payload))
     return f"window.nnduetVolumes = window.nnduetVolumes || {{}};\nwindow.nnduetVolumes[{name}] = {value};\n"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nnduet.errors import CorruptFileError
+from nnduet.nnunet_types import CaseProperties
 
 __all__ = ["read_properties"]
 
@@ -25,7 +26,7 @@ class _DataOnly(pickle.Unpickler):
         return super().find_class(module, name)
 
 
-def read_properties(path: Path) -> dict[str, Any]:
+def read_properties(path: Path) -> CaseProperties:
     """The properties of a preprocessed case, from ``<case>.pkl``: geometry, cropping, and where its labels are.
 
     Raises:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -65,7 +64,7 @@ def _masks(model: Path, fold: int, cases: Sequence[str]) -> Mapping[str, Sequenc
     return found
 
 
-def _check_cases(place: Path, what: str, found: Mapping[str, Any], cases: Sequence[str]) -> None:
+def _check_cases(place: Path, what: str, found: Mapping[str, object], cases: Sequence[str]) -> None:
     missing, foreign = sorted(set(cases) - set(found)), sorted(set(found) - set(cases))
     if missing or foreign:
         raise DatasetError(

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnduet.errors import ModelError, SettingsError
 from nnduet.model_store import plans as model_plans
+from nnduet.nnunet_types import Configuration, Plans
 
 __all__ = ["check_configuration"]
 
 
-def check_configuration(plans: Mapping[str, Any], configuration: str) -> dict[str, Any]:
+def check_configuration(plans: Plans, configuration: str) -> Configuration:
     """The entries of a configuration, with those that it inherits.
 
     Raises:
@@ -42,9 +42,9 @@ def check_configuration(plans: Mapping[str, Any], configuration: str) -> dict[st
     return found
 
 
-def _resolved(plans: Mapping[str, Any], configuration: str) -> dict[str, Any]:
+def _resolved(plans: Plans, configuration: str) -> Configuration:
     try:
-        resolved: dict[str, Any] = PlansManager(dict(plans)).get_configuration(configuration).configuration
+        resolved: Configuration = PlansManager(dict(plans)).get_configuration(configuration).configuration
     except (ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
         inherited = plans["configurations"][configuration]
         parent = inherited.get("inherits_from") if isinstance(inherited, Mapping) else None

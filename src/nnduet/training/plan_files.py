@@ -13,6 +13,7 @@ from typing import Any
 
 from nnduet.errors import OutputExistsError, SettingsError
 from nnduet.io.files import write_json_atomically
+from nnduet.nnunet_types import Plans
 from nnduet.records import read_json
 from nnduet.training.plan_checks import check_configuration
 
@@ -37,7 +38,7 @@ class PlanChanges:
     patch_size: tuple[int, ...] | None = None
     batch_size: int | None = None
 
-    def given(self) -> dict[str, Any]:
+    def given(self) -> dict[str, object]:
         """The options that are not None, as JSON has them."""
         return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items() if v is not None}
 
@@ -46,7 +47,7 @@ NO_CHANGES = PlanChanges()
 """The planner's choice as it is."""
 
 
-def apply_changes(plans: dict[str, Any], configurations: Sequence[str], changes: PlanChanges) -> dict[str, Any]:
+def apply_changes(plans: Plans, configurations: Sequence[str], changes: PlanChanges) -> Plans:
     """The plans with the changes in the wanted configurations.
 
     Raises:
@@ -75,13 +76,13 @@ def apply_changes(plans: dict[str, Any], configurations: Sequence[str], changes:
     return changed
 
 
-def keep_own_configurations(plans: dict[str, Any], existing: Mapping[str, Any] | None) -> dict[str, Any]:
+def keep_own_configurations(plans: Plans, existing: Plans | None) -> Plans:
     """New plans with the configurations that a user added to the existing ones, as nnU-Net's planner keeps them."""
     added = {name: v for name, v in (existing or {}).get("configurations", {}).items() if name not in plans["configurations"]}
     return {**plans, "configurations": {**plans["configurations"], **added}}
 
 
-def write_planned(plans_file: Path, plans: Mapping[str, Any], changes: PlanChanges) -> None:
+def write_planned(plans_file: Path, plans: Plans, changes: PlanChanges) -> None:
     """Write the plans, and beside them what tells later whether a user has edited them."""
     write_json_atomically(plans_file, plans)
     write_json_atomically(_planned(plans_file), {"plans": plans, "options": changes.given()})
@@ -91,7 +92,7 @@ def _planned(plans_file: Path) -> Path:
     return plans_file.with_name(f".{plans_file.stem}.planned")
 
 
-def check_replaceable(plans_file: Path, plans: Mapping[str, Any], changes: PlanChanges) -> None:
+def check_replaceable(plans_file: Path, plans: Plans, changes: PlanChanges) -> None:
     """Refuse new plans where the existing ones hold edits that would be lost.
 
     Raises:
@@ -99,7 +100,7 @@ def check_replaceable(plans_file: Path, plans: Mapping[str, Any], changes: PlanC
     """
     if not plans_file.is_file():
         return
-    existing: dict[str, Any] = read_json(plans_file, dict[str, Any])
+    existing: Plans = read_json(plans_file, dict[str, Any])
     if existing == _as_json(plans):
         return
     stored: dict[str, Any] = read_json(_planned(plans_file), dict[str, Any]) if _planned(plans_file).is_file() else {}
@@ -117,19 +118,20 @@ def _options(names: Sequence[str]) -> str:
     return " and ".join(f"--{name.replace('_', '-')}" for name in names)
 
 
-def _as_json(plans: Mapping[str, Any]) -> Any:
-    return json.loads(json.dumps(plans))
+def _as_json(plans: Plans) -> Plans:
+    plain: Plans = json.loads(json.dumps(plans))
+    return plain
 
 
 def _listed(edits: Sequence[str]) -> str:
     return ", ".join(edits[:_SHOWN]) + (f" and {len(edits) - _SHOWN} more" if len(edits) > _SHOWN else "")
 
 
-def _differences(before: Any, now: Any, place: str = "") -> list[str]:
+def _differences(before: object, now: object, place: str = "") -> list[str]:
     return [f"{place} {old} -> {new}" for place, old, new in _pairs(before, now, place)]
 
 
-def _pairs(before: Any, now: Any, place: str) -> Iterator[tuple[str, Any, Any]]:
+def _pairs(before: object, now: object, place: str) -> Iterator[tuple[str, object, object]]:
     """Every entry that differs: (dotted place, old, new). Configurations that were added are no edit, for they are kept."""
     if not (isinstance(before, Mapping) and isinstance(now, Mapping)):
         if before != now:

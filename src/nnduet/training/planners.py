@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import ClassVar
 
 from nnunetv2.experiment_planning.experiment_planners.network_topology import get_pool_and_conv_props
 from nnunetv2.experiment_planning.experiment_planners.resencUNet_planner import ResEncUNetPlanner
@@ -18,6 +18,7 @@ from nnunetv2.utilities.json_export import recursive_fix_for_json_export
 from nnduet.errors import DatasetError, SettingsError
 from nnduet.io.case_images import NNUNET_READERS
 from nnduet.io.formats import image_endings, listed_endings
+from nnduet.nnunet_types import Configuration, DatasetJson, Plans
 from nnduet.training.settings import CPU_SETTINGS, TrainingSettings
 
 __all__ = ["PRESETS", "CpuPlanner", "patch_within", "plans_name_of", "preset_of", "reader_of"]
@@ -30,13 +31,13 @@ class _OwnPlans:
     """
 
     plans_identifier: str
-    dataset_json: dict[str, Any]
+    dataset_json: DatasetJson
 
-    def determine_reader_writer(self) -> Any:
+    def determine_reader_writer(self) -> type:
         """The reader of the file ending. nnU-Net's tries an image, and takes another one after any error of the disk."""
         return reader_of(self.dataset_json)
 
-    def save_plans(self, plans: dict[str, Any]) -> None:
+    def save_plans(self, plans: Plans) -> None:
         """Make them plain JSON; :func:`nnduet.training.planning.plan` decides what file they may replace."""
         recursive_fix_for_json_export(plans)
 
@@ -45,7 +46,7 @@ class _OwnPlans:
         return f"{self.plans_identifier}_{configuration_name}"
 
 
-def reader_of(dataset_json: Mapping[str, Any]) -> Any:
+def reader_of(dataset_json: DatasetJson) -> type:
     """nnU-Net's reader for a dataset: the one that its ``dataset.json`` names, else the first for its file ending.
 
     Raises:
@@ -53,7 +54,7 @@ def reader_of(dataset_json: Mapping[str, Any]) -> Any:
             nnU-Net reads and prediction does not.
     """
     try:
-        reader = determine_reader_writer_from_dataset_json(dict(dataset_json), verbose=False)
+        reader: type = determine_reader_writer_from_dataset_json(dict(dataset_json), verbose=False)
     except (RuntimeError, KeyError, AttributeError) as error:
         raise DatasetError(f"dataset.json: expected a file_ending that nnU-Net reads: {error}") from error
     if reader.__name__ not in NNUNET_READERS:
@@ -93,17 +94,22 @@ class CpuPlanner(_OwnPlans, ResEncUNetPlanner):  # type: ignore[misc]
     max_pooling: ClassVar[dict[int, int]] = {2: 5, 3: 3}
     """Stages after the first, by dimension: in 2d depth, and with it the view of a whole lesion, costs little."""
 
-    def __init__(self, dataset_name_or_id: str | int, plans_name: str = "nnDuetCpuPlans", **kwargs: Any) -> None:
+    def __init__(self, dataset_name_or_id: str | int, plans_name: str = "nnDuetCpuPlans", **kwargs: object) -> None:
         kwargs.pop("gpu_memory_target_in_gb", None)
         super().__init__(dataset_name_or_id, gpu_memory_target_in_gb=1, plans_name=plans_name, **kwargs)
         self.UNet_base_num_features = self.base_features
         self.UNet_blocks_per_stage_encoder = (1, *(2,) * 11)
 
     def get_plans_for_configuration(
-        self, spacing: Any, median_shape: Any, data_identifier: str, approximate_n_voxels_dataset: float, _cache: dict[str, Any]
-    ) -> dict[str, Any]:
+        self,
+        spacing: Sequence[float],
+        median_shape: Sequence[float],
+        data_identifier: str,
+        approximate_n_voxels_dataset: float,
+        _cache: dict[str, object],
+    ) -> Configuration:
         """nnU-Net's plan for one configuration, with the patch, batch and network of this preset."""
-        plan: dict[str, Any] = super().get_plans_for_configuration(
+        plan: Configuration = super().get_plans_for_configuration(
             spacing, median_shape, data_identifier, approximate_n_voxels_dataset, _cache
         )
         dim = len(spacing)

@@ -8,6 +8,7 @@ from typing import Any
 from nnduet.datasets.folds import Folds, parse_folds
 from nnduet.errors import DatasetError, SettingsError
 from nnduet.names import check_name
+from nnduet.nnunet_types import DatasetJson, Plans
 from nnduet.records import read_json
 from nnduet.schema import SPLITS_FILE, Workspace
 from nnduet.training.plan_checks import check_configuration
@@ -35,18 +36,18 @@ def find_plans(workspace: Workspace, dataset: str, plans_name: str | None) -> st
     return found[0]
 
 
-def _is_plans(content: Any) -> bool:
+def _is_plans(content: object) -> bool:
     return isinstance(content, dict) and "configurations" in content
 
 
-def read_plans(workspace: Workspace, dataset: str, plans_name: str) -> dict[str, Any]:
+def read_plans(workspace: Workspace, dataset: str, plans_name: str) -> Plans:
     """The plans of that name.
 
     Raises:
         DatasetError: they call themselves otherwise, or are those of another dataset: their model would mix with another's.
     """
     path = workspace.preprocessed / dataset / f"{plans_name}.json"
-    plans: dict[str, Any] = read_prepared(path)
+    plans: Plans = read_prepared(path)
     for key, expected in (("plans_name", plans_name), ("dataset_name", dataset)):
         if plans.get(key) != expected:
             raise DatasetError(f"{path}: expected {key} {expected!r}, as file and folder are called, got {plans.get(key)!r}")
@@ -56,7 +57,7 @@ def read_plans(workspace: Workspace, dataset: str, plans_name: str) -> dict[str,
     return plans
 
 
-def read_prepared(path: Path) -> dict[str, Any]:
+def read_prepared(path: Path) -> DatasetJson:
     """A JSON object that ``plan`` wrote.
 
     Raises:
@@ -64,7 +65,7 @@ def read_prepared(path: Path) -> dict[str, Any]:
     """
     if not path.exists():
         raise DatasetError(f"{path}: expected a file, found none; run `nnduet plan` first")
-    content: dict[str, Any] = read_json(path, dict[str, Any])
+    content: DatasetJson = read_json(path, dict[str, Any])
     return content
 
 
@@ -79,7 +80,7 @@ def read_splits(path: Path) -> Folds:
     return parse_folds(read_json(path), str(path))
 
 
-def check_prepared(folder: Path, plans: dict[str, Any], configuration: str, fold: int | str) -> Path:
+def check_prepared(folder: Path, plans: Plans, configuration: str, fold: int | str) -> Path:
     """The folder of preprocessed cases of a configuration that can be trained, with the fold.
 
     Args:

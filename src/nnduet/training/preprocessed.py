@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import blosc2
+import numpy as np
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from numpy.typing import NDArray
 
 from nnduet.errors import CorruptFileError, DatasetError
 from nnduet.io.files import file_digest, locked, naming_disk_errors, write_json_atomically
 from nnduet.names import printable
-from nnduet.nnunet_types import CaseEntry, DatasetJson, Plans
+from nnduet.nnunet_types import CaseEntry, CaseProperties, DatasetJson, Plans
 from nnduet.progress import Progress
 from nnduet.records import read_json
 from nnduet.schema import Workspace
@@ -133,11 +135,11 @@ class PreprocessedCases(nnUNetDatasetBlosc2):  # type: ignore[misc]
     Pickles are read as data (:func:`read_properties`). A worker that loads its first case is settled as one.
     """
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
+    def __init__(self, *arguments: object, **options: object) -> None:
         super().__init__(*arguments, **options)
         self._process = os.getpid()
 
-    def load_case(self, identifier: str) -> tuple[Any, Any, None, dict[str, Any]]:
+    def load_case(self, identifier: str) -> tuple[NDArray[np.float32], NDArray[np.int16], None, CaseProperties]:
         if os.getpid() != self._process:
             self._process = os.getpid()
             settle_worker()

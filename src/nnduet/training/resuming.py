@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from nnduet.errors import OutputExistsError, ResumeError, SettingsError
 from nnduet.model_store.folder_files import load_checkpoint
 from nnduet.network.network import PLANS_KEY, has_regions
+from nnduet.nnunet_types import Configuration, DatasetJson, Plans
 from nnduet.training.checkpoints import FINAL, LATEST, PREVIOUS, find_checkpoint
 from nnduet.training.ingredients import changed_settings
 from nnduet.training.plan_checks import check_configuration
@@ -32,7 +31,7 @@ class Start:
         notes: what the user should know, for the log and the summary.
     """
 
-    settings: dict[str, Any]
+    settings: dict[str, object]
     checkpoint: Path | None = None
     reopens: bool = False
     notes: tuple[str, ...] = ()
@@ -40,9 +39,9 @@ class Start:
 
 def find_start(
     fold: Path,
-    plans: Mapping[str, Any],
+    plans: Plans,
     configuration: str,
-    dataset_json: Mapping[str, Any],
+    dataset_json: DatasetJson,
     *,
     epochs: int | None,
     resume: bool,
@@ -59,13 +58,13 @@ def find_start(
         ModelError, CorruptFileError: its checkpoint is damaged.
     """
     given = dict(plans.get(PLANS_KEY, {}).get("training", {}))
-    wanted = TrainingSettings.from_json(given if epochs is None else {**given, "num_epochs": epochs}).to_json()
+    wanted = TrainingSettings.from_json(given if epochs is None else {**given, "num_epochs": epochs})
     if not resume:
         _check_unbegun(fold)
-        return Start(wanted)
+        return Start(wanted.to_json())
     path = find_checkpoint(fold)
     if path is None:
-        return Start(wanted, notes=(f"{fold}: nothing to resume is there; the training begins at its first epoch",))
+        return Start(wanted.to_json(), notes=(f"{fold}: nothing to resume is there; the training begins at its first epoch",))
     checkpoint = load_checkpoint(path)
     before = checkpoint["init_args"].get("plans") if isinstance(checkpoint["init_args"], dict) else None
     if not isinstance(before, dict):
@@ -81,14 +80,12 @@ def _check_unbegun(fold: Path) -> None:
             raise OutputExistsError(f"{fold / name}: a training is there already; add --resume", remedy=help_here)
 
 
-def _settings_of(plans: Mapping[str, Any]) -> dict[str, Any]:
+def _settings_of(plans: Plans) -> TrainingSettings:
     """Settings in a checkpoint; those that did not exist then have their defaults."""
-    return TrainingSettings.from_json(plans.get(PLANS_KEY, {}).get("training", {})).to_json()
+    return TrainingSettings.from_json(plans.get(PLANS_KEY, {}).get("training", {}))
 
 
-def _check_same_network(
-    path: Path, before: Mapping[str, Any], plans: Mapping[str, Any], configuration: str, dataset_json: Mapping[str, Any]
-) -> None:
+def _check_same_network(path: Path, before: Plans, plans: Plans, configuration: str, dataset_json: DatasetJson) -> None:
     ours = before.get(PLANS_KEY, {})
     now = {"tasks": dataset_json.get("classification", {}), "overlapping": has_regions(dataset_json["labels"])}
     other = {name: ours[name] for name in now if name in ours}
@@ -104,40 +101,41 @@ def _check_same_network(
             )
 
 
-def _configuration(plans: Mapping[str, Any], configuration: str) -> dict[str, Any]:
+def _configuration(plans: Plans, configuration: str) -> Configuration:
     try:
         return check_configuration(plans, configuration)
     except SettingsError:
         return {}
 
 
-def _resumed(path: Path, before: dict[str, Any], wanted: dict[str, Any], done: int, *, keeps_epochs: bool) -> Start:
+def _resumed(path: Path, before: TrainingSettings, wanted: TrainingSettings, done: int, *, keeps_epochs: bool) -> Start:
     notes = []
-    if keeps_epochs and before["num_epochs"] != wanted["num_epochs"]:
+    if keeps_epochs and before.num_epochs != wanted.num_epochs:
         notes.append(
-            f"the training goes on to the {before['num_epochs']} epochs that it began with, not to the {wanted['num_epochs']} "
+            f"the training goes on to the {before.num_epochs} epochs that it began with, not to the {wanted.num_epochs} "
             "of the plans; --epochs changes that"
         )
-        wanted = {**wanted, "num_epochs": before["num_epochs"]}
-    changed = [name for name in wanted if wanted[name] != before[name]]
+        wanted = replace(wanted, num_epochs=before.num_epochs)
+    old, new = before.to_json(), wanted.to_json()
+    changed = [name for name in new if new[name] != old[name]]
     fixed = [name for name in changed if name not in _CHANGEABLE]
     if fixed:
-        named = "; ".join(changed_settings({n: before[n] for n in fixed}, {n: wanted[n] for n in fixed}))
+        named = "; ".join(changed_settings({n: old[n] for n in fixed}, {n: new[n] for n in fixed}))
         raise ResumeError(f"{path}: was trained with other settings: {named}; resume with the same, or move it away")
     reopens = path.name == FINAL and "num_epochs" in changed
     if "num_epochs" in changed:
-        _check_epochs(path, before, wanted["num_epochs"], done, reopens=reopens)
+        _check_epochs(path, before, wanted.num_epochs, done, reopens=reopens)
     for name in changed:
-        notes.append(f"from epoch {done + 1} on, {changed_settings({name: before[name]}, {name: wanted[name]})[0]}")
+        notes.append(f"from epoch {done + 1} on, {changed_settings({name: old[name]}, {name: new[name]})[0]}")
     if "num_epochs" in changed:
         notes.append("learning rates and the weight of the class loss follow the schedule of the new number of epochs")
-    return Start(wanted, path, reopens, tuple(notes))
+    return Start(new, path, reopens, tuple(notes))
 
 
-def _check_epochs(path: Path, before: Mapping[str, Any], epochs: int, done: int, *, reopens: bool) -> None:
+def _check_epochs(path: Path, before: TrainingSettings, epochs: int, done: int, *, reopens: bool) -> None:
     if epochs <= done:
-        raise ResumeError(f"{path}: {done} of {before['num_epochs']} epochs are done; --epochs expected more, got {epochs}")
-    if reopens and before["selection_share"] > 0:
+        raise ResumeError(f"{path}: {done} of {before.num_epochs} epochs are done; --epochs expected more, got {epochs}")
+    if reopens and before.selection_share > 0:
         raise ResumeError(
             f"{path}: holds the weights of a chosen epoch (selection_share), from which the training cannot be extended to "
             f"{epochs} epochs; train anew with them"

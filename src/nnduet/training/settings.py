@@ -82,7 +82,7 @@ class TrainingSettings:
             if not 0 <= getattr(self, name) <= most:
                 raise SettingsError(f"{name}: expected in [0, {most}], got {getattr(self, name)}", remedy=_CORRECT)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """A JSON object with every field."""
         return asdict(self)
 
@@ -106,7 +106,7 @@ class TrainingSettings:
         return self.class_loss_weight * min(max((epoch - warmup) / warmup, 0.0), 1.0)
 
 
-def _are_different_integers(stages: Any) -> bool:
+def _are_different_integers(stages: object) -> bool:
     return isinstance(stages, list) and bool(stages) and all(type(s) is int for s in stages) and len(set(stages)) == len(stages)
 
 

@@ -11,6 +11,7 @@ from nnduet.case_head.feature_table import FeatureTable
 from nnduet.errors import ModelError, TableError
 from nnduet.model_store.model_files import fold_names
 from nnduet.names import check_name
+from nnduet.nnunet_types import DatasetJson
 from nnduet.records import convert_json, read_json
 from nnduet.schema import Task, Workspace, folds_with
 from nnduet.task_list import tasks_from_json
@@ -36,7 +37,7 @@ class TrainedFolds:
     model: Path
     folds: tuple[str, ...]
     dataset: str
-    dataset_json: dict[str, Any]
+    dataset_json: DatasetJson
     table: Path
     labels: CaseLabels
     id_column: str | None = None
@@ -112,7 +113,7 @@ def read_trained_folds(
         StaleError: images or masks of the dataset changed after a fold was trained: its stored features are of the old ones.
     """
     planned: _PlansFile = read_json(model / "plans.json", _PlansFile, error=ModelError)
-    dataset_json: dict[str, Any] = read_json(model / "dataset.json", dict[str, Any], error=ModelError)
+    dataset_json: DatasetJson = read_json(model / "dataset.json", dict[str, Any], error=ModelError)
     described = convert_json(dataset_json, _DatasetFile, str(model / "dataset.json"), error=ModelError)
     tasks = tasks_from_json(described.classification, str(model / "dataset.json"), error=ModelError)
     if not tasks:

@@ -11,14 +11,13 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import current_process, get_context, parent_process
 from multiprocessing.connection import wait
-from typing import Any
 
 from nnduet.errors import WorkerError
 from nnduet.interrupts import starting_children
 
 __all__ = ["CaseRunner", "case_runner", "refuse_in_a_starting_worker", "settle_worker"]
 
-CaseRunner = Callable[[Callable[..., None], Mapping[str, Any]], Iterator[str]]
+CaseRunner = Callable[[Callable[..., None], Mapping[str, object]], Iterator[str]]
 """(work, {case id: entry}) -> case ids as they finish; ``work(case_id, entry)`` runs here or in a worker."""
 
 _MAIN_GUARD = (
@@ -93,13 +92,15 @@ def _death(cases: list[str]) -> str:
     return f"a preprocessing worker died, perhaps out of memory, near cases {cases}"
 
 
-def _one_by_one(work: Callable[..., None], entries: Mapping[str, Any]) -> Iterator[str]:
+def _one_by_one(work: Callable[..., None], entries: Mapping[str, object]) -> Iterator[str]:
     for case_id, entry in entries.items():
         work(case_id, entry)
         yield case_id
 
 
-def _by_pool(pool: ProcessPoolExecutor, workers: int, work: Callable[..., None], entries: Mapping[str, Any]) -> Iterator[str]:
+def _by_pool(
+    pool: ProcessPoolExecutor, workers: int, work: Callable[..., None], entries: Mapping[str, object]
+) -> Iterator[str]:
     finished: set[str] = set()
     try:
         with starting_children():
