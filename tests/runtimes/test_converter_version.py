@@ -20,7 +20,7 @@ CONVERTS = (
 )
 COMPUTES = {"openvino_pass.py", "openvino_runtime.py"}
 """They run a graph that is there, and make none."""
-KNOWN = (1, "4e4d29875b27719a")
+KNOWN = (1, "66a4c05043a6ccca")
 """The version, and the digest of the code that it stands for."""
 
 

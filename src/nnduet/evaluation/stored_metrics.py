@@ -196,10 +196,10 @@ class Alarm:
         sentence: for a person.
     """
 
-    task: str = ""
-    kind: str = ""
-    num_cases: int = 0
-    sentence: str = ""
+    task: str
+    kind: str
+    num_cases: int
+    sentence: str
 
 
 @dataclass(frozen=True)
