@@ -112,15 +112,27 @@ def fit_case_head(
         network_share=share,
         temperature=temperature,
         scores=np.sort(task.kind.nonconformity(task, task.kind.outputs(logits, temperature), y)),
-        choice={
-            "models": [{"model": c.family, "features": c.features, "strength": c.strength} for c in best],
-            "network_share": share,
-            "own_temperature": own_temperature * float(np.exp(np.mean([np.log(c.temperature) for c in best]))),
-            "inner_loss": _loss(task, own, y),
-            "inner_loss_of_models": {f"{c.family} on {c.features}": round(c.loss, 5) for c in ranked},
-            "num_cases": len(y),
-        },
+        choice=_told(best, ranked, share, own_temperature, _loss(task, own, y), len(y)),
     )
+
+
+def _told(
+    best: Sequence[_Candidate],
+    ranked: Sequence[_Candidate],
+    share: float,
+    own_temperature: float,
+    inner_loss: float,
+    num_cases: int,
+) -> dict[str, Any]:
+    """What was chosen from what, for people and for reports; see :attr:`CaseHead.choice`."""
+    return {
+        "models": [{"model": c.family, "features": c.features, "strength": c.strength} for c in best],
+        "network_share": share,
+        "own_temperature": own_temperature * float(np.exp(np.mean([np.log(c.temperature) for c in best]))),
+        "inner_loss": inner_loss,
+        "inner_loss_of_models": {f"{c.family} on {c.features}": round(c.loss, 5) for c in ranked},
+        "num_cases": num_cases,
+    }
 
 
 def feature_sets(blocks: Mapping[str, Sequence[int]]) -> dict[str, list[int]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,18 +54,15 @@ def read_folder(
         TableError, SettingsError: see ``tables``.
     """
     description = read_description(folder / "dataset.json")
-    expected = len(channels or description.channel_names or ()) or None
-    cases, mask_names, case_notes = _training_cases(folder, images, labels, expected)
-    num_channels = len(cases[0].images)
-    tests, test_notes = read_test_cases(test_images or _existing(folder, "test_images", "imagesTs"), num_channels)
+    cases, mask_names, case_notes = _training_cases(folder, images, labels, channels or description.channel_names or ())
+    tests, test_notes = read_test_cases(test_images or _existing(folder, "test_images", "imagesTs"), len(cases[0].images))
     wanted = _Wanted(task_specs, id_column, group_column, covariates, ignore_extra_rows)
     details = _read_details(table or find_table(folder), cases, tests, wanted)
-    folds_file = splits or _existing(folder, SPLITS_FILE)
-    folds, fold_notes = _read_folds(folds_file, cases)
+    folds, folds_file, fold_notes = _read_folds(splits or _existing(folder, SPLITS_FILE), cases)
     return Source(
         cases=cases,
         test_cases=tests,
-        channel_names=name_channels(channels, description.channel_names, num_channels),
+        channel_names=name_channels(channels, description.channel_names, len(cases[0].images)),
         labels=description.labels,
         tasks=details.tasks,
         rows=details.rows,
@@ -82,10 +79,11 @@ def read_folder(
 
 
 def _training_cases(
-    folder: Path, images: Path | None, labels: Path | Mapping[str, Path] | None, num_channels: int | None
+    folder: Path, images: Path | None, labels: Path | Mapping[str, Path] | None, channels: Collection[str]
 ) -> tuple[tuple[SourceCase, ...], tuple[str, ...], tuple[str, ...]]:
-    """Cases with their masks, the names of these where there are several, and what is said of files that are not used."""
-    found = find_cases(images or _first_folder(folder, "images", "imagesTr"), num_channels)
+    """Cases with their masks, the names of these where there are several, and what is said of files that are not used; of
+    ``channels`` the number is expected, where any are known."""
+    found = find_cases(images or _first_folder(folder, "images", "imagesTr"), len(channels) or None)
     check_case_names(found.cases)
     named = labels if isinstance(labels, Mapping) else {}
     folders = list(named.values()) or [labels if isinstance(labels, Path) else _first_folder(folder, "labels", "labelsTr")]
@@ -191,10 +189,11 @@ def _first_folder(folder: Path, *names: str) -> Path:
     return found
 
 
-def _read_folds(path: Path | None, cases: Sequence[SourceCase]) -> tuple[Folds | None, list[str]]:
+def _read_folds(path: Path | None, cases: Sequence[SourceCase]) -> tuple[Folds | None, Path | None, list[str]]:
     if path is None:
-        return None, []
-    return read_user_folds(read_json(path), str(path), [case.case_id for case in cases])
+        return None, None, []
+    folds, notes = read_user_folds(read_json(path), str(path), [case.case_id for case in cases])
+    return folds, path, notes
 
 
 def name_channels(given: Sequence[str], described: Mapping[str, str] | None, num_channels: int) -> dict[str, str]:
