@@ -243,8 +243,9 @@ def test_row_115_every_command_line_of_a_page_runs_as_printed(page: str, folder:
     for line in _lines(page):
         shell.run(line)
     assert shell.ran
+    known = {"nnduet": nnduet}  # a page's blocks follow each other, as its command lines do
     for code in re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text(encoding="utf-8"), re.S | re.M):
-        exec(compile(code, page, "exec"), {"nnduet": nnduet})
+        exec(compile(code, page, "exec"), known)
 
 
 def test_row_115_every_line_that_is_not_run_is_still_in_a_page() -> None:

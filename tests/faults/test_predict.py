@@ -21,6 +21,7 @@ from tiny import SPACING_MM, tiny_case, write_tiny_dataset
 
 from nnduet import Predictor
 from nnduet.errors import LockedError, ModelError, TooLargeError
+from nnduet.inference.case_pass import CasePass
 from nnduet.inference.folder_runs import predict_folder
 from nnduet.io.files import locked
 from nnduet.io.images import Geometry, write_image
@@ -108,15 +109,15 @@ def test_row_38_a_device_without_room_for_several_patches_gets_one_at_a_time(
 def test_row_38_a_device_without_room_for_a_patch_leaves_it_to_the_cpu(model_3d: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     predictor, (image, _) = Predictor.load(model_3d, device="cpu"), tiny_case(0, 3)
     expected = predictor(image, spacing_mm=SPACING_MM[3])
-    original = Predictor._tiles
+    original = CasePass._tiles
 
-    def on_gpu(this: Predictor, *arguments: Any, **options: Any) -> Any:
-        if this is predictor:
+    def on_gpu(this: CasePass, *arguments: Any, **options: Any) -> Any:
+        if this is predictor.case_pass:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
         return original(this, *arguments, **options)
 
-    monkeypatch.setattr(Predictor, "_tiles", on_gpu)
-    monkeypatch.setattr(predictor, "device", torch.device("cuda"))
+    monkeypatch.setattr(CasePass, "_tiles", on_gpu)
+    monkeypatch.setattr(predictor.case_pass, "device", torch.device("cuda"))
     found = predictor(image, spacing_mm=SPACING_MM[3])
     np.testing.assert_array_equal(found.segmentation, expected.segmentation)
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,26 +14,21 @@ from numpy.typing import NDArray
 
 from nnduet.case_head.head import describe_head
 from nnduet.datasets.mask_codes import MaskCodes
-from nnduet.errors import ModelError, SettingsError, TooLargeError, ValuesError
-from nnduet.inference.case_features import CaseFeatures, extract, grid_spacing_mm, slice_thickness_mm
+from nnduet.errors import ModelError, SettingsError
+from nnduet.inference.case_features import CaseFeatures
+from nnduet.inference.case_pass import CasePass, Tiling, voxel_scale
 from nnduet.inference.labelling import to_labels
 from nnduet.inference.memory import choose_accumulator, naming_shortage
 from nnduet.inference.prediction import Origin, Prediction
 from nnduet.inference.preprocessing import preprocess, preprocessed_shape
-from nnduet.inference.sliding_window import predict_coarse_to_fine, predict_tiles
 from nnduet.inference.task_predictions import TaskPrediction, answer, rows_of
 from nnduet.io.case_inputs import ImageInput, open_case
 from nnduet.io.images import Geometry
 from nnduet.model_store.model_files import FINAL_CHECKPOINT
-from nnduet.model_store.model_folder import Member, ModelFolder, load_model
-from nnduet.model_store.model_network import network_for
+from nnduet.model_store.model_folder import ModelFolder, load_model
 from nnduet.model_store.shipped_models import open_model
 from nnduet.network.hardware import select_device
-from nnduet.network.heads import JointNetwork
-from nnduet.network.network import use_cpu_layers
-from nnduet.network.pooling import PooledSums
 from nnduet.nnunet_types import CaseProperties
-from nnduet.runtimes.member_passes import MemberPasses
 from nnduet.schema import Task
 
 __all__ = ["Predictor", "Prepared"]
@@ -98,13 +91,9 @@ class Predictor:
         self.step_size = step_size
         self.fast = fast
         self.mirror_axes = model.mirror_axes if tta and not fast else ()
-        self.network = model.network.to(self.device).eval()
-        self._turn = threading.Lock()
-        if len(model.members) == 1:
-            model.members[0].weights.clear()  # the network has them and is never given others
-        self.passes = MemberPasses(model, self.device, runtime, 2 ** len(self.mirror_axes), precision)
-        if self.device.type == "cpu" and self.passes.name == "torch":
-            use_cpu_layers(self.network)
+        tiling = Tiling(step_size, self.mirror_axes, fast)
+        self.case_pass = CasePass(model, self.device, tiling, runtime=runtime, precision=precision)
+        self.network, self.passes = self.case_pass.network, self.case_pass.passes
 
     def __repr__(self) -> str:
         model = self.model
@@ -273,91 +262,17 @@ class Predictor:
         accumulator: torch.dtype = torch.float32,
     ) -> tuple[torch.Tensor, list[CaseFeatures]]:
         """Mean logits (K, Z, Y, X) over the folds, and the features that each fold has of the case."""
-        model = self.model
-        total: torch.Tensor | None = None
-        features = []
-        for member in model.members:
-            with self._network_of(member):
-                logits, sums = self._predict_tiles(member, image, accumulator)
-            _check_finite(member, logits, sums)
-            features.append(
-                extract(
-                    image,
-                    logits,
-                    sums,
-                    layout=model.layout,
-                    overlapping=self.network.overlapping,
-                    spacing_mm=grid_spacing_mm(properties, model.configuration, model.plans),
-                    voxel_scale=self.voxel_scale(properties),
-                    covariates=covariates,
-                )
-            )
-            total = logits if total is None else total + logits
-        assert total is not None
-        return total / len(features), features
-
-    def _predict_tiles(self, member: Member, image: torch.Tensor, accumulator: torch.dtype) -> tuple[torch.Tensor, PooledSums]:
-        """All tiles; where the device runs out of memory, one patch at a time, and if that is too much, on the CPU."""
-        for frugal in (False, True):
-            try:
-                return self._tiles(member, image, accumulator, frugal)
-            except (torch.OutOfMemoryError, MemoryError) as error:
-                shortage = str(error)  # not the error itself, which holds what the failed pass had on the device
-            if self.device.type == "cuda":
-                torch.cuda.empty_cache()
-        if self.device.type == "cpu":
-            raise TooLargeError(f"a patch of {self.model.configuration.patch_size} voxels does not fit: {shortage}")
-        return self._on_cpu()._tiles(member, image, accumulator, frugal=True)
-
-    def _tiles(
-        self, member: Member, image: torch.Tensor, accumulator: torch.dtype, frugal: bool
-    ) -> tuple[torch.Tensor, PooledSums]:
-        run, patch_size = self.passes.of(member), self.model.configuration.patch_size
-        common: dict[str, Any] = {
-            "device": self.device,
-            "num_patches": self.passes.num_patches,
-            "accumulator": accumulator,
-            "frugal": frugal,
-        }
-        if self.fast:
-            return predict_coarse_to_fine(run, image, patch_size, overlapping=self.network.overlapping, **common)
-        return predict_tiles(run, image, patch_size, step_size=self.step_size, mirror_axes=self.mirror_axes, **common)
-
-    def _on_cpu(self) -> Predictor:
-        """The same predictor with the present weights, on the CPU; a copy of the network would need the device's memory."""
-        model, weights = self.model, {name: weight.cpu() for name, weight in self.network.state_dict().items()}
-        network = network_for(model.plans, model.configuration, model.dataset_json, weights, Path("the device"))
-        network.load_weights(weights)
-        precision = self.passes.precision if self.passes.precision == "float32" else "auto"
-        settings: dict[str, Any] = {"step_size": self.step_size, "tta": bool(self.mirror_axes), "fast": self.fast}
-        return Predictor(replace(model, network=network), device="cpu", runtime="torch", precision=precision, **settings)
+        return self.case_pass.run(image, properties, covariates, accumulator)
 
     def voxel_scale(self, properties: CaseProperties) -> float:
-        """What voxel counts are multiplied by: the slice spacing in mm for slice-wise models of volumes, else 1.
-
-        Slice-wise models do not resample between slices, so that a count of voxels means another volume in every case.
-        """
-        if len(self.model.configuration.patch_size) == 3 or properties["shape_before_cropping"][0] == 1:
-            return 1.0
-        return slice_thickness_mm(properties, self.model.plans)
-
-    @contextmanager
-    def _network_of(self, member: Member) -> Iterator[JointNetwork]:
-        """The network with a fold's weights, for one thread at a time.
-
-        All folds share one network, and a converted one writes every thread's outputs to the same memory. What leaves the
-        block must be the caller's own: :func:`predict_tiles` adds the outputs up in arrays that it makes.
-        """
-        with self._turn:
-            if len(self.model.members) > 1:
-                self.network.load_weights(member.weights)
-            yield self.network
+        """See :func:`~nnduet.inference.case_pass.voxel_scale`."""
+        return voxel_scale(self.model, properties)
 
     @torch.inference_mode()
     def _answers(self, features: list[CaseFeatures]) -> dict[str, TaskPrediction]:
         rows = []
         for member, known in zip(self.model.members, features, strict=True):
-            with self._network_of(member) as network:
+            with self.case_pass.network_of(member) as network:
                 rows.append(rows_of(network, member, known, self.tasks))
         members, scores = self.model.members, self.model.conformal
         return {
@@ -374,10 +289,3 @@ class Predictor:
         """What answers a task, e.g. "network head" or "case head (shrinkage LDA on shape) with 25 % network head"; folds that
         differ are joined by "; "."""
         return "; ".join(dict.fromkeys(describe_head(member.case_heads.get(task.name)) for member in self.model.members))
-
-
-def _check_finite(member: Member, logits: torch.Tensor, sums: PooledSums) -> None:
-    """Refuse what is no number before anything is decided by it: comparisons with NaN are false, which looks like an answer."""
-    lowest, highest = torch.aminmax(logits)  # NaN wins over every number
-    if not all(torch.isfinite(values).all() for values in (lowest, highest, sums.volumes, *sums.numerators)):
-        raise ValuesError(f"fold {member.fold}: expected finite numbers from the network, got NaN or infinity")
