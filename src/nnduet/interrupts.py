@@ -173,7 +173,9 @@ def _is_tracker(child: Any) -> bool:
 
 
 def _write(stream: TextIO | None, text: str) -> None:
-    with contextlib.suppress(OSError, ValueError, AttributeError):  # a closed pipe or no stream: the exit status remains
+    if stream is None:
+        return
+    with contextlib.suppress(OSError, ValueError):  # a closed pipe: the exit status remains
         stream.write(text)
         stream.flush()
 

@@ -131,6 +131,10 @@ class PlansManager(Protocol):
         """Place i of the preprocessed axes is that axis of the image."""
 
     @property
+    def transpose_backward(self) -> list[int]:
+        """Place i of the image's axes is that axis of the preprocessed ones."""
+
+    @property
     def foreground_intensity_properties_per_channel(self) -> Mapping[str, Mapping[str, float]]:
         """{number of the channel: {"mean", "std", "percentile_00_5", ...}}."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -53,7 +53,7 @@ def test_empty_masks_make_an_empty_map() -> None:
 
 def test_regions_are_the_codes_that_share_a_digit() -> None:
     description = MaskCodes.of(("ED", "ES"), {"background": 0, "wall": 2, "blood": 1}).to_json()
-    assert list(description["labels"].items()) == [
+    assert list(cast(dict[str, Any], description["labels"]).items()) == [
         ("background", 0),
         ("ED blood", [1, 4, 7]),
         ("ED wall", [2, 5, 8]),
@@ -74,7 +74,7 @@ def test_codes_are_read_back_from_dataset_json() -> None:
 
 
 def test_a_dataset_json_that_contradicts_itself_is_refused() -> None:
-    sound = MaskCodes.of(("ED", "ES"), HEART).to_json()
+    sound: dict[str, Any] = dict(MaskCodes.of(("ED", "ES"), HEART).to_json())
     turned = dict(reversed(sound["labels"].items()))
     wrong: list[tuple[str, dict[str, Any]]] = [
         ("labels", {"labels": HEART}),

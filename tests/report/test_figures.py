@@ -59,7 +59,7 @@ def test_row_64_figures_are_the_same_after_another_library_has_set_its_style() -
     import matplotlib as mpl
 
     before = {name: draw() for name, draw in DRAWN.items() if name in SEEDED}
-    with mpl.rc_context():  # type: ignore[no-untyped-call]
+    with mpl.rc_context():
         mpl.rcParams.update({"font.size": 24, "axes.labelsize": 30, "xtick.labelsize": 28, "legend.fontsize": 30})
         mpl.rcParams.update({"axes.grid": True, "lines.linewidth": 9, "axes.facecolor": "#eaeaf2", "font.family": "monospace"})
         after = {name: DRAWN[name]() for name in SEEDED}

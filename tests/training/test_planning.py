@@ -148,7 +148,7 @@ def test_a_2d_dataset_gets_one_configuration(planned_2d: Planned) -> None:
 def test_pictures_get_a_deep_and_thin_network(planned_2d: Planned) -> None:
     workspace, _, _ = planned_2d
     with host_environment(workspace.environment()):
-        found = CpuPlanner(DATASET).get_plans_for_configuration(np.ones(2), np.array([192, 147]), "any", 1e8, {})
+        found = CpuPlanner(DATASET).get_plans_for_configuration([1.0, 1.0], [192.0, 147.0], "any", 1e8, {})
     assert found["patch_size"] == [192, 160]
     assert found["architecture"]["arch_kwargs"]["features_per_stage"] == [8, 16, 32, 64, 128, 256]
 

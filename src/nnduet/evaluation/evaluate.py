@@ -116,10 +116,14 @@ def evaluate(
         segmentation=summarise_regions(scores, scoring, resamples) if scoring else {},
         tasks={entry.task.name: score_task(entry, num_resamples=num_bootstrap, seed=seed) for entry in answers},
     )
-    if output is not None:
-        write_text_atomically(output / PER_CASE_FILE, per_case_csv(cases, scores, answers))
-        write_json_atomically(output / METRICS_FILE, metrics)
+    _write(output, per_case_csv(cases, scores, answers), metrics)
     return metrics
+
+
+def _write(output: Path | None, table: str, metrics: Metrics) -> None:
+    if output is not None:
+        write_text_atomically(output / PER_CASE_FILE, table)
+        write_json_atomically(output / METRICS_FILE, metrics)
 
 
 def _resampling_unit(cases: Sequence[str], rows: Mapping[str, Row]) -> str:

@@ -19,6 +19,7 @@ from nnduet.model_store.model_network import network_for
 from nnduet.network.heads import JointNetwork
 from nnduet.network.network import use_cpu_layers
 from nnduet.network.pooling import PooledSums
+from nnduet.nnunet_types import CaseProperties
 from nnduet.runtimes.member_passes import MemberPasses
 
 __all__ = ["CasePass", "Tiling", "voxel_scale"]
@@ -56,7 +57,7 @@ class CasePass:
     def run(
         self,
         image: torch.Tensor,
-        properties: Mapping[str, Any],
+        properties: CaseProperties,
         covariates: Mapping[str, float],
         accumulator: torch.dtype = torch.float32,
     ) -> tuple[torch.Tensor, list[CaseFeatures]]:
@@ -134,7 +135,7 @@ class CasePass:
             yield self.network
 
 
-def voxel_scale(model: ModelFolder, properties: Mapping[str, Any]) -> float:
+def voxel_scale(model: ModelFolder, properties: CaseProperties) -> float:
     """What voxel counts are multiplied by: the slice spacing in mm for slice-wise models of volumes, else 1.
 
     Slice-wise models do not resample between slices, so that a count of voxels means another volume in every case.

@@ -88,7 +88,7 @@ def compare_runs(
     if output is not None:
         _check_own(output)
     a, b = read_compared_run(run_a), read_compared_run(run_b)
-    cases = sorted(set(a.rows) & set(b.rows))
+    cases, chosen = sorted(set(a.rows) & set(b.rows)), {"num_bootstrap": num_bootstrap, "seed": seed}
     if not cases:
         raise DatasetError(f"{a.folder} and {b.folder}: expected common cases, got none of {len(a.rows)} and {len(b.rows)}")
     tolerance_mm = _common_tolerance(a, b)
@@ -100,12 +100,7 @@ def compare_runs(
     tasks = {name: compare_task(*pair, num_bootstrap, seed) for name, pair in answers.items()}
     comparison = {
         "runs": {"a": str(a.folder), "b": str(b.folder)},
-        "settings": {
-            "num_bootstrap": num_bootstrap,
-            "seed": seed,
-            "resampling_unit": "patient" if patients else "case",
-            "tolerance_mm": tolerance_mm,
-        },
+        "settings": {**chosen, "resampling_unit": "patient" if patients else "case", "tolerance_mm": tolerance_mm},
         "definitions": _DEFINITIONS,
         "cases": {"num_common": len(cases), "num_resampling_units": resamples.num_units},
         "only_in_one_run": _only_in_one_run(a, b),

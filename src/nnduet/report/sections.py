@@ -210,7 +210,7 @@ def _further_columns(run: Run) -> dict[str, str]:
 def case_rows(run: Run, volumes: Mapping[str, str]) -> list[dict[str, object]]:
     """A row per case: name, key of its volumes, cells, and whether an answer is wrong."""
     scores = [run.scores(region, metric.key) for region in run.regions for metric in _HEADLINES]
-    rows = []
+    rows: list[dict[str, object]] = []
     for index, case in enumerate(run.cases):
         cells = [number_text(float(values[index])) for values in scores]
         wrong = False
