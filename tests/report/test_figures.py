@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 from sklearn.metrics import roc_curve
 
 from nnduet.report import answer_figures, figures
+from nnduet.report.drawing import Drawing
 
 RNG = np.random.default_rng(0)
 CONFIDENCE, CORRECT = RNG.uniform(0.3, 1, 60), RNG.random(60) < 0.7
-DRAWN = {
+DRAWN: dict[str, Callable[[], Drawing]] = {
     "distributions": lambda: figures.score_distributions({"organ": RNG.random(20), "lesion": np.full(20, np.nan)}, "Dice <b>"),
     "volumes": lambda: figures.bland_altman(RNG.random(20), RNG.random(20), "<b>organ"),
     "roc": lambda: answer_figures.roc_curves(CORRECT[:, None], CONFIDENCE[:, None], ["<b>high"], "ROC <b>"),
