@@ -20,12 +20,13 @@ import nnduet
 from nnduet.cli import app, main
 from nnduet.datasets.phantom import write_phantom
 from nnduet.errors import ModelError, PartialFailureError
+from nnduet.evaluation.stored_metrics import Metrics
 from nnduet.process import SPINS
 from nnduet.schema import Workspace
 
 VARIABLES = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
-TRAINED = SimpleNamespace(model="M", metrics_file="metrics.json", metrics={}, notes=(), to_json=dict)
-METRICS: dict[str, Any] = {"segmentation": {}, "tasks": {}}
+METRICS = Metrics()
+TRAINED = SimpleNamespace(model="M", metrics_file="metrics.json", metrics=METRICS, notes=(), to_json=dict)
 
 
 class Recorder:
@@ -156,7 +157,7 @@ def test_row_113_folds_are_named_alike_in_every_command_that_takes_several(
     _run("cross-validate", 7, *options)
     assert recorder.options["folds"] == [0, 1]
     for command, module, name in (("fit-head", "refitting", "refit_heads"), ("probe", "probing", "probe_model")):
-        recorder = Recorder(_summary(rows=[], means=list, output="o"))
+        recorder = Recorder(_summary(rows=[], means=(), output="o"))
         stand_in(f"nnduet.training.{module}", **{name: recorder})
         assert _run(command, ".", *options).exit_code == 0
         assert recorder.options["folds"] == [0, 1]
