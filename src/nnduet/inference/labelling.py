@@ -61,7 +61,7 @@ def to_labels(
     whole = np.zeros(properties["shape_before_cropping"], dtype=np.uint8 if number <= 255 else np.uint16)
     inside = whole[tuple(slice(low, high) for low, high in properties["bbox_used_for_cropping"])]
     _by_slabs(logits, inside, resampling, _decision(label_manager, codes), overlapping=label_manager.has_regions)
-    turned: NDArray[np.integer[Any]] = whole.transpose(plans.transpose_backward)
+    turned: NDArray[Any] = whole.transpose(plans.transpose_backward)
     return turned
 
 
