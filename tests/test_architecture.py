@@ -235,3 +235,25 @@ def _names_any(node: ast.AST) -> bool:
         if outer in NUMPY_TYPES:
             return False
     return (isinstance(node, ast.Name) and node.id == "Any") or any(map(_names_any, ast.iter_child_nodes(node)))
+
+
+MOST_LINES_OF_A_FILE, MOST_LINES_OF_A_FUNCTION = 300, 40
+"""Of a function without its docstring, its signature included: what a reader sees without scrolling."""
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_file_is_longer_than_300_lines(module: str) -> None:
+    assert len((PACKAGE / module).read_text(encoding="utf-8").splitlines()) <= MOST_LINES_OF_A_FILE
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_function_is_longer_than_a_screen(module: str) -> None:
+    for node in ast.walk(ast.parse((PACKAGE / module).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            documented = ast.get_docstring(node, clean=False) is not None
+            lines = _num_lines(node) - (_num_lines(node.body[0]) if documented else 0)
+            assert lines <= MOST_LINES_OF_A_FUNCTION, f"{module}:{node.lineno}: {node.name} has {lines} lines"
+
+
+def _num_lines(node: ast.stmt) -> int:
+    return (node.end_lineno or node.lineno) - node.lineno + 1
