@@ -279,7 +279,7 @@ def _with_true_shapes(bench: Bench, table: FeatureTable) -> FeatureTable:
         image, reference, _, properties = cases.load_case(case_id)
         masks = np.stack([np.isin(reference[0], region) for region in regions])
         spacing = grid_spacing_mm(properties, configuration, plans)
-        values[row, table.blocks["shape"]] = describe_regions(np.asarray(image[:]), masks, spacing)
+        values[row, table.blocks["shape"]] = describe_regions(np.asarray(image[:]), masks, spacing, table.descriptors)
     return replace(table, values=values)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,6 +25,30 @@ def test_a_saved_table_is_read_as_it_was(tmp_path: Path) -> None:
     assert (again.case_ids, again.blocks) == (table().case_ids, table().blocks)
     np.testing.assert_array_equal(again.values, table().values)
     np.testing.assert_array_equal(again.network["grade"], table().network["grade"])
+    assert again.descriptors == table().descriptors == 2
+
+
+def with_version(path: Path, version: int | None) -> Path:
+    """The table with another version of its descriptors, or with none, as it was written before there were several."""
+    table().save(path)
+    with np.load(path) as stored:
+        arrays: dict[str, Any] = {name: stored[name] for name in stored.files if name != "descriptors"}
+    if version is not None:
+        arrays["descriptors"] = np.array(version)
+    np.savez(path, **arrays)
+    return path
+
+
+def test_a_table_without_a_version_has_descriptors_of_the_first(tmp_path: Path) -> None:
+    old = FeatureTable.load(with_version(tmp_path / "features.npz", None))
+    assert old.descriptors == old.rows(["a"]).descriptors == 1
+    old.save(tmp_path / "again.npz")
+    assert FeatureTable.load(tmp_path / "again.npz").descriptors == 1
+
+
+def test_descriptors_of_a_later_version_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"descriptors of a version among \(1, 2\), got 3; update nnduet"):
+        FeatureTable.load(with_version(tmp_path / "features.npz", 3))
 
 
 def test_rows_come_in_the_order_asked_for() -> None:

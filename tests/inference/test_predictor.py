@@ -6,13 +6,16 @@ import json
 import math
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from tiny import SPACING_MM, tiny_case, tiny_head, write_tiny_dataset, write_tiny_model
 
+from nnduet.case_head.descriptors import describe_regions
 from nnduet.errors import GeometryError, ModelError, NNDuetError, SettingsError
+from nnduet.inference.case_features import grid_spacing_mm, region_masks
 from nnduet.inference.prediction import Prediction
 from nnduet.inference.predictor import Predictor
 from nnduet.inference.task_predictions import TaskPrediction, combine
@@ -156,6 +159,27 @@ def test_a_case_head_answers_in_place_of_the_network(model_2d: Path, tmp_path: P
     answer = predictor(tiny_case(0, 2)[0], spacing_mm=(1, 1, 1)).tasks["grade"]
     assert list(answer.probabilities.values()) == pytest.approx([0.75, 0.25])
     assert [predictor.head_used(task) for task in predictor.tasks] == ["case head (constant on nothing)", "network head"]
+
+
+def test_each_fold_gets_the_descriptors_that_its_heads_were_fitted_on(model_3d: Path, tmp_path: Path) -> None:
+    """Fold 0 has heads without a version, as they were stored before there was a second one; fold 1 has heads of that."""
+    model = Path(shutil.copytree(model_3d, tmp_path / "model"))
+    heads: dict[str, Any] = {"tasks": {}, "outliers": None}
+    (model / "fold_0" / "case_head.json").write_text(json.dumps(heads))
+    (model / "fold_1" / "case_head.json").write_text(json.dumps(heads | {"descriptors": 2}))
+    predictor = Predictor.load(model, device="cpu", runtime="torch", tta=False)
+    tensor, properties, *_ = predictor.prepare(tiny_case(0, 3)[0], spacing_mm=SPACING_MM[3])
+    with torch.inference_mode():
+        _, both = predictor.run_members(torch.from_numpy(tensor), properties, {})
+    for member, features in zip(predictor.model.members, both, strict=True):
+        alone = Predictor.load(model, [member.fold], device="cpu", runtime="torch", tta=False)
+        with torch.inference_mode():
+            logits, _ = alone.run_members(torch.from_numpy(tensor), properties, {})
+        masks = region_masks(logits, overlapping=alone.network.overlapping)
+        spacing = grid_spacing_mm(properties, alone.model.configuration, alone.model.plans)
+        old, new = (describe_regions(tensor, masks, spacing, version) for version in (1, 2))
+        assert not np.array_equal(old, new, equal_nan=True)
+        np.testing.assert_array_equal(features.described[: len(old)], old if member.fold == "0" else new)
 
 
 def test_mirroring_follows_the_training(model_3d: Path) -> None:

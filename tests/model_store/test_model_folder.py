@@ -11,6 +11,7 @@ import pytest
 import torch
 from tiny import TASKS, tiny_head
 
+from nnduet.case_head.descriptors import DESCRIPTORS_VERSION
 from nnduet.case_head.stored_heads import conformal_scores
 from nnduet.errors import CorruptFileError, ModelError
 from nnduet.io.checksums import write_sums
@@ -21,6 +22,7 @@ from nnduet.model_store.model_files import CASE_HEAD_FILE, Origin
 from nnduet.model_store.model_folder import load_model
 
 FINAL = "checkpoint_final.pth"
+NO_HEADS: dict[str, Any] = {"tasks": {}, "outliers": None}
 
 
 @pytest.fixture
@@ -116,6 +118,23 @@ def test_a_file_of_tensors_that_is_no_checkpoint_is_refused(tmp_path: Path) -> N
     torch.save({"weights": torch.zeros(1)}, tmp_path / FINAL)
     with pytest.raises(ModelError, match="network_weights"):
         load_checkpoint(tmp_path / FINAL)
+
+
+@pytest.mark.parametrize(("stored", "expected"), [({}, 1), ({"descriptors": 1}, 1), ({"descriptors": 2}, 2)])
+def test_heads_that_name_no_version_read_descriptors_of_the_first(folder: Path, stored: dict[str, int], expected: int) -> None:
+    (folder / "fold_0" / CASE_HEAD_FILE).write_text(json.dumps(NO_HEADS | stored))
+    assert load(folder).members[0].descriptors == expected
+
+
+def test_without_heads_descriptors_are_those_of_today(folder: Path) -> None:
+    assert load(folder).members[0].descriptors == DESCRIPTORS_VERSION
+
+
+@pytest.mark.parametrize("version", [0, 3, "2", True, None])
+def test_heads_that_read_unknown_descriptors_are_refused(folder: Path, version: Any) -> None:
+    (folder / "fold_0" / CASE_HEAD_FILE).write_text(json.dumps(NO_HEADS | {"descriptors": version}))
+    with pytest.raises(ModelError, match=r"case_head\.json: descriptors: expected a version among \(1, 2\)"):
+        load(folder)
 
 
 @pytest.mark.parametrize("name", ["plans.json", "dataset.json"])

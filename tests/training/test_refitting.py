@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 from tiny import DATASET
 from trained import CASES, held_out, write_labels, write_trained_folder
 
+from nnduet.case_head.feature_table import FeatureTable
 from nnduet.errors import DatasetError, ModelError, NNDuetError, TableError
 from nnduet.schema import Workspace
 from nnduet.training.refitting import RefitSummary, refit_heads
@@ -61,6 +62,20 @@ def test_every_fold_gets_heads_tables_and_metrics(refitted: Refitted) -> None:
         assert (metrics["fold"], metrics["num_validation_cases"]) == (fold, 12)
         assert metrics["validated_on"] == "validation cases of the fold"
         assert metrics["segmentation"]["organ"]["dsc"]["value"] == pytest.approx(2 * 16 / (16 + 20))
+
+
+def test_heads_name_the_descriptors_of_the_features_that_they_were_fitted_on(refitted: Refitted, tmp_path: Path) -> None:
+    assert json.loads((refitted.model / "fold_0" / "case_head.json").read_text())["descriptors"] == 2
+    model = Path(shutil.copytree(refitted.model, tmp_path / "model"))
+    for name in ("features_training.npz", "features_validation.npz"):
+        path = model / "fold_0" / name
+        replace(FeatureTable.load(path), descriptors=1).save(path)
+    refit_heads(model, workspace=refitted.workspace, folds=["0"])
+    assert json.loads((model / "fold_0" / "case_head.json").read_text())["descriptors"] == 1
+    path = model / "fold_0" / "features_training.npz"
+    replace(FeatureTable.load(path), descriptors=2).save(path)
+    with pytest.raises(ModelError, match="descriptors of versions 2 and 1"):
+        refit_heads(model, workspace=refitted.workspace, folds=["0"])
 
 
 def test_a_row_tells_what_was_chosen_and_what_it_is_worth(refitted: Refitted) -> None:

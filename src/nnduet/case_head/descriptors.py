@@ -14,11 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-__all__ = ["describe_regions", "descriptor_names"]
+from nnduet.case_head.surface_area import area_of_faces, area_of_smooth_surface
+
+__all__ = ["DESCRIPTORS_VERSION", "KNOWN_VERSIONS", "describe_regions", "descriptor_names"]
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 _Box = tuple[slice, ...]
+
+DESCRIPTORS_VERSION = 2
+"""What descriptors mean: 2, the surface of a region is smooth; 1, it is that of its voxels. Stored features and heads carry the
+number of what they were made of, none for 1, and go on with it."""
+KNOWN_VERSIONS = (1, 2)
 
 _BLOCK = 8
 """Voxels; parts of a region that are farther apart are measured each in their own box."""
@@ -61,20 +68,23 @@ def descriptor_names(regions: Sequence[str], num_channels: int) -> tuple[str, ..
     return (*single, *pairs)
 
 
-def describe_regions(image: NDArray[np.float32], masks: Mask, spacing_mm: Sequence[float]) -> Array:
+def describe_regions(
+    image: NDArray[np.float32], masks: Mask, spacing_mm: Sequence[float], version: int = DESCRIPTORS_VERSION
+) -> Array:
     """Describe every region and every pair of regions.
 
     Args:
         image: (C, Z, Y, X), preprocessed intensities.
         masks: (R, Z, Y, X) bool; regions may overlap.
         spacing_mm: (Z, Y, X) of this grid.
+        version: one of :data:`KNOWN_VERSIONS`.
 
     Returns:
         (F,) in the order of :func:`descriptor_names`. The volume of an empty region is 0 (as log(1 + mm³)); its other
         descriptors, and those of its pairs, are NaN.
     """
     spacing = np.asarray(spacing_mm, dtype=float)
-    regions = [_Region.measure(image, mask, spacing) for mask in masks]
+    regions = [_Region.measure(image, mask, spacing, version) for mask in masks]
     single = [region.descriptors for region in regions]
     pairs = [_pair(a, b, spacing) for a, b in itertools.combinations(regions, 2)]
     return np.concatenate([*single, *pairs]) if regions else np.zeros(0)
@@ -87,7 +97,7 @@ class _Region:
     centroid_mm: Array
 
     @classmethod
-    def measure(cls, image: NDArray[np.float32], mask: Mask, spacing: Array) -> _Region:
+    def measure(cls, image: NDArray[np.float32], mask: Mask, spacing: Array, version: int) -> _Region:
         size = len(_SHAPE) + len(_INTENSITY) * len(image)
         if not mask.any():
             values = np.full(size, np.nan)
@@ -97,7 +107,7 @@ class _Region:
         inside = np.pad(mask[box], 1)  # the image's border is a border of the region too
         boxes = _boxes(inside)
         depth = _depth(inside, spacing, boxes)
-        shape, centroid = _shape(inside, depth, spacing, boxes)
+        shape, centroid = _shape(inside, depth, spacing, boxes, version)
         shell = _shell(inside, boxes)[1:-1, 1:-1, 1:-1]
         grey = [_intensity(channel[box], mask[box], shell, depth[inside]) for channel in image]
         offset = np.array([s.start - 1 for s in box]) * spacing
@@ -145,16 +155,17 @@ def _distances(mask: Mask, spacing: Array) -> Array:
     return np.asarray(ndimage.distance_transform_edt(mask, sampling=spacing))
 
 
-def _shape(mask: Mask, depth: Array, spacing: Array, boxes: Sequence[_Box]) -> tuple[Array, Array]:
+def _shape(mask: Mask, depth: Array, spacing: Array, boxes: Sequence[_Box], version: int) -> tuple[Array, Array]:
     """The descriptors of ``_SHAPE`` and the centroid in mm from the corner of the mask."""
     volume = float(mask.sum() * spacing.prod())
-    surface = _area(_faces([mask[box] for box in boxes]), spacing)
+    pieces = [ndimage.label(mask[box])[0] for box in boxes]
+    surface = area_of_faces([mask[box] for box in boxes], spacing) if version == 1 else area_of_smooth_surface(pieces, spacing)
     points = np.argwhere(mask) * spacing
     spread = np.cov(points.T) if len(points) > 1 else np.zeros((3, 3))
     axes = np.sqrt(np.maximum(np.linalg.eigvalsh(spread)[::-1], (spacing**2).min() / 12))  # 1/12: variance within a voxel
     thickness = np.concatenate([_thickness(mask[box], depth[box]) for box in boxes])
     areas = mask.sum(axis=(1, 2))[mask.any(axis=(1, 2))]
-    sizes = np.concatenate([np.bincount(ndimage.label(mask[box])[0].ravel())[1:] for box in boxes])
+    sizes = np.concatenate([np.bincount(labels.ravel())[1:] for labels in pieces])
     values = [
         np.log1p(volume),
         np.log1p(surface),
@@ -169,16 +180,6 @@ def _shape(mask: Mask, depth: Array, spacing: Array, boxes: Sequence[_Box]) -> t
         sizes.max() / mask.sum(),
     ]
     return np.array(values), points.mean(axis=0)
-
-
-def _faces(masks: Sequence[Mask]) -> list[int]:
-    """Voxel faces between inside and outside across each axis, of all masks together."""
-    return [sum(int(np.diff(mask, axis=axis).sum()) for mask in masks) for axis in range(3)]
-
-
-def _area(faces: Sequence[int], spacing: Array) -> float:
-    """Area in mm² of numbers of faces across each axis."""
-    return float(sum(number * area for number, area in zip(faces, spacing.prod() / spacing, strict=True)))
 
 
 def _thickness(mask: Mask, depth: Array) -> Array:
@@ -235,4 +236,4 @@ def _contact(a: Mask, b: Mask, spacing: Array) -> float:
         ahead = inside[tuple(first)] & other[tuple(second)]
         behind = inside[tuple(second)] & other[tuple(first)]
         touching += float((ahead.sum() + behind.sum()) * area)
-    return touching / _area(_faces([inside]), spacing)
+    return touching / area_of_faces([inside], spacing)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from nnduet.case_head.descriptors import descriptor_names
+from nnduet.case_head.descriptors import DESCRIPTORS_VERSION, descriptor_names
 
 if TYPE_CHECKING:  # no torch here
     from nnduet.network.heads import JointNetwork
@@ -19,10 +19,11 @@ __all__ = ["FeatureLayout"]
 
 @dataclass(frozen=True)
 class FeatureLayout:
-    """Which columns hold what; ``blocks`` are in order and without gaps."""
+    """Which columns hold what; ``blocks`` are in order and without gaps; ``descriptors`` is the version of the shapes."""
 
     blocks: Mapping[str, range]
     covariates: tuple[str, ...]
+    descriptors: int = DESCRIPTORS_VERSION
 
     @classmethod
     def of(cls, network: JointNetwork, regions: Sequence[str], num_channels: int, covariates: Sequence[str]) -> FeatureLayout:

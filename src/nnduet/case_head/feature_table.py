@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from nnduet.case_head.descriptors import DESCRIPTORS_VERSION, KNOWN_VERSIONS
 from nnduet.errors import ModelError
 from nnduet.io.files import write_bytes_atomically
 
@@ -25,12 +26,14 @@ class FeatureTable:
         values: (N, F) float32, NaN where undefined.
         blocks: names to columns, e.g. "stage 2": range(90, 140); together they cover all columns in order.
         network: {task: (N, K) class probabilities, or (N, 1) values, of network heads}.
+        descriptors: version of the descriptors in the block "shape"; files without one have the first.
     """
 
     case_ids: tuple[str, ...]
     values: NDArray[np.float32]
     blocks: Mapping[str, range]
     network: Mapping[str, NDArray[np.float32]]
+    descriptors: int = DESCRIPTORS_VERSION
 
     def save(self, path: Path) -> None:
         """Write an .npz of numbers and names, atomically."""
@@ -43,6 +46,7 @@ class FeatureTable:
             blocks=np.array(list(self.blocks), dtype=str),
             ends=np.array([columns.stop for columns in self.blocks.values()], dtype=np.int64),
             tasks=np.array(list(self.network), dtype=str),
+            descriptors=np.array(self.descriptors, dtype=np.int64),
             **arrays,  # type: ignore[arg-type]
         )
         write_bytes_atomically(path, buffer.getvalue())
@@ -63,7 +67,8 @@ class FeatureTable:
             starts = np.r_[0, arrays["ends"][:-1]].tolist()
             blocks = {str(n): range(a, b) for n, a, b in zip(arrays["blocks"], starts, arrays["ends"].tolist(), strict=True)}
             network = {str(name): arrays[f"network_{index}"] for index, name in enumerate(arrays["tasks"])}
-            table = cls(tuple(arrays["case_ids"].tolist()), arrays["values"], blocks, network)
+            version = int(arrays.get("descriptors", 1))
+            table = cls(tuple(arrays["case_ids"].tolist()), arrays["values"], blocks, network, version)
         except Exception as error:  # numpy and zipfile raise many kinds for a damaged file
             raise ModelError(f"{path}: not a readable table of features: {error!r}") from error
         rows = {len(table.case_ids), len(table.values), *(len(values) for values in network.values())}
@@ -73,6 +78,8 @@ class FeatureTable:
             or table.values.shape[1] != max((r.stop for r in blocks.values()), default=0)
         ):
             raise ModelError(f"{path}: expected one row per case and a block for every column")
+        if version not in KNOWN_VERSIONS:
+            raise ModelError(f"{path}: expected descriptors of a version among {KNOWN_VERSIONS}, got {version}; update nnduet")
         return table
 
     def rows(self, case_ids: Sequence[str]) -> FeatureTable:
@@ -80,4 +87,4 @@ class FeatureTable:
         index = {case_id: row for row, case_id in enumerate(self.case_ids)}
         chosen = [index[case_id] for case_id in case_ids]
         network = {task: values[chosen] for task, values in self.network.items()}
-        return FeatureTable(tuple(case_ids), self.values[chosen], self.blocks, network)
+        return FeatureTable(tuple(case_ids), self.values[chosen], self.blocks, network, self.descriptors)

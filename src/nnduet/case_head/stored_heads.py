@@ -4,24 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nnduet.case_head.descriptors import DESCRIPTORS_VERSION, KNOWN_VERSIONS
 from nnduet.case_head.head import CaseHead
 from nnduet.case_head.outliers import OutlierModel
 from nnduet.errors import ModelError
 from nnduet.records import convert_json
 from nnduet.schema import Task
 
-__all__ = ["conformal_scores", "parse_case_heads"]
+__all__ = ["StoredHeads", "conformal_scores", "parse_case_heads"]
 
 
-def parse_case_heads(
-    stored: dict[str, Any] | None, tasks: tuple[Task, ...], place: str
-) -> tuple[dict[str, CaseHead], OutlierModel | None]:
-    """{task: case head} and the outlier model of the content of a ``case_head.json``; nothing of None.
+class StoredHeads(NamedTuple):
+    """What a ``case_head.json`` holds: heads by task, the outlier model, and the version of the descriptors that both read."""
+
+    heads: dict[str, CaseHead]
+    outliers: OutlierModel | None
+    descriptors: int
+
+
+def parse_case_heads(stored: dict[str, Any] | None, tasks: tuple[Task, ...], place: str) -> StoredHeads:
+    """The content of a ``case_head.json``; no heads of None, and descriptors as they are measured today.
 
     Args:
         stored: what the file holds, or None where there is none.
@@ -31,13 +38,17 @@ def parse_case_heads(
         ModelError: a head does not fit its task, or an array is missing, not finite, or of the wrong shape.
     """
     if stored is None:
-        return {}, None
+        return StoredHeads({}, None, DESCRIPTORS_VERSION)
     if not isinstance(stored.get("tasks"), dict):
         raise ModelError(f'{place}: expected an object with "tasks"; fit the heads again with `nnduet fit-head`')
+    version = stored.get("descriptors", 1)
+    if type(version) is not int or version not in KNOWN_VERSIONS:
+        raise ModelError(f"{place}: descriptors: expected a version among {KNOWN_VERSIONS}, got {version!r:.80}; update nnduet")
     try:
         known = [task for task in tasks if task.name in stored["tasks"]]
         heads = {task.name: CaseHead.from_json(task, stored["tasks"][task.name]) for task in known}
-        return heads, OutlierModel.from_json(stored["outliers"]) if stored.get("outliers") is not None else None
+        outliers = OutlierModel.from_json(stored["outliers"]) if stored.get("outliers") is not None else None
+        return StoredHeads(heads, outliers, version)
     except ModelError as error:
         raise ModelError(f"{place}: {error}") from error
 

@@ -62,7 +62,7 @@ def extract(
     if "shape" in layout.blocks:
         masks = region_masks(logits, overlapping=overlapping)
         check_described(masks)
-        described = np.concatenate([describe_regions(image.cpu().numpy(), masks, spacing_mm), described])
+        described = np.concatenate([describe_regions(image.cpu().numpy(), masks, spacing_mm, layout.descriptors), described])
     return CaseFeatures(sums.mean().features(voxel_scale), sums.features(voxel_scale), described)
 
 

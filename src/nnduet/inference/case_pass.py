@@ -74,7 +74,7 @@ class CasePass:
                     image,
                     logits,
                     sums,
-                    layout=model.layout,
+                    layout=replace(model.layout, descriptors=member.descriptors),
                     overlapping=self.network.overlapping,
                     spacing_mm=grid_spacing_mm(properties, model.configuration, model.plans),
                     voxel_scale=voxel_scale(model, properties),

@@ -10,9 +10,7 @@ from zipfile import is_zipfile
 import numpy as np
 import torch
 
-from nnduet.case_head.head import CaseHead
-from nnduet.case_head.outliers import OutlierModel
-from nnduet.case_head.stored_heads import parse_case_heads
+from nnduet.case_head.stored_heads import StoredHeads, parse_case_heads
 from nnduet.errors import CorruptFileError, ModelError
 from nnduet.io.checksums import sums_of, written_digest
 from nnduet.model_store.model_files import (
@@ -146,8 +144,8 @@ def _check_checkpoint(checkpoint: object, path: Path) -> None:
         raise CorruptFileError(f"{path}: its weights promise {promised} bytes, the file has {real}")
 
 
-def read_case_heads(path: Path, tasks: tuple[Task, ...]) -> tuple[dict[str, CaseHead], OutlierModel | None]:
-    """{task: case head} and the outlier model of a ``case_head.json``; nothing where there is no file.
+def read_case_heads(path: Path, tasks: tuple[Task, ...]) -> StoredHeads:
+    """The content of a ``case_head.json``; no heads where there is no file.
 
     Raises:
         ModelError: a head does not fit its task.

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from nnduet.case_head.descriptors import DESCRIPTORS_VERSION
 from nnduet.case_head.feature_layout import FeatureLayout
 from nnduet.case_head.head import CaseHead
 from nnduet.case_head.outliers import OutlierModel
@@ -43,13 +44,17 @@ __all__ = ["Member", "ModelFolder", "load_model"]
 
 @dataclass(frozen=True)
 class Member:
-    """One fold of a model: its weights, what was fitted on the features of its training cases, and the files it came from."""
+    """One fold of a model: its weights, what was fitted on the features of its training cases, and the files it came from.
+
+    ``descriptors`` is the version of the descriptors that it was fitted on.
+    """
 
     fold: str
     weights: dict[str, torch.Tensor]
     case_heads: dict[str, CaseHead]
     outliers: OutlierModel | None = None
     origin: Origin | None = None
+    descriptors: int = DESCRIPTORS_VERSION
 
 
 @dataclass(frozen=True)
@@ -137,8 +142,8 @@ def _members(files: ModelFiles, stored: Mapping[str, StoredFold], tasks: tuple[T
     members = []
     for name, fold in stored.items():
         head = f"fold_{name}/{CASE_HEAD_FILE}"
-        heads, outliers = parse_case_heads(files.json(head), tasks, str(files.place / head))
-        members.append(Member(name, fold.weights, heads, outliers, fold.origin))
+        heads, outliers, descriptors = parse_case_heads(files.json(head), tasks, str(files.place / head))
+        members.append(Member(name, fold.weights, heads, outliers, fold.origin, descriptors))
     return tuple(members)
 
 

@@ -15,6 +15,7 @@ from nnduet.case_head.feature_table import FeatureTable
 from nnduet.case_head.fit import fit_case_head
 from nnduet.case_head.head import CaseHead
 from nnduet.case_head.outliers import OutlierModel, fit_outlier_model
+from nnduet.case_head.stored_heads import StoredHeads
 from nnduet.inference.task_predictions import CaseAnswers, TaskPrediction, answer
 from nnduet.io.files import write_text_atomically
 from nnduet.model_store.folder_files import read_case_heads
@@ -29,9 +30,7 @@ TRAINING_FEATURES = "features_training.npz"
 VALIDATION_FEATURES = "features_validation.npz"
 
 
-def fit_heads(
-    folder: Path, labels: CaseLabels, seed: int = 0, output: Path | None = None
-) -> tuple[dict[str, CaseHead], OutlierModel | None]:
+def fit_heads(folder: Path, labels: CaseLabels, seed: int = 0, output: Path | None = None) -> StoredHeads:
     """Fit a case head per task and the outlier model; writes ``case_head.json`` and returns what it holds.
 
     Args:
@@ -52,6 +51,7 @@ def fit_heads(
         fitted[task.name] = fit_case_head(task, features, targets, patients, blocks=table.blocks, network=network, seed=seed)
     outliers = fit_outlier_model(features, patients)
     stored: dict[str, Any] = {
+        "descriptors": table.descriptors,
         "tasks": {name: head.to_json() for name, head in fitted.items() if head},
         "outliers": outliers.to_json() if outliers else None,
     }

@@ -114,7 +114,7 @@ def _refit_fold(trained: TrainedFolds, truth: FoldTruth, fold: str, prepared: Pa
     """Write the fold's new files into ``prepared``, with links to the masks, which the measuring needs."""
     _, validation = trained.features(fold)
     _link_masks(trained, fold, validation.case_ids, prepared / "validation")
-    heads, outliers = fit_heads(trained.folder(fold), trained.labels, seed, prepared)
+    heads, outliers, _ = fit_heads(trained.folder(fold), trained.labels, seed, prepared)
     answers = answer_table(validation, trained.tasks, heads, outliers)
     write_tables(prepared / "validation", trained.tasks, answers, ending=result_ending(trained.dataset_json))
     number = int(fold) if fold.isdigit() else fold

@@ -66,10 +66,12 @@ class TrainedFolds:
             FeatureTable.load(self.folder(fold) / name) for name in (TRAINING_FEATURES, VALIDATION_FEATURES)
         )
         absent = sorted({task.name for task in self.tasks} - set(validation.network))
-        if dict(training.blocks) != dict(validation.blocks) or absent:
+        same = dict(training.blocks) == dict(validation.blocks) and training.descriptors == validation.descriptors
+        if not same or absent:
             raise ModelError(
                 f"{self.folder(fold)}: expected features of the same blocks with network answers to every task, got blocks "
-                f"{list(training.blocks)} and {list(validation.blocks)}, no answers to {absent}"
+                f"{list(training.blocks)} and {list(validation.blocks)}, descriptors of versions {training.descriptors} and "
+                f"{validation.descriptors}, no answers to {absent}"
             )
         unknown = [c for c in (*training.case_ids, *validation.case_ids) if c not in self.labels.values]
         if unknown:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from nnduet.case_head.descriptors import DESCRIPTORS_VERSION
 from nnduet.case_head.feature_table import FeatureTable
 from nnduet.case_head.head import CaseHead
 from nnduet.case_head.outliers import OutlierModel
@@ -65,8 +66,10 @@ def validate_fold(trainer: Trainer) -> Metrics:
     return metrics
 
 
-def trained_model(trainer: Trainer, case_heads: dict[str, CaseHead], outliers: OutlierModel | None) -> ModelFolder:
-    """The trainer's network, as it is now, in the form that a Predictor takes."""
+def trained_model(
+    trainer: Trainer, case_heads: dict[str, CaseHead], outliers: OutlierModel | None, descriptors: int = DESCRIPTORS_VERSION
+) -> ModelFolder:
+    """The trainer's network, as it is now, in the form that a Predictor takes, with what a ``case_head.json`` holds."""
     network = trainer.joint_network()
     label_manager = trainer.plans_manager.get_label_manager(trainer.dataset_json)
     return ModelFolder(
@@ -76,7 +79,7 @@ def trained_model(trainer: Trainer, case_heads: dict[str, CaseHead], outliers: O
         dataset_json=trainer.dataset_json,
         tasks=trainer.tasks,
         network=network,
-        members=(Member(str(trainer.fold), network.state_dict(), case_heads, outliers),),
+        members=(Member(str(trainer.fold), network.state_dict(), case_heads, outliers, descriptors=descriptors),),
         mirror_axes=tuple(trainer.inference_allowed_mirroring_axes or ()),
         layout=layout_of(network, label_manager, trainer.dataset_json),
     )
