@@ -173,6 +173,16 @@ def test_more_than_two_classes_are_compared_as_evaluate_scores_them(tmp_path: Pa
     assert found["tasks"]["grade"]["metrics"]["auroc"]["undefined_resamples"] > 0  # a resample may lack a class
 
 
+def test_the_reason_of_an_undefined_difference_is_that_of_the_run_without_a_value(tmp_path: Path) -> None:
+    """Where all are of one age, no error is the worst, so that B's missing answer has no error; A has all its answers."""
+    truth: dict[str, tuple[str, float | str]] = {"one": ("a", 50), "two": ("b", 50)}
+    whole, part = {case: RUN_A[case] for case in truth}, {"one": RUN_B["one"], "two": (0, None, None)}
+    runs = [write_run(tmp_path / name, answers, truth=truth) for name, answers in (("A", whole), ("B", part))]
+    entry = compare_runs(*runs)["tasks"]["age"]["metrics"]["mae"]
+    assert (entry["a"], entry["b"], entry["difference"]) == (4.5, None, None)  # 9 and 0 years
+    assert entry["reason"] == "missing_prediction_in_a_constant_reference"
+
+
 def test_only_cases_of_both_runs_count_and_the_others_are_listed(runs: tuple[Path, Path], tmp_path: Path) -> None:
     expected = compare_runs(
         *(write_run(tmp_path / n, {c: r[c] for c in ("two", "four")}) for n, r in (("C", RUN_A), ("D", RUN_B)))

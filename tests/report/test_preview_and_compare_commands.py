@@ -184,7 +184,7 @@ def test_compare_shows_why_a_difference_is_undefined(tmp_path: Path) -> None:
     evaluate(tmp_path, None, labels={}, tasks=(task,), table=tmp_path / "table.csv", output=tmp_path / "scores")
     result = run("compare", tmp_path / "scores", tmp_path / "scores")
     assert result.exit_code == 0, result.stderr
-    assert "undefined (absent_class)" in result.stdout
+    assert "undefined (absent_class: b)" in result.stdout
 
 
 def test_compare_says_which_cases_are_left_out(runs: list[Path], tmp_path: Path) -> None:

@@ -58,7 +58,8 @@ def compare_task(a: TaskAnswers, b: TaskAnswers, num_bootstrap: int, seed: int) 
     metrics = {}
     for metric in (metric for metric in answer_metrics_of(a.task) if metric.compared):
         one, two = (metric.function(sample) for sample in samples)
-        metrics[metric.key] = paired_entry(metric, (one, two, two - one), resamples, len(a.case_ids), metric.reason(samples[0]))
+        reason = metric.reason(samples[0 if np.isnan(one[0]) else 1])  # of the run that leaves the difference undefined
+        metrics[metric.key] = paired_entry(metric, (one, two, two - one), resamples, len(a.case_ids), reason)
     return {"type": a.task.type, "num_cases": len(a.case_ids), "metrics": metrics, **_changed_answers(a, b)}
 
 
