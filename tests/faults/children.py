@@ -129,17 +129,18 @@ def validate_in_a_group(rank: int, port: int, timeout_s: float, seconds: float) 
     from torch import distributed
     from torch._C._distributed_c10d import TCPStore
 
+    from nnduet.evaluation.stored_metrics import Metrics
     from nnduet.training import trainer
     from nnduet.training.ranks import patient_group
 
     store = TCPStore("127.0.0.1", port, 2, rank == 0, timedelta(seconds=60))  # returns when both have come
     distributed.init_process_group("gloo", store=store, rank=rank, world_size=2, timeout=timedelta(seconds=timeout_s))
 
-    def validate_fold(fold: Any) -> dict[str, Any]:
+    def validate_fold(fold: Any) -> Metrics:
         time.sleep(seconds)
-        return {"alarms": []}
+        return Metrics()
 
-    trainer.validate_fold = validate_fold  # type: ignore[assignment,attr-defined]
+    trainer.validate_fold = validate_fold  # type: ignore[attr-defined]
     one = SimpleNamespace(local_rank=rank, is_ddp=True, waiting=patient_group(), _learn_labels=lambda: None)
     trainer.nnUNetTrainerMultitask.perform_actual_validation(one)  # type: ignore[arg-type]
     together = torch.ones(1)

@@ -93,6 +93,7 @@ def test_row_60_an_absent_class_is_named_and_what_it_leaves_undefined_has_its_re
             "accuracy": 0.5,
             "balanced_accuracy": 0.5,  # of x and y
             "macro_f1": (2 / 3 + 1 / 2 + 0) / 3,  # z was answered once
+            "mcc": (2 * 4 - (1 * 2 + 2 * 2)) / (10 * 8) ** 0.5,  # 2 right; answered 1, 2, 1 times; true 2, 2, 0 times
             "auroc": "absent_class: z",
             "brier": (0.06 + 0.86 + 0.08 + 0.86) / 4,
             "ece": 0.5 * 0.6 + 0.5 * 0.2,  # sure to 0.6: never right; to 0.8: always
@@ -223,7 +224,7 @@ def test_row_81_a_case_that_is_ignored_everywhere_has_no_score_not_0(folder: Pat
     )
     assert organ["avd_ml"]["value"] == pytest.approx(0.008 / 2)  # c misses 8 voxels, d none; a and b say nothing
     rows = dict(line.split(",", 1) for line in (folder / "out" / "per_case.csv").read_text().splitlines()[1:])
-    assert rows["a"].startswith(",,,,all_ignored,,")
+    assert rows["a"].startswith(",,,,,all_ignored,,")
     for case_id in ("c", "d"):
         write_segmentation(folder / "references" / f"{case_id}.nii.gz", np.full_like(NONE, 2), GRID)
     entry = scored(folder, "--dataset-json", str(folder / "dataset.json"))[0]["segmentation"]["organ"]["avd_ml"]
