@@ -140,7 +140,7 @@ def validate_in_a_group(rank: int, port: int, timeout_s: float, seconds: float) 
         time.sleep(seconds)
         return Metrics()
 
-    trainer.validate_fold = validate_fold  # type: ignore[attr-defined]
+    trainer.validate_fold = validate_fold  # type: ignore[assignment,attr-defined]
     one = SimpleNamespace(local_rank=rank, is_ddp=True, waiting=patient_group(), _learn_labels=lambda: None)
     trainer.nnUNetTrainerMultitask.perform_actual_validation(one)  # type: ignore[arg-type]
     together = torch.ones(1)

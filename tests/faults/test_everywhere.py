@@ -29,13 +29,13 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("stage", "most"),
     [
-        ("convert", 16),
-        ("plan", 8),
-        ("train", 8),
-        ("predict", 10),
+        ("convert", 12),
+        ("plan", 6),
+        ("train", 6),
+        ("predict", 8),
         ("report", 3),
         ("evaluate", 4),
-        ("export", 8),
+        ("export", 6),
         ("export ONNX", 2),
     ],
 )

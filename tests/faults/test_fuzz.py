@@ -31,6 +31,8 @@ from nnduet.errors import NNDuetError
 from nnduet.model_store.folder_files import FolderFiles
 from nnduet.model_store.model_folder import load_model
 
+pytestmark = pytest.mark.no_cover  # counting lines would take half of the time
+
 BYTES, MODELS = 5_000, 1_000
 """Examples of each target that is fed with bytes, and of models, which take ten times as long to load."""
 MOST_SECONDS = 25.0

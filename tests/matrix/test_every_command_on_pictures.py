@@ -11,7 +11,7 @@ import pytest
 from every_command import Commands, run_every_command
 from kinds import Kind, covering_rows
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
+pytestmark = [pytest.mark.slow, pytest.mark.no_cover, pytest.mark.usefixtures("one_thread")]  # what counts lines slows it
 
 ROWS = [row for row in covering_rows() if row.dim == 2]
 WITH_PROCESSES = next(row for row in ROWS if row.masks == "regions" and row.tasks == "none")
