@@ -223,7 +223,7 @@ def test_row_85_without_a_home_a_temporary_folder_keeps_the_network(
     assert predictor.passes.name == runtime
     assert len(list(tmp_path.glob("nnduet-*"))) == 1
     assert not (tmp_path / "~").exists()
-    del predictor
+    del predictor, found  # a prediction knows what made it
     assert not list(tmp_path.glob("nnduet-*"))
 
 
