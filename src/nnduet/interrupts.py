@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Iterator, Sequence
 from types import FrameType
 from typing import Any, NoReturn, TextIO
@@ -131,10 +132,18 @@ def interruptible(arguments: Sequence[str]) -> Iterator[None]:
     except BaseException as error:
         status = error.code if isinstance(error, SystemExit) else 1
         if stop.number is not None and status:  # whatever a library made of Interrupted
+            _let_go(error)
             stop.finish()
         for number in numbers:  # everything is told: who interrupts now changes neither words nor status
             signal.signal(number, lambda number, frame: os._exit(status if isinstance(status, int) else bool(status)))
         raise
+
+
+def _let_go(error: BaseException | None) -> None:
+    """Empty the frames that an exception holds, so that pools in them release what the system would call leaked."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__context__
 
 
 def stopped_by() -> int | None:
