@@ -95,7 +95,7 @@ def test_a_head_that_answers_one_class_raises_the_alarm_in_log_and_history(prepa
 def test_an_inner_head_learns_nothing_from_its_own_part_of_the_patients(
     prepared: tuple[Workspace, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nnduet.training.trainer.inner_fold", lambda patient: 1)  # all patients are in part 1
+    monkeypatch.setattr("nnduet.training.joint_loss.inner_fold", lambda patient: 1)  # all patients are in part 1
     trainer = trainer_of(prepared, class_loss_weight=1.0)
     trainer._joint_loss(next(trainer.dataloader_train))[0].backward()
     reached = [
