@@ -24,16 +24,19 @@ from nnduet.evaluation.stored_metrics import Metrics
 from nnduet.inference.case_records import CaseLine, RunHead
 from nnduet.inference.prediction_run import PredictionRun
 from nnduet.records import is_left_out
+from nnduet.training.cross_validation import CrossValidationSummary
 from nnduet.training.ingredients import Ingredients
 from nnduet.training.planning import PlanSummary
 from nnduet.training.probing import ProbeSummary
 from nnduet.training.refitting import RefitSummary
+from nnduet.training.run import TrainingSummary
 
 FOLDER = Path(__file__).parents[1] / "docs" / "reference"
 SCHEMAS: dict[str, Any] = {
     "cases-first-line": RunHead,
     "cases-line": CaseLine,
     "convert": ConversionSummary,
+    "cross-validate": CrossValidationSummary,
     "fit-head": RefitSummary,
     "ingredients": Ingredients,
     "metrics": Metrics,
@@ -41,6 +44,7 @@ SCHEMAS: dict[str, Any] = {
     "probe": ProbeSummary,
     "run": PredictionRun,
     "speed_comparison": SpeedComparison,
+    "train": TrainingSummary,
 }
 """{file name without its ending, or command whose ``--json`` prints it: what it holds, a record or a list of records}."""
 
